@@ -1,0 +1,133 @@
+//! Ids: one newtype each, a UUID of version 7 (RFC 9562) behind a prefix that says what it names.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+/// Why an id was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{input}` is not an id of this kind: expected `{prefix}_` and 32 hexadecimal digits")]
+pub struct ParseIdError {
+    input: String,
+    prefix: &'static str,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// Makes an id from the time of its making and ten random bytes.
+            pub fn new(now: Timestamp, random: [u8; 10]) -> Self {
+                let millis = u64::try_from(now.as_millisecond()).unwrap_or_default();
+                Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+            }
+
+            /// Parses the form that [`fmt::Display`] writes.
+            ///
+            /// # Errors
+            ///
+            /// [`ParseIdError`] when the prefix or the digits are wrong.
+            pub fn parse(input: &str) -> Result<Self, ParseIdError> {
+                let error = || ParseIdError { input: input.chars().take(60).collect(), prefix: $prefix };
+                let digits = input
+                    .strip_prefix(concat!($prefix, "_"))
+                    .filter(|digits| digits.len() == 32)
+                    .ok_or_else(error)?;
+                Uuid::try_parse(digits).map(Self).map_err(|_| error())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "_{}"), self.0.simple())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(input: &str) -> Result<Self, Self::Err> {
+                Self::parse(input)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::parse(&text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+id!(
+    /// Names a consumer; never given to another, so that a token outlives no consumer of the same name.
+    ConsumerId,
+    "con"
+);
+id!(
+    /// Names an API key.
+    KeyId,
+    "key"
+);
+id!(
+    /// Names a Basic Auth credential.
+    BasicAuthId,
+    "bas"
+);
+id!(
+    /// Names a deployment.
+    DeploymentId,
+    "dep"
+);
+id!(
+    /// Names a user.
+    UserId,
+    "usr"
+);
+id!(
+    /// Names a user's API token.
+    UserTokenId,
+    "utk"
+);
+id!(
+    /// Names a request, from the listener to the log and the journal.
+    RequestId,
+    "req"
+);
+id!(
+    /// Names one run of a flow.
+    ExecutionId,
+    "exe"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_and_keeps_its_kind() {
+        let id = ConsumerId::new(Timestamp::UNIX_EPOCH, [7; 10]);
+        assert_eq!(ConsumerId::parse(&id.to_string()), Ok(id));
+        assert!(KeyId::parse(&id.to_string()).is_err());
+        assert!(ConsumerId::parse("con_").is_err());
+    }
+}

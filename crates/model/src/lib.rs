@@ -1,0 +1,21 @@
+//! The words of Tollgate as types: names, pipelines, triggers, consumers, policies, verdicts.
+//!
+//! This crate does no I/O and reads neither a clock nor a source of randomness. A value of one of its types
+//! keeps the rules of that type: it was built by `parse` (or deserialised, which calls `parse`).
+
+pub mod consumers;
+pub mod deployments;
+pub mod document;
+pub mod environments;
+pub mod ids;
+pub mod keysets;
+pub mod names;
+pub mod objects;
+pub mod pipelines;
+pub mod policies;
+pub mod steps;
+pub mod triggers;
+pub mod users;
+pub mod values;
+pub mod verdicts;
+pub mod versions;

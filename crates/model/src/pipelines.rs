@@ -1,0 +1,69 @@
+//! Pipelines: trigger + flow.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::names::{PipelineName, ProjectName};
+use crate::steps::Step;
+use crate::triggers::Trigger;
+use crate::versions::Version;
+
+/// A pipeline as its author writes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pipeline {
+    /// Its name; part of its URL.
+    pub name: PipelineName,
+    /// The project that it belongs to.
+    pub project: ProjectName,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// How it starts.
+    pub trigger: Trigger,
+    /// Names of fields that are written as `***` wherever messages are logged or shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sensitive_fields: Vec<String>,
+    /// The flow.
+    pub steps: Vec<Step>,
+}
+
+/// One saved version of a pipeline; never changed after it was saved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PipelineVersion {
+    /// Which version.
+    pub version: Version,
+    /// The pipeline as saved.
+    pub pipeline: Pipeline,
+    /// Whether the flow is a login flow (computed when it was saved).
+    pub login_flow: bool,
+    /// When it was saved.
+    pub created_at: Timestamp,
+    /// Who saved it.
+    pub created_by: String,
+}
+
+/// What is known of a pipeline across its versions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PipelineHead {
+    /// The pipeline.
+    pub name: PipelineName,
+    /// Its project, by the latest version.
+    pub project: ProjectName,
+    /// The latest version.
+    pub latest: Version,
+    /// Every version saved, oldest first.
+    pub versions: Vec<Version>,
+}
+
+// === impl Pipeline ===
+
+impl Pipeline {
+    /// Most nested steps that a flow may have.
+    pub const MAX_STEPS: usize = 500;
+    /// Deepest nesting of `choice` and `block`.
+    pub const MAX_DEPTH: usize = 16;
+}
