@@ -13,6 +13,7 @@ pub mod names;
 pub mod objects;
 pub mod pipelines;
 pub mod policies;
+pub mod sources;
 pub mod steps;
 pub mod triggers;
 pub mod users;
