@@ -1,0 +1,142 @@
+//! What a command prints: tables for people, one JSON or YAML document for programs.
+
+use serde_json::Value;
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people.
+    #[default]
+    Table,
+    /// Exactly one JSON document.
+    Json,
+    /// The same document as YAML.
+    Yaml,
+}
+
+/// Where a command prints: data to stdout, words for people to stderr.
+#[derive(Debug)]
+pub(crate) struct Output {
+    format: Format,
+}
+
+/// A column of a table: its heading, and the JSON pointer of its cell in each row.
+pub(crate) type Column = (&'static str, &'static str);
+
+// === impl Output ===
+
+impl Output {
+    /// Prints in this format.
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    /// Returns the format.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Prints a document in full, whatever the format (a table format prints YAML).
+    pub(crate) fn document(&self, value: &Value) {
+        match self.format {
+            Format::Json => print_out(&format!("{value:#}\n")),
+            Format::Yaml | Format::Table => print_out(&yaml(value)),
+        }
+    }
+
+    /// Prints the `items` of a list: a table for people, the whole document for programs.
+    pub(crate) fn list(&self, document: &Value, columns: &[Column]) {
+        if self.format != Format::Table {
+            return self.document(document);
+        }
+        let items = document.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        print_out(&table(items, columns));
+    }
+
+    /// Prints the result of a change: a sentence for people, the document for programs.
+    pub(crate) fn done(&self, document: &Value, sentence: &str) {
+        if self.format == Format::Table {
+            print_out(&format!("{sentence}\n"));
+        } else {
+            self.document(document);
+        }
+        for reminder in document.get("reminders").and_then(Value::as_array).into_iter().flatten() {
+            if let Some(text) = reminder.as_str().or_else(|| reminder.get("message").and_then(Value::as_str)) {
+                eprintln!("reminder: {text}");
+            }
+        }
+    }
+}
+
+/// Writes to stdout; a closed pipe (`| head`) is no error.
+pub(crate) fn print_out(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Returns a document as YAML.
+pub(crate) fn yaml(value: &Value) -> String {
+    let mut text = serde_saphyr::to_string(value).unwrap_or_else(|_| format!("{value:#}"));
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// Lays rows out in columns, as wide as their widest cell, without anything a plain terminal can't show.
+pub(crate) fn table(rows: &[Value], columns: &[Column]) -> String {
+    let mut lines: Vec<Vec<String>> = vec![columns.iter().map(|(heading, _)| (*heading).to_owned()).collect()];
+    for row in rows {
+        lines.push(columns.iter().map(|(_, pointer)| cell(row.pointer(pointer))).collect());
+    }
+    let widths: Vec<usize> = (0..columns.len())
+        .map(|i| lines.iter().filter_map(|line| line.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut out = String::new();
+    for line in &lines {
+        let padded: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        out.push_str(padded.join("  ").trim_end());
+        out.push('\n');
+    }
+    if rows.is_empty() {
+        out.push_str("(none)\n");
+    }
+    out
+}
+
+/// Writes one cell; control characters (a terminal's escape sequences) are made visible instead of obeyed.
+fn cell(value: Option<&Value>) -> String {
+    let text = match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Bool(true)) => "yes".to_owned(),
+        Some(Value::Bool(false)) => "no".to_owned(),
+        Some(Value::Array(items)) if items.is_empty() => "-".to_owned(),
+        Some(Value::Array(items)) => {
+            items.iter().map(|item| cell(item.get("message").or(Some(item)))).collect::<Vec<_>>().join(", ")
+        }
+        Some(other) => other.to_string(),
+    };
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_table_lines_up_and_shows_absent_cells() {
+        let rows = [json!({ "name": "a", "pipelines": ["x", "y"] }), json!({ "name": "longer", "on": true })];
+        let text = table(&rows, &[("NAME", "/name"), ("PIPELINES", "/pipelines"), ("ON", "/on")]);
+        assert_eq!(text, "NAME    PIPELINES  ON\na       x, y       -\nlonger  -          yes\n");
+    }
+
+    #[test]
+    fn a_name_cannot_drive_the_terminal() {
+        let text = table(&[json!({ "name": "\u{1b}[2Jgone" })], &[("NAME", "/name")]);
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+}
