@@ -1,0 +1,235 @@
+//! The command line: what can be asked, and who answers it.
+//!
+//! Each child module holds the arguments and the doing of one noun. Commands talk to the management API only;
+//! what the API does not offer, the command line can't do.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::{Format, Output};
+use crate::profile::Target;
+
+mod accounts;
+mod apply;
+mod basic_auth;
+mod check;
+mod confirm;
+mod consumers;
+mod deployments;
+mod environments;
+mod files;
+mod globals;
+mod journal;
+mod keys;
+mod pipelines;
+mod policies;
+mod resources;
+mod secrets;
+mod sessions;
+mod signing_keys;
+mod tools;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage
+  3  refused by policy
+  4  not found
+  5  not permitted
+
+The server and the token come from the flags, then TOLLGATE_SERVER and TOLLGATE_TOKEN, then the profile that
+`tollgate login` writes, and last from ./tollgate-data/admin-token with http://127.0.0.1:7000.";
+
+/// The policy-enforcing gateway for HTTP APIs: nothing goes out without the authentication that its
+/// environment demands.
+#[derive(Parser)]
+#[command(name = "tollgate", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub(crate) struct Arguments {
+    /// Address of the management API [default: the profile's, else http://127.0.0.1:7000].
+    #[arg(long, global = true, env = "TOLLGATE_SERVER", value_name = "URL", hide_env_values = true)]
+    server: Option<String>,
+
+    /// API token (`tgu_…`); prefer the environment variable, which other users of this machine can't see.
+    #[arg(long, global = true, env = "TOLLGATE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+
+    /// Realm to work in.
+    #[arg(long, global = true, env = "TOLLGATE_REALM", default_value = "default", hide_env_values = true)]
+    realm: String,
+
+    /// How to print data on stdout; words for people go to stderr.
+    #[arg(long, short, global = true, value_enum, default_value_t)]
+    pub(crate) output: Format,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Starts the whole product: gateway, management API, store.
+    Up(crate::up::UpArguments),
+
+    /// Signs in and keeps an API token in the profile.
+    Login(sessions::LoginArguments),
+    /// Revokes the profile's token and forgets it.
+    Logout,
+    /// Shows who the token belongs to.
+    Whoami,
+    /// Your API tokens.
+    #[command(subcommand)]
+    Token(sessions::TokenCommand),
+
+    /// Saves the resources in files.
+    Apply(apply::ApplyArguments),
+    /// Shows what `apply` would change.
+    Diff(apply::DiffArguments),
+    /// Shows resources.
+    Get(resources::GetArguments),
+    /// Deletes a resource.
+    Delete(resources::DeleteArguments),
+    /// Writes a file to start from.
+    #[command(subcommand)]
+    New(pipelines::NewCommand),
+    /// Judges pipeline files offline, for CI.
+    Check(check::CheckArguments),
+
+    /// Deploys a pipeline version.
+    Deploy(deployments::DeployArguments),
+    /// Stops a deployment.
+    Undeploy(deployments::UndeployArguments),
+    /// Deploys in one environment what runs in another.
+    Promote(deployments::PromoteArguments),
+    /// Deploys an earlier version again.
+    Rollback(deployments::RollbackArguments),
+    /// Lists deployments, and whether they conform today.
+    Deployments(deployments::ListArguments),
+    /// Lists what was deployed in an environment, newest first.
+    History(deployments::HistoryArguments),
+    /// Lists the last runs of a scheduled pipeline.
+    Runs(deployments::RunsArguments),
+
+    /// What exposed pipelines must demand of their callers.
+    #[command(subcommand)]
+    Policy(policies::PolicyCommand),
+    /// Where pipelines run.
+    #[command(subcommand)]
+    Environment(environments::EnvironmentCommand),
+    /// Organisations on this server.
+    #[command(subcommand)]
+    Realm(environments::RealmCommand),
+
+    /// Who may call.
+    #[command(subcommand)]
+    Consumer(consumers::ConsumerCommand),
+    /// API keys of consumers.
+    #[command(subcommand)]
+    Key(keys::KeyCommand),
+    /// Basic Auth credentials of consumers.
+    #[command(subcommand)]
+    BasicAuth(basic_auth::BasicAuthCommand),
+    /// Tokens and the keys that sign them.
+    #[command(subcommand)]
+    Jwt(signing_keys::JwtCommand),
+
+    /// Values for flows, per environment.
+    #[command(subcommand)]
+    Global(globals::GlobalCommand),
+    /// Secrets for flows, per environment.
+    #[command(subcommand)]
+    Account(accounts::AccountCommand),
+
+    /// The journal: who changed what, when.
+    #[command(subcommand)]
+    Audit(journal::AuditCommand),
+
+    /// Prints the JSON Schema of a kind of resource file, for editors.
+    Schema(tools::SchemaArguments),
+    /// Prints a completion script.
+    Completion(tools::CompletionArguments),
+    /// Prints the version of this program, and of the server when one answers.
+    Version,
+}
+
+/// What every command gets.
+pub(crate) struct Context<'a> {
+    pub(crate) client: Client,
+    pub(crate) output: &'a Output,
+}
+
+/// Runs a command.
+///
+/// # Errors
+///
+/// [`Failure`], with what to tell the caller and the exit code.
+pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Failure> {
+    let Arguments { server, token, realm, command, .. } = arguments;
+    let connect = || {
+        let target = Target::find(server.as_deref(), token.as_deref());
+        Ok::<_, Failure>(Context { client: Client::new(target, realm.clone())?, output })
+    };
+    match command {
+        Command::Up(arguments) => crate::up::run(arguments).await?,
+        Command::Login(arguments) => sessions::login(&connect()?, arguments).await?,
+        Command::Logout => sessions::logout(&connect()?).await?,
+        Command::Whoami => sessions::whoami(&connect()?).await?,
+        Command::Token(command) => sessions::token(&connect()?, command).await?,
+        Command::Apply(arguments) => apply::apply(&connect()?, arguments).await?,
+        Command::Diff(arguments) => return apply::diff(&connect()?, arguments).await,
+        Command::Get(arguments) => resources::get(&connect()?, arguments).await?,
+        Command::Delete(arguments) => resources::delete(&connect()?, arguments).await?,
+        Command::New(command) => pipelines::new(&connect()?, command).await?,
+        Command::Check(arguments) => return check::check(output, arguments),
+        Command::Deploy(arguments) => deployments::deploy(&connect()?, arguments).await?,
+        Command::Undeploy(arguments) => deployments::undeploy(&connect()?, arguments).await?,
+        Command::Promote(arguments) => deployments::promote(&connect()?, arguments).await?,
+        Command::Rollback(arguments) => deployments::rollback(&connect()?, arguments).await?,
+        Command::Deployments(arguments) => deployments::list(&connect()?, arguments).await?,
+        Command::History(arguments) => deployments::history(&connect()?, arguments).await?,
+        Command::Runs(arguments) => deployments::runs(&connect()?, arguments).await?,
+        Command::Policy(command) => policies::run(&connect()?, command).await?,
+        Command::Environment(command) => environments::environment(&connect()?, command).await?,
+        Command::Realm(command) => environments::realm(&connect()?, command).await?,
+        Command::Consumer(command) => consumers::run(&connect()?, command).await?,
+        Command::Key(command) => keys::run(&connect()?, command).await?,
+        Command::BasicAuth(command) => basic_auth::run(&connect()?, command).await?,
+        Command::Jwt(command) => signing_keys::run(&connect()?, command).await?,
+        Command::Global(command) => globals::run(&connect()?, command).await?,
+        Command::Account(command) => accounts::run(&connect()?, command).await?,
+        Command::Audit(command) => return journal::run(&connect()?, command).await,
+        Command::Schema(arguments) => tools::schema(output, &arguments)?,
+        Command::Completion(arguments) => tools::completion(&arguments),
+        Command::Version => tools::version(&connect()?).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_does() {
+        fn visit(command: &clap::Command) {
+            for child in command.get_subcommands().filter(|child| child.get_name() != "help") {
+                assert!(child.get_about().is_some(), "`{}` has no help", child.get_name());
+                visit(child);
+            }
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "`{} {}` has no help", command.get_name(), argument.get_id());
+            }
+        }
+        visit(&Arguments::command());
+    }
+}

@@ -1,0 +1,197 @@
+//! `tollgate key …`: API keys of consumers.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value, json};
+use tollgate_model::names::{ConsumerName, EnvironmentName};
+use tollgate_model::sources::Clock as _;
+
+use super::{Context, secrets};
+use crate::failure::Failure;
+use crate::output::{Column, Format};
+
+/// `tollgate key …`
+#[derive(Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Makes a key for a consumer and prints it once.
+    Create {
+        #[command(flatten)]
+        key: NewKey,
+    },
+    /// Lists a consumer's keys.
+    List {
+        /// The consumer.
+        consumer: ConsumerName,
+        /// Its environment.
+        #[arg(long, value_name = "ENVIRONMENT")]
+        env: EnvironmentName,
+    },
+    /// Makes a key that takes another's place; both work during the overlap.
+    Rotate {
+        /// The key's id, `key_…`.
+        id: String,
+        /// Its environment.
+        #[arg(long, value_name = "ENVIRONMENT")]
+        env: EnvironmentName,
+        /// How long the old key goes on working.
+        #[arg(long, value_name = "DURATION", default_value = "24h")]
+        overlap: Lifetime,
+    },
+    /// Revokes a key: dead everywhere within a second.
+    Revoke {
+        /// The key's id, `key_…`.
+        id: String,
+        /// Its environment.
+        #[arg(long, value_name = "ENVIRONMENT")]
+        env: EnvironmentName,
+    },
+    /// Takes over a key from another system, read from stdin or a file.
+    Import {
+        #[command(flatten)]
+        key: NewKey,
+        /// Reads the key from this file instead of stdin.
+        #[arg(long, value_name = "PATH")]
+        key_file: Option<PathBuf>,
+    },
+}
+
+/// A key to be.
+#[derive(Args)]
+pub(crate) struct NewKey {
+    /// Whose key.
+    consumer: ConsumerName,
+    /// The environment that it works in.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    env: EnvironmentName,
+    /// What to call it, to tell keys apart.
+    #[arg(long, default_value = "default")]
+    name: String,
+    /// How long it works, for example `90d`; without, until it is revoked.
+    #[arg(long, value_name = "DURATION")]
+    expires_in: Option<Lifetime>,
+}
+
+/// A length of time as people write it: `90d`, `24h`, `1h30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lifetime(SignedDuration);
+
+const KEY_COLUMNS: &[Column] = &[
+    ("ID", "/id"),
+    ("NAME", "/name"),
+    ("ENDS IN", "/hint"),
+    ("STATE", "/state"),
+    ("CREATED", "/createdAt"),
+    ("EXPIRES", "/expiresAt"),
+    ("LAST USED", "/lastUsedAt"),
+];
+
+/// Runs `tollgate key …`.
+pub(crate) async fn run(context: &Context<'_>, command: KeyCommand) -> Result<(), Failure> {
+    let client = &context.client;
+    match command {
+        KeyCommand::Create { key } => {
+            let path =
+                client.environment_path(key.env.as_str(), &["consumers", key.consumer.as_str(), "keys"]);
+            let made = client.post(&path, &Value::Object(key.body())).await?.body;
+            show_new(context, &made);
+        }
+        KeyCommand::Import { key, key_file } => {
+            let secret = match key_file {
+                Some(path) => secrets::from_file("the key", &path)?,
+                None => secrets::ask("key")?,
+            };
+            let mut body = key.body();
+            body.insert("key".to_owned(), secret.into());
+            let parts = ["consumers", key.consumer.as_str(), "keys", "import"];
+            let made =
+                client.post(&client.environment_path(key.env.as_str(), &parts), &Value::Object(body)).await?.body;
+            let id = made.get("id").and_then(Value::as_str).unwrap_or_default();
+            context.output.done(&made, &format!("imported {id} for {} in {}", key.consumer, key.env));
+        }
+        KeyCommand::List { consumer, env } => {
+            let path = client.environment_path(env.as_str(), &["consumers", consumer.as_str(), "keys"]);
+            context.output.list(&client.list(&path).await?, KEY_COLUMNS);
+        }
+        KeyCommand::Rotate { id, env, overlap } => {
+            let path = client.environment_path(env.as_str(), &["keys", &id, "rotate"]);
+            let made = client.post(&path, &json!({ "overlapSeconds": overlap.as_secs() })).await?.body;
+            show_new(context, &made);
+        }
+        KeyCommand::Revoke { id, env } => {
+            let path = client.environment_path(env.as_str(), &["keys", &id, "revoke"]);
+            let key = client.post(&path, &json!({})).await?.body;
+            context.output.done(&key, &format!("revoked {id}"));
+        }
+    }
+    Ok(())
+}
+
+/// Prints a new key: the secret is in this output and nowhere else.
+fn show_new(context: &Context<'_>, made: &Value) {
+    if context.output.format() == Format::Table {
+        let text = |field: &str| made.get(field).and_then(Value::as_str).unwrap_or("-");
+        crate::output::print_out(&format!("{}\n", text("key")));
+        eprintln!("key {} of {}: keep it now, it is not shown again", text("id"), text("consumer"));
+    } else {
+        context.output.document(made);
+    }
+}
+
+// === impl NewKey ===
+
+impl NewKey {
+    fn body(&self) -> Map<String, Value> {
+        let mut body = Map::from_iter([("name".to_owned(), self.name.clone().into())]);
+        if let Some(lifetime) = self.expires_in {
+            body.insert("expiresAt".to_owned(), lifetime.from_now().to_string().into());
+        }
+        body
+    }
+}
+
+// === impl Lifetime ===
+
+impl Lifetime {
+    /// Returns the moment at which something that begins now ends.
+    pub(crate) fn from_now(self) -> Timestamp {
+        let now = crate::system::SystemClock.now();
+        now.checked_add(self.0).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Returns whole seconds.
+    pub(crate) fn as_secs(self) -> i64 {
+        self.0.as_secs()
+    }
+}
+
+impl FromStr for Lifetime {
+    type Err = String;
+
+    fn from_str(input: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("`{input}` is no length of time: write for example `90d`, `24h` or `30m`");
+        let span: jiff::Span = input.parse().map_err(|_| wrong())?;
+        let days = jiff::SpanRelativeTo::days_are_24_hours();
+        let duration = span.to_duration(days).map_err(|_| wrong())?;
+        if duration.is_negative() { Err(wrong()) } else { Ok(Self(duration)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_are_read_as_people_write_them() {
+        let seconds = |text: &str| text.parse::<Lifetime>().map(Lifetime::as_secs);
+        assert_eq!(seconds("90d"), Ok(90 * 86_400));
+        assert_eq!(seconds("24h"), Ok(86_400));
+        assert_eq!(seconds("1h30m"), Ok(5_400));
+        assert_eq!(seconds("0s"), Ok(0));
+        for bad in ["", "soon", "-1d", "1y2mo", "90"] {
+            assert!(seconds(bad).is_err(), "{bad} was taken");
+        }
+    }
+}

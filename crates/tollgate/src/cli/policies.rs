@@ -1,0 +1,214 @@
+//! `tollgate policy …`: what exposed pipelines must demand of their callers.
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+use tollgate_model::names::EnvironmentName;
+use tollgate_model::policies::{AccessRequirement, PolicyName};
+
+use super::{Context, confirm};
+use crate::failure::Failure;
+use crate::output::Column;
+
+/// `tollgate policy …`
+#[derive(Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Lists the policies and their value in each environment.
+    List,
+    /// Shows one policy.
+    Get {
+        /// `external-api-access` or `internal-api-access`.
+        name: PolicyName,
+    },
+    /// Changes the environments named and keeps the others' values; shows the impact, saves with --yes.
+    Set(SetArguments),
+    /// Shows which running deployments a change would make conform or not.
+    Impact(ChangeArguments),
+    /// Lists the versions of the policies, newest first.
+    Versions,
+    /// Shows, per environment, which running deployments conform today.
+    Conformance {
+        /// Only this environment.
+        #[arg(long, value_name = "ENVIRONMENT")]
+        env: Option<EnvironmentName>,
+    },
+    /// Prints the policies as files for `tollgate apply` and `tollgate check --policy`.
+    Export,
+}
+
+/// A change of one policy.
+#[derive(Args)]
+pub(crate) struct ChangeArguments {
+    /// `external-api-access` or `internal-api-access`.
+    name: PolicyName,
+    /// New value of an environment: `test=api-key`, `prod=jwt-with-api-key` or `dev=any`; repeatable.
+    #[arg(long = "env", value_name = "ENVIRONMENT=VALUE", required = true, value_parser = parse_value)]
+    environments: Vec<(EnvironmentName, AccessRequirement)>,
+}
+
+/// Arguments of `tollgate policy set`.
+#[derive(Args)]
+pub(crate) struct SetArguments {
+    #[command(flatten)]
+    change: ChangeArguments,
+    /// Saves without asking.
+    #[arg(long)]
+    yes: bool,
+    /// Why, for the journal.
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+const IMPACT_COLUMNS: &[Column] =
+    &[("PIPELINE", "/pipeline"), ("VERSION", "/version"), ("PROJECT", "/project"), ("ADMITTED BY", "/admittedBy"), ("CONFORMS", "/conforms"), ("LOGIN FLOW", "/loginFlow"), ("VIOLATIONS", "/violations")];
+
+fn parse_value(input: &str) -> Result<(EnvironmentName, AccessRequirement), String> {
+    let (environment, value) = input.split_once('=').ok_or("write ENVIRONMENT=VALUE, for example `test=api-key`")?;
+    let environment = EnvironmentName::parse(environment).map_err(|error| error.to_string())?;
+    let value = value.parse::<AccessRequirement>().map_err(|error| error.to_string())?;
+    Ok((environment, value))
+}
+
+/// Runs `tollgate policy …`.
+pub(crate) async fn run(context: &Context<'_>, command: PolicyCommand) -> Result<(), Failure> {
+    let client = &context.client;
+    match command {
+        PolicyCommand::List => {
+            let policies = client.get(&client.realm_path(&["policies"])).await?;
+            list(context, &policies);
+        }
+        PolicyCommand::Get { name } => {
+            let policy = client.get(&client.realm_path(&["policies", name.as_str()])).await?;
+            context.output.document(&policy);
+        }
+        PolicyCommand::Impact(change) => {
+            let impact = impact(context, &change).await?;
+            if context.output.format() == crate::output::Format::Table {
+                confirm::show_impact(&impact);
+            } else {
+                context.output.document(&impact);
+            }
+        }
+        PolicyCommand::Set(SetArguments { change, yes, reason }) => {
+            let impact = impact(context, &change).await?;
+            confirm::show_impact(&impact);
+            confirm::demand_yes(yes, &impact)?;
+            let mut body = body_of(&change);
+            if let (Some(reason), Some(fields)) = (reason, body.as_object_mut()) {
+                fields.insert("reason".to_owned(), reason.into());
+            }
+            let saved = client.put(&client.realm_path(&["policies", change.name.as_str()]), &body).await?;
+            let version = saved.get("version").and_then(Value::as_str).unwrap_or_default();
+            context.output.done(&saved, &format!("saved {}: policy version {version}", change.name));
+        }
+        PolicyCommand::Versions => {
+            let versions = client.list(&client.realm_path(&["policy-versions"])).await?;
+            context.output.list(
+                &versions,
+                &[("VERSION", "/version"), ("SAVED", "/createdAt"), ("BY", "/createdBy"), ("REASON", "/reason")],
+            );
+        }
+        PolicyCommand::Conformance { env } => conformance(context, env.as_ref()).await?,
+        PolicyCommand::Export => {
+            let policies = client.get(&client.realm_path(&["policies"])).await?;
+            export(context, &policies);
+        }
+    }
+    Ok(())
+}
+
+/// Asks for the impact of a change.
+async fn impact(context: &Context<'_>, change: &ChangeArguments) -> Result<Value, Failure> {
+    let path = context.client.realm_path(&["policies", change.name.as_str(), "impact"]);
+    Ok(context.client.post(&path, &body_of(change)).await?.body)
+}
+
+fn body_of(change: &ChangeArguments) -> Value {
+    let environments: Map<String, Value> = change
+        .environments
+        .iter()
+        .map(|(environment, value)| (environment.to_string(), value.as_str().into()))
+        .collect();
+    json!({ "environments": environments, "partial": true })
+}
+
+fn list(context: &Context<'_>, policies: &Value) {
+    let rows: Vec<Value> = items(policies)
+        .iter()
+        .flat_map(|policy| {
+            let name = policy.get("name").cloned().unwrap_or_default();
+            let values = policy.get("environments").and_then(Value::as_object).into_iter().flatten();
+            values
+                .map(|(environment, value)| {
+                    let shown = value.as_str().and_then(|value| value.parse::<AccessRequirement>().ok());
+                    json!({ "policy": name, "environment": environment, "value": value,
+                        "shownAs": shown.map(AccessRequirement::label) })
+                })
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    if context.output.format() == crate::output::Format::Table {
+        let columns: &[Column] =
+            &[("POLICY", "/policy"), ("ENVIRONMENT", "/environment"), ("VALUE", "/value"), ("MEANING", "/shownAs")];
+        context.output.list(&json!({ "items": rows }), columns);
+        eprintln!("policy version {}", policies.get("version").and_then(Value::as_str).unwrap_or("-"));
+    } else {
+        context.output.document(policies);
+    }
+}
+
+async fn conformance(context: &Context<'_>, environment: Option<&EnvironmentName>) -> Result<(), Failure> {
+    let mut path = context.client.realm_path(&["conformance"]);
+    if let Some(environment) = environment {
+        path.push_str(&format!("?environment={environment}"));
+    }
+    let report = context.client.get(&path).await?;
+    if context.output.format() != crate::output::Format::Table {
+        context.output.document(&report);
+        return Ok(());
+    }
+    let version = report.get("policyVersion").and_then(Value::as_str).unwrap_or("-");
+    for entry in report.get("environments").and_then(Value::as_array).into_iter().flatten() {
+        let number = |field: &str| entry.get(field).and_then(Value::as_u64).unwrap_or_default();
+        crate::output::print_out(&format!(
+            "{}: {} deployments, {} conformant, {} not conformant (policy version {version})\n",
+            entry.get("environment").and_then(Value::as_str).unwrap_or("-"),
+            number("deployments"),
+            number("conformant"),
+            number("notConformant"),
+        ));
+        if !items(entry).is_empty() {
+            crate::output::print_out(&crate::output::table(items(entry), IMPACT_COLUMNS));
+        }
+    }
+    Ok(())
+}
+
+fn export(context: &Context<'_>, policies: &Value) {
+    let documents: Vec<Value> = items(policies)
+        .iter()
+        .map(|policy| json!({ "kind": "Policy", "name": policy.get("name"), "environments": policy.get("environments") }))
+        .collect();
+    if context.output.format() == crate::output::Format::Json {
+        context.output.document(&json!({ "items": documents }));
+    } else {
+        let texts: Vec<String> = documents.iter().map(crate::output::yaml).collect();
+        crate::output::print_out(&texts.join("---\n"));
+    }
+}
+
+fn items(document: &Value) -> &[Value] {
+    document.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_names_environment_and_requirement() {
+        assert!(parse_value("prod=jwt-with-api-key").is_ok());
+        assert!(parse_value("prod").expect_err("no value").contains("ENVIRONMENT=VALUE"));
+        assert!(parse_value("prod=open").expect_err("no such value").contains("`jwt-with-api-key`"));
+        assert!(parse_value("Prod=any").expect_err("no slug").contains("slug"));
+    }
+}
