@@ -306,9 +306,14 @@ impl<'de> Deserialize<'de> for Trigger {
                                  responseContentType, or use type `http`",
                             ));
                         }
+                        one_use_of_authorization(&http).map_err(A::Error::custom)?;
                         Ok(Trigger::Rest(http))
                     }
-                    "http" => HttpTrigger::deserialize(rest).map(Trigger::Http),
+                    "http" => {
+                        let http = HttpTrigger::deserialize(rest)?;
+                        one_use_of_authorization(&http).map_err(A::Error::custom)?;
+                        Ok(Trigger::Http(http))
+                    }
                     "scheduler" => SchedulerTrigger::deserialize(rest).map(Trigger::Scheduler),
                     later if LATER_TRIGGER_TYPES.contains(&later) => Err(A::Error::custom(format!(
                         "trigger type `{later}` is not in this version of Tollgate: use one of {}",
@@ -320,6 +325,13 @@ impl<'de> Deserialize<'de> for Trigger {
         }
         deserializer.deserialize_map(Visitor)
     }
+}
+
+fn one_use_of_authorization(http: &HttpTrigger) -> Result<(), &'static str> {
+    if http.basic_auth && http.jwt.is_on() {
+        return Err("basicAuth and jwt both need the `Authorization` header: turn one of them off");
+    }
+    Ok(())
 }
 
 // === impl HttpTrigger ===

@@ -1,0 +1,171 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+/// The switches of a trigger, and whether its flow is a login flow.
+#[derive(Debug, Clone, Copy)]
+struct Switches {
+    kind: u8,
+    external: bool,
+    internal: bool,
+    api_key: bool,
+    jwt: bool,
+    basic: bool,
+    login: bool,
+}
+
+fn pipeline(it: Switches) -> Pipeline {
+    let trigger = match it.kind {
+        0 => json!({ "type": "scheduler", "cron": "0 6 * * *" }),
+        kind => json!({
+            "type": if kind == 1 { "rest" } else { "http" }, "externalApi": it.external, "internalApi": it.internal,
+            "apiKey": if it.api_key && it.basic { json!({ "query": true }) } else { json!(it.api_key) },
+            "jwt": if it.jwt { json!({ "scopes": ["a:b"] }) } else { json!(false) },
+            "basicAuth": it.basic && !it.jwt,
+        }),
+    };
+    let steps =
+        if it.login { json!([{ "jwtGenerate": { "expiresInMs": 1000 } }]) } else { json!([{ "json": {} }]) };
+    serde_json::from_value(json!({ "name": "p", "project": "store", "trigger": trigger, "steps": steps }))
+        .expect("a pipeline")
+}
+
+fn policies(external: [AccessRequirement; 2], internal: [AccessRequirement; 2]) -> Policies {
+    let names = [EnvironmentName::test(), EnvironmentName::prod()];
+    let values = |of: [AccessRequirement; 2]| names.iter().cloned().zip(of).collect::<BTreeMap<_, _>>();
+    Policies::initial(&BTreeSet::from(names.clone()))
+        .replace(PolicyName::ExternalApiAccess, values(external))
+        .and_then(|policies| policies.replace(PolicyName::InternalApiAccess, values(internal)))
+        .expect("names every environment")
+}
+
+/// The table of the design, written down a second time and without cleverness.
+fn oracle(requirement: AccessRequirement, open: bool, it: Switches) -> BTreeSet<&'static str> {
+    let mut missing = BTreeSet::new();
+    if it.kind == 0 || !open {
+        return missing;
+    }
+    if requirement == AccessRequirement::ApiKey && !it.api_key {
+        missing.insert("API Key");
+    }
+    if requirement == AccessRequirement::JwtWithApiKey {
+        if !it.api_key {
+            missing.insert("API Key");
+        }
+        if !it.jwt && !it.login {
+            missing.insert("JWT");
+        }
+    }
+    missing
+}
+
+fn every_trigger() -> Vec<Switches> {
+    let bits = |n: u32, i: u32| n >> i & 1 == 1;
+    (0..3)
+        .flat_map(|kind| {
+            (0..64).map(move |n| Switches {
+                kind,
+                external: bits(n, 0),
+                internal: bits(n, 1),
+                api_key: bits(n, 2),
+                jwt: bits(n, 3),
+                basic: bits(n, 4),
+                login: bits(n, 5),
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn every_verdict_is_the_one_of_the_table() {
+    for external in AccessRequirement::ALL {
+        for internal in AccessRequirement::ALL {
+            for it in every_trigger() {
+                // The other environment has other values, so that a mix-up shows.
+                let policies = policies([external, internal], [internal, external]);
+                for (environment, external, internal) in [
+                    (EnvironmentName::test(), external, internal),
+                    (EnvironmentName::prod(), internal, external),
+                ] {
+                    let verdict = judge(&policies, &pipeline(it), &environment).expect("known");
+                    let expected: BTreeSet<String> = oracle(external, it.external, it)
+                        .into_iter()
+                        .map(|what| format!("Missing external {what}"))
+                        .chain(
+                            oracle(internal, it.internal, it)
+                                .into_iter()
+                                .map(|what| format!("Missing internal {what}")),
+                        )
+                        .collect();
+                    let found: BTreeSet<String> =
+                        verdict.violations.iter().map(|v| v.message.clone()).collect();
+                    assert_eq!(found, expected, "{it:?} in {environment}: {external} {internal}");
+                    assert_eq!(found.len(), verdict.violations.len(), "a violation stands twice");
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_fix_removes_its_violation_and_all_fixes_make_the_pipeline_conform(
+        index in 0..192_usize, external in 0..3_usize, internal in 0..3_usize,
+    ) {
+        let requirement = |i: usize| AccessRequirement::ALL[i];
+        let policies = policies([requirement(external); 2], [requirement(internal); 2]);
+        let environment = EnvironmentName::prod();
+        let mut mended = pipeline(every_trigger()[index]);
+        let before = judge(&policies, &mended, &environment).expect("known").violations;
+        for violation in &before {
+            let once = apply_fix(&mended, violation).expect("fits");
+            let left = judge(&policies, &once, &environment).expect("known").violations;
+            prop_assert!(!left.contains(violation), "{violation} is still there");
+            prop_assert!(left.len() < before.len());
+        }
+        for violation in &before {
+            mended = apply_fix(&mended, violation).expect("fits");
+        }
+        prop_assert!(admit(&policies, &mended, &environment).is_ok());
+        let reread: Pipeline =
+            serde_json::from_value(serde_json::to_value(&mended).expect("json")).expect("the fixed pipeline can be saved");
+        prop_assert_eq!(reread, mended);
+    }
+}
+
+#[test]
+fn a_violation_names_the_switch_and_the_value_that_mend_it() {
+    let it = Switches {
+        kind: 1,
+        external: true,
+        internal: false,
+        api_key: false,
+        jwt: false,
+        basic: false,
+        login: false,
+    };
+    let policies = policies([AccessRequirement::JwtWithApiKey; 2], [AccessRequirement::Any; 2]);
+    let Err(AdmitError::Refused(refusal)) = admit(&policies, &pipeline(it), &EnvironmentName::prod()) else {
+        panic!("admitted")
+    };
+    let lines: Vec<String> = refusal.verdict.violations.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "Missing external API Key (policy external-api-access, environment prod): set /trigger/apiKey to true",
+            "Missing external JWT (policy external-api-access, environment prod): set /trigger/jwt to true",
+        ]
+    );
+}
+
+#[test]
+fn an_environment_without_a_value_is_never_admitted() {
+    let policies = policies([AccessRequirement::Any; 2], [AccessRequirement::Any; 2]);
+    let moon = EnvironmentName::parse("moon").expect("a slug");
+    for it in every_trigger() {
+        assert!(admit(&policies, &pipeline(it), &moon).is_err());
+    }
+}
