@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{PipelineName, ProjectName};
-use crate::steps::Step;
+use crate::steps::{Step, StepKind};
 use crate::triggers::Trigger;
 use crate::versions::Version;
 
@@ -66,4 +66,38 @@ impl Pipeline {
     pub const MAX_STEPS: usize = 500;
     /// Deepest nesting of `choice` and `block`.
     pub const MAX_DEPTH: usize = 16;
+
+    /// Checks the number and the nesting of steps.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the limit.
+    pub fn check_size(&self) -> Result<(), String> {
+        fn count(steps: &[Step], depth: usize) -> Result<usize, String> {
+            if depth > Pipeline::MAX_DEPTH {
+                return Err(format!("steps are nested more than {} deep", Pipeline::MAX_DEPTH));
+            }
+            steps.iter().try_fold(steps.len(), |sum, step| {
+                let inside = match &step.kind {
+                    StepKind::Choice(choice) => choice
+                        .when
+                        .iter()
+                        .map(|branch| branch.steps.as_slice())
+                        .chain(choice.otherwise.as_deref())
+                        .map(|steps| count(steps, depth + 1))
+                        .sum::<Result<usize, _>>()?,
+                    StepKind::Block(block) => std::iter::once(block.steps.as_slice())
+                        .chain(block.on_error.as_deref())
+                        .map(|steps| count(steps, depth + 1))
+                        .sum::<Result<usize, _>>()?,
+                    _ => 0,
+                };
+                Ok(sum + inside)
+            })
+        }
+        if count(&self.steps, 0)? > Self::MAX_STEPS {
+            return Err(format!("a pipeline has at most {} steps", Self::MAX_STEPS));
+        }
+        Ok(())
+    }
 }

@@ -1,0 +1,251 @@
+//! Key sets: the keys of one environment that sign and verify its tokens.
+//!
+//! The key decides the algorithm; the token's header only has to agree (RFC 8725 section 3.1). A header never brings a
+//! key of its own: `jwk`, `jku` and `x5u` are not read, `crit` is refused.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use tollgate_model::keysets::{Algorithm, SigningKeyState};
+use tollgate_model::sources::{Random, RandomError};
+use tollgate_model::triggers::Scope;
+
+use crate::private_keys::PrivateKey;
+use crate::tokens::{self, Claims, Header, MAX_CUSTOM_CLAIMS_BYTES, RESERVED_CLAIMS};
+
+/// How far the clocks of issuer and verifier may differ, in seconds.
+pub const LEEWAY_SECONDS: i64 = 30;
+
+/// The keys of one environment, with the issuer and audience of its tokens.
+#[derive(Debug)]
+pub struct KeySet {
+    issuer: String,
+    audience: String,
+    keys: Vec<KeySetKey>,
+}
+
+/// One key of a set.
+#[derive(Debug)]
+pub struct KeySetKey {
+    kid: String,
+    key: PrivateKey,
+    state: SigningKeyState,
+    /// The header of every token that this key signs, as it stands in them.
+    header: String,
+}
+
+/// What a new token is to say.
+#[derive(Debug)]
+pub struct TokenRequest<'a> {
+    /// `sub` and `client_id`: the consumer's id.
+    pub subject: &'a str,
+    /// `scope`.
+    pub scopes: &'a [Scope],
+    /// How long it lives, in milliseconds.
+    pub expires_in_ms: u64,
+    /// The message of the flow; reserved names in it are dropped.
+    pub claims: Map<String, Value>,
+}
+
+/// Why no token was issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SignTokenError {
+    /// The message is too large for a token.
+    #[error(
+        "the claims are larger than {MAX_CUSTOM_CLAIMS_BYTES} bytes: put less into the message before jwtGenerate"
+    )]
+    TooLarge,
+    /// The set has no key that signs.
+    #[error("the environment has no active signing key")]
+    NoActiveKey,
+    /// The key does not sign, or there is no randomness.
+    #[error("the signing key does not sign")]
+    Unavailable,
+}
+
+/// Why a token was refused. For logs and tests; a caller learns none of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyTokenError {
+    /// Not three parts of canonical base64url, too long, or not JSON objects.
+    #[error("the token is malformed")]
+    Malformed,
+    /// A header that we do not take: another type, or critical extensions.
+    #[error("the token's header is not taken here")]
+    Header,
+    /// No key of this id that verifies now.
+    #[error("the token names no key of this environment")]
+    UnknownKey,
+    /// The header names another algorithm than the key's.
+    #[error("the token names another algorithm than its key's")]
+    Algorithm,
+    /// The signature is not the key's.
+    #[error("the token's signature is wrong")]
+    Signature,
+    /// Another issuer.
+    #[error("the token is of another issuer")]
+    Issuer,
+    /// Another audience.
+    #[error("the token is for another audience")]
+    Audience,
+    /// Its time has passed.
+    #[error("the token has expired")]
+    Expired,
+    /// Its time has not come.
+    #[error("the token is not valid yet")]
+    NotYetValid,
+}
+
+// === impl KeySetKey ===
+
+impl KeySetKey {
+    /// Puts a key into the form in which a set holds it.
+    pub fn new(kid: String, key: PrivateKey, state: SigningKeyState) -> Self {
+        let header = json!({ "alg": key.algorithm().as_str(), "kid": kid, "typ": "at+jwt" });
+        Self { header: URL_SAFE_NO_PAD.encode(header.to_string()), kid, key, state }
+    }
+
+    fn verifies_at(&self, now: Timestamp) -> bool {
+        match self.state {
+            SigningKeyState::Active => true,
+            SigningKeyState::Retiring { until } => now < until,
+            SigningKeyState::Revoked { .. } => false,
+        }
+    }
+}
+
+// === impl KeySet ===
+
+impl KeySet {
+    /// Puts keys together.
+    pub fn new(issuer: String, audience: String, keys: Vec<KeySetKey>) -> Self {
+        Self { issuer, audience, keys }
+    }
+
+    /// Returns the algorithm of the key that signs.
+    pub fn algorithm(&self) -> Option<Algorithm> {
+        self.active().map(|key| key.key.algorithm())
+    }
+
+    /// Returns the JWK Set (RFC 7517 section 5): the public halves of the keys that verify now.
+    pub fn jwks(&self, now: Timestamp) -> Value {
+        let keys = self.keys.iter().filter(|key| key.verifies_at(now));
+        json!({ "keys": keys.filter_map(|key| key.key.public_jwk(&key.kid)).collect::<Vec<_>>() })
+    }
+
+    /// Issues a token.
+    ///
+    /// # Errors
+    ///
+    /// [`SignTokenError`], by variant.
+    pub fn sign(
+        &self,
+        request: TokenRequest<'_>,
+        now: Timestamp,
+        random: &dyn Random,
+    ) -> Result<String, SignTokenError> {
+        let key = self.active().ok_or(SignTokenError::NoActiveKey)?;
+        let mut claims = request.claims;
+        claims.retain(|name, _| !RESERVED_CLAIMS.contains(&name.as_str()));
+        let size = serde_json::to_vec(&claims).map_err(|_| SignTokenError::TooLarge)?.len();
+        if size > MAX_CUSTOM_CLAIMS_BYTES {
+            return Err(SignTokenError::TooLarge);
+        }
+        let issued_at = now.as_second();
+        let life =
+            i64::try_from(request.expires_in_ms.div_ceil(1000)).map_err(|_| SignTokenError::TooLarge)?;
+        let scope: Vec<&str> = request.scopes.iter().map(Scope::as_str).collect();
+        let reserved = json!({
+            "iss": self.issuer, "aud": self.audience, "sub": request.subject, "client_id": request.subject,
+            "scope": scope.join(" "), "iat": issued_at, "nbf": issued_at, "exp": issued_at.saturating_add(life),
+            "jti": make_jti(random).map_err(|_| SignTokenError::Unavailable)?,
+        });
+        if let Value::Object(reserved) = reserved {
+            claims.extend(reserved);
+        }
+        let mut token =
+            format!("{}.{}", key.header, URL_SAFE_NO_PAD.encode(Value::Object(claims).to_string()));
+        let signature = key.key.sign(token.as_bytes()).map_err(|_| SignTokenError::Unavailable)?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Ok(token)
+    }
+
+    /// Verifies a token: shape, key, algorithm, signature, issuer, audience and time.
+    ///
+    /// Whose it is, what it allows and whether it was revoked is for the caller to check.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyTokenError`], by variant.
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, VerifyTokenError> {
+        let parts = tokens::split(token).ok_or(VerifyTokenError::Malformed)?;
+        // A token of ours has, letter by letter, the header that its key writes.
+        let key = match self.keys.iter().find(|key| key.header == parts.header) {
+            Some(key) => key,
+            None => self.key_of(parts.header)?,
+        };
+        if !key.verifies_at(now) {
+            return Err(VerifyTokenError::UnknownKey);
+        }
+        let signature = tokens::decode(parts.signature).ok_or(VerifyTokenError::Malformed)?;
+        if !key.key.verifies(parts.signed.as_bytes(), &signature) {
+            return Err(VerifyTokenError::Signature);
+        }
+        self.check(tokens::members(parts.payload).ok_or(VerifyTokenError::Malformed)?, now)
+    }
+
+    fn active(&self) -> Option<&KeySetKey> {
+        self.keys.iter().find(|key| key.state == SigningKeyState::Active)
+    }
+
+    /// Finds the key that a header names.
+    fn key_of(&self, header: &str) -> Result<&KeySetKey, VerifyTokenError> {
+        let bytes = tokens::decode(header).ok_or(VerifyTokenError::Malformed)?;
+        let header: Header = serde_json::from_slice(&bytes).map_err(|_| VerifyTokenError::Malformed)?;
+        let typ = header.typ.unwrap_or_default().to_ascii_lowercase();
+        if header.crit.is_some() || !matches!(typ.as_str(), "at+jwt" | "application/at+jwt") {
+            return Err(VerifyTokenError::Header);
+        }
+        let key = self
+            .keys
+            .iter()
+            .find(|key| Some(&key.kid) == header.kid.as_ref())
+            .ok_or(VerifyTokenError::UnknownKey)?;
+        if header.alg == key.key.algorithm().as_str() { Ok(key) } else { Err(VerifyTokenError::Algorithm) }
+    }
+
+    fn check(&self, all: Map<String, Value>, now: Timestamp) -> Result<Claims, VerifyTokenError> {
+        let text = |name: &str| all.get(name).and_then(Value::as_str);
+        let seconds = |name: &str| all.get(name).and_then(Value::as_i64).ok_or(VerifyTokenError::Malformed);
+        if text("iss") != Some(&self.issuer) {
+            return Err(VerifyTokenError::Issuer);
+        }
+        if text("aud") != Some(&self.audience) {
+            return Err(VerifyTokenError::Audience);
+        }
+        let (expires_at, issued_at) = (seconds("exp")?, seconds("iat")?);
+        let now = now.as_second();
+        if now >= expires_at.saturating_add(LEEWAY_SECONDS) {
+            return Err(VerifyTokenError::Expired);
+        }
+        let begins = if all.contains_key("nbf") { seconds("nbf")?.max(issued_at) } else { issued_at };
+        if now.saturating_add(LEEWAY_SECONDS) < begins {
+            return Err(VerifyTokenError::NotYetValid);
+        }
+        let (Some(subject), Some(jti)) = (text("sub"), text("jti")) else {
+            return Err(VerifyTokenError::Malformed);
+        };
+        let (subject, jti) = (subject.to_owned(), jti.to_owned());
+        Ok(Claims { subject, jti, issued_at, expires_at, all })
+    }
+}
+
+fn make_jti(random: &dyn Random) -> Result<String, RandomError> {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+#[cfg(test)]
+mod tests;

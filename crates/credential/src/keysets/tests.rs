@@ -1,0 +1,247 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::tests::Counter;
+
+const NOW: i64 = 1_800_000_000;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).expect("in range")
+}
+
+fn set_of(environment: &str, algorithm: Algorithm, state: SigningKeyState) -> KeySet {
+    let key = PrivateKey::generate(algorithm, &Counter::default()).expect("makes");
+    let kid = key.make_kid(&Counter::default()).expect("random");
+    KeySet::new(
+        format!("urn:tollgate:default:{environment}"),
+        format!("urn:tollgate:default:{environment}:pipelines"),
+        vec![KeySetKey::new(kid, key, state)],
+    )
+}
+
+fn set(algorithm: Algorithm) -> KeySet {
+    set_of("test", algorithm, SigningKeyState::Active)
+}
+
+fn issue(set: &KeySet, claims: Value) -> String {
+    let scopes = [Scope::parse("catalog:read").expect("a scope"), Scope::parse("a:b").expect("a scope")];
+    let Value::Object(claims) = claims else { panic!("claims are an object") };
+    let request = TokenRequest { subject: "con_1", scopes: &scopes, expires_in_ms: 900_000, claims };
+    set.sign(request, at(NOW), &Counter::default()).expect("signs")
+}
+
+/// Signs whatever header and payload an attacker who has the key's owner's help could want.
+fn forge(set: &KeySet, header: &Value, payload: &str) -> String {
+    let signed =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
+    let signature = set.keys[0].key.sign(signed.as_bytes()).expect("signs");
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+fn header(set: &KeySet) -> Value {
+    json!({ "alg": set.keys[0].key.algorithm().as_str(), "kid": set.keys[0].kid, "typ": "at+jwt" })
+}
+
+fn payload() -> Value {
+    json!({ "iss": "urn:tollgate:default:test", "aud": "urn:tollgate:default:test:pipelines", "sub": "con_1", "jti": "j",
+        "iat": NOW, "exp": NOW + 900, "scope": "catalog:read" })
+}
+
+#[test]
+fn a_token_says_what_was_asked_and_nothing_that_a_flow_smuggles_in() {
+    for algorithm in Algorithm::ALL {
+        let set = set(algorithm);
+        let token = issue(
+            &set,
+            json!({ "user": "ana", "sub": "con_other", "exp": 9_999_999_999_i64, "iss": "me",
+            "scope": "admin", "aud": "all", "jti": "mine", "iat": 0, "nbf": 0, "client_id": "x" }),
+        );
+        let claims = set.verify(&token, at(NOW)).expect("good");
+        assert_eq!((claims.subject.as_str(), claims.expires_at, claims.issued_at), ("con_1", NOW + 900, NOW));
+        assert_eq!(claims.all["user"], "ana");
+        assert_eq!(claims.all["iss"], "urn:tollgate:default:test");
+        assert!(claims.has_scope(&Scope::parse("a:b").expect("a scope")));
+        for other in ["admin", "a:", "catalog:read a:b"] {
+            assert!(!Scope::parse(other).is_ok_and(|scope| claims.has_scope(&scope)), "{other}");
+        }
+        assert_ne!(claims.jti, "mine");
+    }
+}
+
+#[test]
+fn claims_over_four_kibibytes_are_an_error() {
+    let claims = Map::from_iter([("x".to_owned(), Value::from("y".repeat(4096)))]);
+    let request = TokenRequest { subject: "con_1", scopes: &[], expires_in_ms: 1000, claims };
+    assert_eq!(
+        set(Algorithm::Es256).sign(request, at(NOW), &Counter::default()),
+        Err(SignTokenError::TooLarge)
+    );
+}
+
+#[test]
+fn time_is_checked_with_thirty_seconds_of_leeway() {
+    let set = set(Algorithm::Es256);
+    let token = issue(&set, json!({}));
+    for (now, verdict) in [
+        (NOW - 31, Some(VerifyTokenError::NotYetValid)),
+        (NOW - 30, None),
+        (NOW + 929, None),
+        (NOW + 930, Some(VerifyTokenError::Expired)),
+        (NOW + 1_000_000, Some(VerifyTokenError::Expired)),
+    ] {
+        assert_eq!(set.verify(&token, at(now)).err(), verdict, "{now}");
+    }
+}
+
+#[test]
+fn every_attack_on_a_token_has_its_refusal() {
+    use VerifyTokenError as E;
+    let set = set(Algorithm::Es256);
+    let good = forge(&set, &header(&set), &payload().to_string());
+    assert!(set.verify(&good, at(NOW)).is_ok(), "the forger's tools work");
+
+    let with_header = |change: Value| {
+        let mut header = header(&set);
+        header.as_object_mut().expect("object").extend(change.as_object().expect("object").clone());
+        forge(&set, &header, &payload().to_string())
+    };
+    let with_payload = |change: Value| {
+        let mut payload = payload();
+        payload.as_object_mut().expect("object").extend(change.as_object().expect("object").clone());
+        forge(&set, &header(&set), &payload.to_string())
+    };
+    let without = |member: &str| {
+        let mut payload = payload();
+        payload.as_object_mut().expect("object").remove(member);
+        forge(&set, &header(&set), &payload.to_string())
+    };
+    let signed = |token: &str| token.rsplit_once('.').expect("parts").0.to_owned();
+    let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"at+jwt"}"#);
+    let payload_part = good.split('.').nth(1).expect("a part").to_owned();
+
+    // The classic: the public key, which everybody has, used as an HMAC secret.
+    let public = set.jwks(at(NOW))["keys"][0].to_string();
+    let confused = {
+        let header = json!({ "alg": "HS256", "kid": set.keys[0].kid, "typ": "at+jwt" });
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), payload_part);
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, public.as_bytes());
+        let tag = aws_lc_rs::hmac::sign(&key, signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag))
+    };
+    let duplicate =
+        forge(&set, &header(&set), &payload().to_string().replacen('{', "{\"sub\":\"con_2\",", 1));
+
+    for (attack, token, refusal) in [
+        ("nothing", String::new(), E::Malformed),
+        ("two parts", signed(&good), E::Malformed),
+        ("four parts", format!("{good}.x"), E::Malformed),
+        ("alg none", format!("{none}.{payload_part}."), E::UnknownKey),
+        ("no signature", format!("{}.", signed(&good)), E::Signature),
+        ("alg none with a known kid", with_header(json!({ "alg": "none" })), E::Algorithm),
+        ("HMAC with the public key", confused, E::Algorithm),
+        ("another algorithm", with_header(json!({ "alg": "ES384" })), E::Algorithm),
+        ("another key", with_header(json!({ "kid": "other" })), E::UnknownKey),
+        ("no key", with_header(json!({ "kid": null })), E::UnknownKey),
+        (
+            "its own key",
+            with_header(json!({ "kid": "x", "jwk": set.jwks(at(NOW))["keys"][0] })),
+            E::UnknownKey,
+        ),
+        ("a critical extension", with_header(json!({ "crit": ["b64"], "b64": false })), E::Header),
+        ("an id token", with_header(json!({ "typ": "JWT" })), E::Header),
+        ("no type", with_header(json!({ "typ": null })), E::Header),
+        ("another issuer", with_payload(json!({ "iss": "urn:tollgate:default:prod" })), E::Issuer),
+        (
+            "another audience",
+            with_payload(json!({ "aud": "urn:tollgate:default:prod:pipelines" })),
+            E::Audience,
+        ),
+        (
+            "many audiences",
+            with_payload(json!({ "aud": ["urn:tollgate:default:test:pipelines"] })),
+            E::Audience,
+        ),
+        ("no end", without("exp"), E::Malformed),
+        ("no beginning", without("iat"), E::Malformed),
+        ("no id", without("jti"), E::Malformed),
+        ("no subject", without("sub"), E::Malformed),
+        ("an end in words", with_payload(json!({ "exp": "tomorrow" })), E::Malformed),
+        ("expired", with_payload(json!({ "exp": NOW - 31 })), E::Expired),
+        ("an end before all time", with_payload(json!({ "exp": i64::MIN })), E::Expired),
+        ("issued tomorrow", with_payload(json!({ "iat": NOW + 86_400 })), E::NotYetValid),
+        ("valid tomorrow", with_payload(json!({ "nbf": NOW + 86_400 })), E::NotYetValid),
+        ("a claim twice", duplicate, E::Malformed),
+        ("no object", forge(&set, &header(&set), "[1]"), E::Malformed),
+        ("a bomb", forge(&set, &header(&set), &"[".repeat(10_000)), E::Malformed),
+        ("too long", format!("{}.{}", signed(&good), "A".repeat(20_000)), E::Malformed),
+        ("padding", format!("{good}=="), E::Malformed),
+        (
+            "another key's signature",
+            {
+                let other = super::tests::set(Algorithm::Es256);
+                let other = forge(&other, &header(&set), &payload().to_string());
+                format!("{}.{}", signed(&good), other.rsplit_once('.').expect("parts").1)
+            },
+            E::Signature,
+        ),
+    ] {
+        assert_eq!(set.verify(&token, at(NOW)).err(), Some(refusal), "{attack}");
+    }
+}
+
+#[test]
+fn a_token_of_another_environment_is_refused_even_under_the_same_key() {
+    let test = set(Algorithm::Hs256);
+    let bytes = test.keys[0].key.to_bytes().expect("writes");
+    let key = PrivateKey::from_bytes(Algorithm::Hs256, &bytes).expect("reads");
+    let prod = KeySet::new(
+        "urn:tollgate:default:prod".to_owned(),
+        "urn:tollgate:default:prod:pipelines".to_owned(),
+        vec![KeySetKey::new(test.keys[0].kid.clone(), key, SigningKeyState::Active)],
+    );
+    assert_eq!(prod.verify(&issue(&test, json!({})), at(NOW)).err(), Some(VerifyTokenError::Issuer));
+}
+
+#[test]
+fn a_retiring_key_verifies_until_its_end_and_a_revoked_one_not_at_all() {
+    let active = set(Algorithm::Es256);
+    let token = issue(&active, json!({}));
+    let (kid, bytes) = (active.keys[0].kid.clone(), active.keys[0].key.to_bytes().expect("writes"));
+    let with = |state| {
+        let key = PrivateKey::from_bytes(Algorithm::Es256, &bytes).expect("reads");
+        KeySet::new(
+            active.issuer.clone(),
+            active.audience.clone(),
+            vec![KeySetKey::new(kid.clone(), key, state)],
+        )
+    };
+    let retiring = with(SigningKeyState::Retiring { until: at(NOW + 60) });
+    assert!(retiring.verify(&token, at(NOW + 59)).is_ok());
+    assert_eq!(retiring.verify(&token, at(NOW + 60)).err(), Some(VerifyTokenError::UnknownKey));
+    let request = TokenRequest { subject: "con_1", scopes: &[], expires_in_ms: 1000, claims: Map::new() };
+    assert_eq!(retiring.sign(request, at(NOW), &Counter::default()), Err(SignTokenError::NoActiveKey));
+    assert_eq!(retiring.jwks(at(NOW))["keys"].as_array().map(Vec::len), Some(1));
+    let revoked = with(SigningKeyState::Revoked { at: at(NOW) });
+    assert_eq!(revoked.verify(&token, at(NOW)).err(), Some(VerifyTokenError::UnknownKey));
+    assert_eq!(revoked.jwks(at(NOW)), json!({ "keys": [] }));
+}
+
+proptest! {
+    #[test]
+    fn one_changed_character_anywhere_is_refused(at_ in 0..500_usize, to in "[A-Za-z0-9_.=-]") {
+        let set = set(Algorithm::EdDsa);
+        let mut token = issue(&set, json!({ "user": "ana" }));
+        let at_ = at_ % token.len();
+        prop_assume!(token.get(at_..=at_) != Some(to.as_str()));
+        token.replace_range(at_..=at_, &to);
+        prop_assert!(set.verify(&token, at(NOW)).is_err());
+    }
+
+    #[test]
+    fn verifying_never_panics(token in "\\PC{0,80}", parts in "[A-Za-z0-9_-]{0,40}\\.[A-Za-z0-9_-]{0,40}\\.[A-Za-z0-9_-]{0,90}") {
+        let set = set(Algorithm::Hs256);
+        prop_assert!(set.verify(&token, at(NOW)).is_err());
+        prop_assert!(set.verify(&parts, at(NOW)).is_err());
+        let _ = tokens::decode_unverified(&token);
+    }
+}

@@ -1,0 +1,158 @@
+//! Passwords: Argon2id (RFC 9106) with the parameters that OWASP recommends.
+
+use std::fmt;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
+use tollgate_model::sources::{Random, RandomError};
+use zeroize::Zeroizing;
+
+use crate::text;
+
+/// 19 MiB, two passes, one lane: OWASP's first choice for Argon2id.
+const MEMORY_KIB: u32 = 19_456;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+/// Most memory, passes and lanes that a stored hash may ask for: nobody exhausts us by planting a hash.
+const MAX_MEMORY_KIB: u32 = 65_536;
+const MAX_PASSES: u32 = 10;
+const MAX_LANES: u32 = 4;
+
+/// Hash of nothing that anybody knows; verified against when there is no user, so that both take the same time.
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5LWF0LWFsbA$PgVVNGRYNuTD5jHcDMpVhd/zGqHZB6RtTFa1wxQiZPk";
+
+/// A password in plain: 1 to 1024 bytes.
+#[derive(Clone)]
+pub struct Password(Zeroizing<String>);
+
+/// A text that is no password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a password is 1 to 1024 bytes long")]
+pub struct ParsePasswordError;
+
+/// Why no hash was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HashPasswordError {
+    /// The system gives no randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// There is not enough memory.
+    #[error("there is not enough memory to hash a password")]
+    Memory,
+}
+
+/// Hashes a password; takes about 20 ms of one core and 19 MiB, so keep it off the threads that serve calls.
+///
+/// Returns the PHC string.
+///
+/// # Errors
+///
+/// [`HashPasswordError`], by variant.
+pub fn hash(password: &Password, random: &dyn Random) -> Result<String, HashPasswordError> {
+    let mut salt = [0; 16];
+    random.fill(&mut salt)?;
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|_| HashPasswordError::Memory)?;
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_with_salt(password.0.as_bytes(), &salt)
+        .map(|hash| hash.to_string())
+        .map_err(|_| HashPasswordError::Memory)
+}
+
+/// Tells whether a password belongs to a stored hash; as slow as [`hash()`], also when there is no hash.
+pub fn verify(password: &Password, stored: Option<&str>) -> bool {
+    let known = stored.and_then(|stored| PasswordHash::new(stored).ok()).filter(is_bounded);
+    let exists = known.is_some();
+    let Some(hash) = known.or_else(|| PasswordHash::new(NOBODY).ok()) else { return false };
+    let matches = Argon2::default().verify_password(password.0.as_bytes(), &hash).is_ok();
+    exists & matches
+}
+
+fn is_bounded(hash: &PasswordHash) -> bool {
+    Params::try_from(hash).is_ok_and(|params| {
+        params.m_cost() <= MAX_MEMORY_KIB && params.t_cost() <= MAX_PASSES && params.p_cost() <= MAX_LANES
+    })
+}
+
+// === impl Password ===
+
+impl Password {
+    /// Takes a password.
+    ///
+    /// # Errors
+    ///
+    /// [`ParsePasswordError`] when it is empty or longer than 1024 bytes.
+    pub fn parse(input: &str) -> Result<Self, ParsePasswordError> {
+        if (1..=1024).contains(&input.len()) {
+            Ok(Self(Zeroizing::new(input.to_owned())))
+        } else {
+            Err(ParsePasswordError)
+        }
+    }
+
+    /// Makes one up: 24 base62 characters and a checksum (142 bits).
+    ///
+    /// # Errors
+    ///
+    /// [`RandomError`] when the system gives no randomness.
+    pub fn generate(random: &dyn Random) -> Result<Self, RandomError> {
+        text::generate("", 24, random).map(Self)
+    }
+
+    /// Returns the secret, for the one answer that shows it.
+    pub fn expose_secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::Counter;
+
+    fn password(text: &str) -> Password {
+        Password::parse(text).expect("a password")
+    }
+
+    #[test]
+    fn a_password_matches_its_hash_and_no_other() {
+        let stored = hash(&password("correct horse"), &Counter::default()).expect("hashes");
+        assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
+        assert!(verify(&password("correct horse"), Some(&stored)));
+        assert!(!verify(&password("correct horsf"), Some(&stored)));
+    }
+
+    #[test]
+    fn an_absent_or_broken_hash_matches_nothing() {
+        assert!(
+            PasswordHash::new(NOBODY).is_ok_and(|hash| is_bounded(&hash)),
+            "must cost as much as a real one"
+        );
+        assert!(!verify(&password("x"), None));
+        for broken in
+            ["", "plain", "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ", "$2b$12$abcdefghijklmnopqrstuv"]
+        {
+            assert!(!verify(&password("plain"), Some(broken)), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_planted_hash_cannot_ask_for_gigabytes() {
+        let planted = NOBODY.replace("m=19456", "m=4194304");
+        let parsed = PasswordHash::new(&planted).expect("well formed");
+        assert!(!is_bounded(&parsed));
+    }
+
+    #[test]
+    fn debug_hides_the_password() {
+        assert_eq!(format!("{:?}", password("hunter2")), "Password(…)");
+        assert!(Password::parse("").is_err() && Password::parse(&"x".repeat(1025)).is_err());
+    }
+}

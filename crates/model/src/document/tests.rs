@@ -1,0 +1,155 @@
+use super::*;
+
+const GOOD: &str = r#"
+kind: Pipeline
+name: product-list
+project: store
+trigger:
+  methods: [GET]
+  type: rest          # not first, and read all the same
+  externalApi: true
+  apiKey: true
+  jwt: { scopes: [catalog:read] }
+  routes: [/products, { path: "/products/:id", methods: [GET], scopes: [catalog:read] }]
+  rateLimit: { by: consumer, limits: [{ interval: minute, limit: 600 }] }
+  responseHeaders: { cache-control: no-store }
+steps:
+  - json:
+      products: [{ id: 1, name: Lamp, price: 32.5 }]
+      asked: "{{ message.queryAndPath.id }}"
+"#;
+
+/// Writes what a person would read: where, what, and what to do.
+fn complaint(text: &str) -> String {
+    match parse_resources(text) {
+        Ok(_) => panic!("was taken: {text}"),
+        Err(error) => match &error.hint {
+            Some(hint) => format!("{error} ({hint})"),
+            None => error.to_string(),
+        },
+    }
+}
+
+#[test]
+fn the_design_s_pipeline_reads_and_keeps_its_positions() {
+    let pipeline = parse_pipeline(GOOD).expect("valid");
+    assert_eq!(pipeline.value.name.as_str(), "product-list");
+    assert_eq!(pipeline.positions.find("/trigger/apiKey"), Position { line: 9, column: 3 });
+    assert_eq!(pipeline.positions.find("/trigger/basicAuth"), Position { line: 5, column: 1 });
+    assert_eq!(pipeline.positions.find("/steps/0/json/asked"), Position { line: 17, column: 7 });
+}
+
+#[test]
+fn json_is_read_like_yaml() {
+    let pipeline = parse_pipeline(GOOD).expect("valid").value;
+    let mut json = serde_json::to_value(&pipeline).expect("json");
+    json["kind"] = "Pipeline".into();
+    assert_eq!(parse_pipeline(&json.to_string()).expect("valid").value, pipeline);
+    let tabs = serde_json::to_string_pretty(&json).expect("json").replace("  ", "\t");
+    assert_eq!(parse_pipeline(&tabs).expect("tabs are white space in JSON").value, pipeline);
+}
+
+#[test]
+fn a_text_may_hold_many_resources() {
+    let text = "---\n# nothing here\n---\nkind: Policy\nname: external-api-access\nenvironments: { test: any, prod: \
+                api-key }\n---\nkind: Consumer\nname: shop\nenvironments: [test]\npipelines: [product-list]\n---\nkind: \
+                Global\nname: portal-user\nenvironments: { test: ana }\n";
+    let kinds: Vec<_> = parse_resources(text).expect("valid").iter().map(|it| it.value.kind()).collect();
+    assert_eq!(kinds, ["Policy", "Consumer", "Global"]);
+}
+
+#[test]
+fn every_error_says_where_and_what_to_write_instead() {
+    let replaced = |from: &str, to: &str| complaint(&GOOD.replacen(from, to, 1));
+    let table = [
+        complaint(""),
+        complaint("name: x"),
+        complaint("kind: Pipline\nname: x"),
+        complaint("kind: Pipeline\nname: [x"),
+        complaint("kind: Pipeline\nname: x\nname: y"),
+        complaint("kind: Policy\nname: &a x"),
+        complaint("kind: Policy\nname: *a"),
+        complaint("kind: Policy\nname: !!str x"),
+        replaced("externalApi:", "exteralApi:"),
+        replaced("  apiKey: true", "  apiKey: yes"),
+        replaced("type: rest", "type: httpFile"),
+        replaced("type: rest", "type: rust"),
+        replaced("  type: rest          # not first, and read all the same\n", ""),
+        replaced("name: product-list", "name: Product List"),
+        replaced("name: product-list", "name: 7"),
+        replaced("project: store\n", ""),
+        replaced("[/products,", "[/:id,"),
+        replaced("- json:", "- jsn:"),
+        replaced("methods: [GET]", "methods: [GTE]"),
+        replaced("interval: minute", "interval: fortnight"),
+        replaced("jwt: {", "basicAuth: true\n  jwt: {"),
+        replaced("  - json:", "  - jwtGenerate: { expiresInMs: 31536000001 }\n  - json:"),
+        complaint("kind: Policy\nname: external-api-access\nenvironments: { test: jwt }"),
+        complaint("kind: Policy\nname: external-access\nenvironments: {}"),
+        complaint("kind: Global\nname: x\nenvironments: { test: .nan }"),
+        complaint("kind: Global\nname: x\nenvironments: { test: 18446744073709551616 }"),
+    ];
+    insta::assert_snapshot!(table.join("\n"));
+}
+
+#[test]
+fn a_deep_or_long_text_is_refused_before_it_costs_anything() {
+    assert!(
+        complaint(&format!("kind: Global\nname: {}", "[".repeat(65))).contains("nested more than 64 deep")
+    );
+    assert!(!complaint(&format!("kind: Global\nname: {}", "[".repeat(100_000))).is_empty());
+    assert!(complaint(&" ".repeat(MAX_BYTES + 1)).contains("longer than"));
+    let steps = "  - json: 1\n".repeat(Pipeline::MAX_STEPS);
+    assert!(
+        complaint(&GOOD.replacen("  - json:", &format!("{steps}  - json:"), 1)).contains("at most 500 steps")
+    );
+}
+
+#[test]
+fn plain_scalars_follow_the_core_schema() {
+    let value = |text: &str| match parse_resources(&format!(
+        "kind: Global\nname: x\nenvironments: {{ test: {text} }}"
+    ))
+    .expect("valid")
+    .remove(0)
+    .value
+    {
+        Resource::Global(global) => global.environments.into_values().next().expect("one"),
+        _ => panic!("not a global"),
+    };
+    for (text, json) in [
+        ("~", "null"),
+        ("true", "true"),
+        ("yes", "\"yes\""),
+        ("12", "12"),
+        ("-3", "-3"),
+        ("0x1F", "31"),
+        ("1.5e3", "1500.0"),
+        ("1.2.3", "\"1.2.3\""),
+        ("2026-11-24", "\"2026-11-24\""),
+        ("'12'", "\"12\""),
+        ("a: b", "{\"a\":\"b\"}"),
+    ] {
+        let text = if text.contains(": ") { format!("{{ {text} }}") } else { text.to_owned() };
+        assert_eq!(value(&text).to_string(), json, "{text}");
+    }
+}
+
+#[test]
+fn every_kind_has_a_schema_that_names_it() {
+    for kind in ["pipeline", "policy", "consumer", "global"] {
+        let schema = schema(kind).expect("a schema");
+        assert!(schema["properties"]["kind"]["const"].is_string(), "{kind}");
+        assert_eq!(schema["required"][0], "kind");
+    }
+    assert_eq!(schema("secret"), None);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "\\PC*", noise in "[-{}\\[\\]:,&*!|>'\"#%@` \n\ta-z0-9]{0,200}") {
+        let _ = parse_resources(&text);
+        let _ = parse_resources(&noise);
+        let _ = parse_resources(&format!("{GOOD}{noise}"));
+    }
+}

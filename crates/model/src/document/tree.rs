@@ -1,0 +1,300 @@
+//! A document as a tree of positioned nodes.
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
+
+use super::{DocumentError, MAX_BYTES, Position, cut};
+
+/// Deepest nesting of a document.
+const MAX_DEPTH: usize = 64;
+
+/// Index of a node in its tree.
+pub(super) type NodeId = usize;
+
+/// One document. Node 0 is its root; a parent stands before its children.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tree {
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Node {
+    parent: Option<NodeId>,
+    segment: Segment,
+    pub(super) position: Position,
+    pub(super) content: Content,
+}
+
+/// What leads from a parent to a node.
+#[derive(Debug, Clone, PartialEq)]
+enum Segment {
+    Root,
+    Key(String),
+    Index(usize),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Content {
+    Null,
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<NodeId>),
+    Map(Vec<Entry>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) key_position: Position,
+    pub(super) value: NodeId,
+}
+
+/// A list or map whose end has not come yet.
+struct Open {
+    node: NodeId,
+    /// The key whose value comes next.
+    key: Option<(String, Position)>,
+}
+
+/// Parses every document of a text.
+pub(super) fn parse(text: &str) -> Result<Vec<Tree>, DocumentError> {
+    if text.len() > MAX_BYTES {
+        return Err(DocumentError::whole(format!("the text is longer than {MAX_BYTES} bytes")));
+    }
+    let mut trees = Vec::new();
+    let mut builder = Builder { tree: Tree { nodes: Vec::new() }, open: Vec::new() };
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error| {
+            DocumentError::at(format!("not YAML: {}", error.info()), position(error.marker()))
+                .hint("check the indentation, quotes and brackets here and in the line above")
+        })?;
+        match event {
+            Event::DocumentEnd => {
+                let tree = std::mem::replace(&mut builder.tree, Tree { nodes: Vec::new() });
+                // A document with nothing but comments between `---` lines is no resource.
+                if tree.nodes.first().is_some_and(|root| root.content != Content::Null) {
+                    trees.push(tree);
+                }
+            }
+            event => builder.take(event, span)?,
+        }
+    }
+    Ok(trees)
+}
+
+fn position(marker: &Marker) -> Position {
+    Position { line: marker.line(), column: marker.col() + 1 }
+}
+
+struct Builder {
+    tree: Tree,
+    open: Vec<Open>,
+}
+
+// === impl Builder ===
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), DocumentError> {
+        let at = position(&span.start);
+        let refuse = |what: &str| {
+            Err(DocumentError::at(format!("{what} cannot be used in resource files"), at)
+                .hint("write the value itself"))
+        };
+        match event {
+            Event::Alias(_) => return refuse("aliases"),
+            Event::Scalar(_, _, anchor, _)
+            | Event::SequenceStart(anchor, _)
+            | Event::MappingStart(anchor, _)
+                if anchor != 0 =>
+            {
+                return refuse("anchors");
+            }
+            Event::Scalar(_, _, _, Some(_))
+            | Event::SequenceStart(_, Some(_))
+            | Event::MappingStart(_, Some(_)) => {
+                return refuse("tags");
+            }
+            Event::Scalar(text, style, ..) => {
+                if let Some(Open { node, key: key @ None }) = self.open.last_mut()
+                    && matches!(self.tree.nodes.get(*node), Some(Node { content: Content::Map(_), .. }))
+                {
+                    *key = Some((text.into_owned(), at));
+                    return Ok(());
+                }
+                let content = scalar(&text, style).map_err(|message| DocumentError::at(message, at))?;
+                self.add(content, at)?;
+            }
+            Event::SequenceStart(..) => self.enter(Content::List(Vec::new()), at)?,
+            Event::MappingStart(..) => self.enter(Content::Map(Vec::new()), at)?,
+            Event::SequenceEnd | Event::MappingEnd => {
+                self.open.pop();
+            }
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd => {}
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, content: Content, at: Position) -> Result<(), DocumentError> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err(DocumentError::at(format!("nested more than {MAX_DEPTH} deep"), at));
+        }
+        let node = self.add(content, at)?;
+        self.open.push(Open { node, key: None });
+        Ok(())
+    }
+
+    /// Adds a node where the innermost open list or map expects one.
+    fn add(&mut self, content: Content, at: Position) -> Result<NodeId, DocumentError> {
+        let id = self.tree.nodes.len();
+        let Some(open) = self.open.last_mut() else {
+            self.tree.nodes.push(Node { parent: None, segment: Segment::Root, position: at, content });
+            return Ok(id);
+        };
+        let segment = match self.tree.nodes.get_mut(open.node).map(|parent| &mut parent.content) {
+            Some(Content::List(items)) => {
+                items.push(id);
+                Segment::Index(items.len() - 1)
+            }
+            Some(Content::Map(entries)) => {
+                let Some((key, key_position)) = open.key.take() else {
+                    return Err(DocumentError::at("a key must be a plain text", at));
+                };
+                if entries.iter().any(|entry| entry.key == key) {
+                    let message = format!("`{}` stands twice in this map", cut(&key));
+                    return Err(DocumentError::at(message, key_position).hint("keep one of them"));
+                }
+                entries.push(Entry { key: key.clone(), key_position, value: id });
+                Segment::Key(key)
+            }
+            _ => Segment::Root,
+        };
+        self.tree.nodes.push(Node { parent: Some(open.node), segment, position: at, content });
+        Ok(id)
+    }
+}
+
+/// Resolves a scalar by the core schema of YAML 1.2 (section 10.3.2).
+fn scalar(text: &str, style: ScalarStyle) -> Result<Content, String> {
+    if style != ScalarStyle::Plain {
+        return Ok(Content::Text(text.to_owned()));
+    }
+    Ok(match text {
+        "" | "~" | "null" | "Null" | "NULL" => Content::Null,
+        "true" | "True" | "TRUE" => Content::Bool(true),
+        "false" | "False" | "FALSE" => Content::Bool(false),
+        _ => number(text)?.unwrap_or_else(|| Content::Text(text.to_owned())),
+    })
+}
+
+fn number(text: &str) -> Result<Option<Content>, String> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let radix = |digits: &str, radix: u32| u64::from_str_radix(digits, radix).ok().map(Content::Unsigned);
+    let too_large = || format!("the number {} is too large: put it in quotes to keep it as text", cut(text));
+    if matches!(unsigned, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN") {
+        return Err(format!(
+            "{text} is not a number that JSON can hold: put it in quotes to keep it as text"
+        ));
+    }
+    if let Some(digits) =
+        text.strip_prefix("0x").filter(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_hexdigit()))
+    {
+        return radix(digits, 16).ok_or_else(too_large).map(Some);
+    }
+    if let Some(digits) =
+        text.strip_prefix("0o").filter(|d| !d.is_empty() && d.bytes().all(|b| (b'0'..=b'7').contains(&b)))
+    {
+        return radix(digits, 8).ok_or_else(too_large).map(Some);
+    }
+    if !unsigned.is_empty() && unsigned.bytes().all(|b| b.is_ascii_digit()) {
+        let content = if text.starts_with('-') {
+            text.parse().ok().map(Content::Signed)
+        } else {
+            unsigned.parse().ok().map(Content::Unsigned)
+        };
+        return content.ok_or_else(too_large).map(Some);
+    }
+    let digit = unsigned.bytes().next().is_some_and(|b| b.is_ascii_digit() || b == b'.');
+    let shape = unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    if digit && shape && unsigned.bytes().any(|b| b.is_ascii_digit()) {
+        // What Rust does not read either (`1.2.3`, `2026-11-24`) is a text.
+        return match text.parse::<f64>() {
+            Ok(value) if value.is_finite() => Ok(Some(Content::Float(value))),
+            Ok(_) => Err(too_large()),
+            Err(_) => Ok(None),
+        };
+    }
+    Ok(None)
+}
+
+// === impl Tree ===
+
+impl Tree {
+    /// The root's id.
+    pub(super) const ROOT: NodeId = 0;
+
+    /// Returns a node.
+    pub(super) fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id)
+    }
+
+    /// Returns a node's position.
+    pub(super) fn position(&self, id: NodeId) -> Position {
+        self.nodes.get(id).map_or(Position { line: 1, column: 1 }, |node| node.position)
+    }
+
+    /// Returns the text that stands under a key of the root.
+    pub(super) fn root_text(&self, key: &str) -> Option<&str> {
+        let Content::Map(entries) = &self.nodes.first()?.content else { return None };
+        let entry = entries.iter().find(|entry| entry.key == key)?;
+        match &self.nodes.get(entry.value)?.content {
+            Content::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Returns the position of the node that a JSON pointer names, or of its nearest ancestor; of the key where
+    /// there is one, since that is what a person looks for.
+    pub(super) fn find(&self, pointer: &str) -> Position {
+        let mut id = Self::ROOT;
+        let mut position = self.position(id);
+        for token in pointer.split('/').skip(1) {
+            let token = token.replace("~1", "/").replace("~0", "~");
+            let next = match self.nodes.get(id).map(|node| &node.content) {
+                Some(Content::Map(entries)) => entries
+                    .iter()
+                    .find(|entry| entry.key == token)
+                    .map(|entry| (entry.value, entry.key_position)),
+                Some(Content::List(items)) => token
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|index| items.get(index))
+                    .map(|child| (*child, self.position(*child))),
+                _ => None,
+            };
+            let Some((child, at)) = next else { break };
+            (id, position) = (child, at);
+        }
+        position
+    }
+
+    /// Returns the JSON pointer (RFC 6901) of a node.
+    pub(super) fn pointer(&self, id: NodeId) -> String {
+        let mut segments = Vec::new();
+        let mut at = Some(id);
+        while let Some(node) = at.and_then(|id| self.nodes.get(id)) {
+            match &node.segment {
+                Segment::Root => {}
+                Segment::Key(key) => segments.push(key.replace('~', "~0").replace('/', "~1")),
+                Segment::Index(index) => segments.push(index.to_string()),
+            }
+            at = node.parent;
+        }
+        segments.iter().rev().map(|segment| format!("/{segment}")).collect()
+    }
+}
