@@ -1,0 +1,222 @@
+//! The gateway's own answers: problem documents (RFC 9457) with a stable code each.
+//!
+//! Every code has a page in `docs/errors/`. An answer never tells whether a secret exists, and carries the header
+//! `tollgate-error`, so that a caller can tell it from an answer of the flow or of an upstream.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+use tollgate_model::ids::RequestId;
+
+/// A response of the gateway, its body in memory.
+pub type Answer = Response<Full<Bytes>>;
+
+/// The header that only answers made by the gateway carry.
+pub const TOLLGATE_ERROR: HeaderName = HeaderName::from_static("tollgate-error");
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $status:literal, $title:literal;)*) => {
+        /// Why the gateway answered a call itself.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code { $($(#[$doc])* $variant,)* }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Returns the code as programs read it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// Returns the status of its answers.
+            pub fn status(self) -> StatusCode {
+                let status = match self { $(Self::$variant => $status,)* };
+                StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+
+            /// Returns the sentence for people.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request is malformed or can be read in two ways.
+    RequestMalformed = "request-malformed", 400, "The request is malformed or ambiguous";
+    /// The request line is too long.
+    UriTooLong = "uri-too-long", 414, "The URL is too long";
+    /// The header section is too large.
+    HeadersTooLarge = "headers-too-large", 431, "The header fields are too large";
+    /// The body did not arrive in time.
+    RequestTimeout = "request-timeout", 408, "The request body did not arrive in time";
+    /// No deployment has this route.
+    RouteNotFound = "route-not-found", 404, "No pipeline answers here";
+    /// The route does not offer the method.
+    MethodNotAllowed = "method-not-allowed", 405, "This route does not offer the method";
+    /// The body is larger than the trigger takes.
+    RequestTooLarge = "request-too-large", 413, "The request body is too large";
+    /// A key is demanded and none was sent.
+    ApiKeyMissing = "api-key-missing", 401, "An API key is required";
+    /// The key does not work here.
+    ApiKeyInvalid = "api-key-invalid", 401, "The API key is not valid";
+    /// The consumer is not associated with the pipeline.
+    ConsumerNotAllowed = "consumer-not-allowed", 403, "This consumer may not call this pipeline";
+    /// Basic credentials are missing or wrong.
+    BasicAuthInvalid = "basic-auth-invalid", 401, "Valid Basic credentials are required";
+    /// A token is demanded and none was sent.
+    JwtMissing = "jwt-missing", 401, "A bearer token is required";
+    /// The token does not work here.
+    JwtInvalid = "jwt-invalid", 401, "The bearer token is not valid";
+    /// The token belongs to another consumer than the key.
+    JwtConsumerMismatch = "jwt-consumer-mismatch", 403, "The token was issued to another consumer";
+    /// The token lacks a scope.
+    ScopeMissing = "scope-missing", 403, "The token lacks a scope";
+    /// The caller has used up its calls.
+    RateLimited = "rate-limited", 429, "Too many calls";
+    /// The trigger does not take the content type.
+    ContentTypeUnsupported = "content-type-unsupported", 415, "This content type is not taken here";
+    /// The flow ended with an error.
+    FlowFailed = "flow-failed", 500, "The flow ended with an error";
+    /// The flow ran longer than the trigger allows.
+    FlowTimeout = "flow-timeout", 504, "The flow took too long";
+    /// Too much work is waiting.
+    Overloaded = "overloaded", 503, "The gateway is busy; try again";
+    /// A check could not be made, so the call was not let through.
+    CheckUnavailable = "check-unavailable", 503, "A check cannot be made at the moment";
+    /// A fault in the gateway.
+    InternalError = "internal-error", 500, "The gateway failed";
+}
+
+/// An answer with an error, before it belongs to a request.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    code: Cow<'static, str>,
+    title: &'static str,
+    detail: Option<Cow<'static, str>>,
+    headers: HeaderMap,
+}
+
+/// The body on the wire.
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    #[serde(rename = "requestId")]
+    request_id: String,
+}
+
+// === impl Problem ===
+
+impl Problem {
+    pub(crate) fn new(code: Code) -> Self {
+        Self {
+            status: code.status(),
+            code: Cow::Borrowed(code.as_str()),
+            title: code.title(),
+            detail: None,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    /// A malformed request; the connection is closed, because what follows on it cannot be trusted.
+    pub(crate) fn malformed(detail: &'static str) -> Self {
+        Self::new(Code::RequestMalformed).detail(detail).close()
+    }
+
+    /// An error that the author of a flow gave a status and a code.
+    pub(crate) fn flow(status: StatusCode, code: String, detail: String) -> Self {
+        Self { status, code: Cow::Owned(code), detail: Some(Cow::Owned(detail)), ..Self::new(Code::FlowFailed) }
+    }
+
+    pub(crate) fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    pub(crate) fn close(self) -> Self {
+        self.header(CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    pub(crate) fn challenge(self, challenge: &'static str) -> Self {
+        self.header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    }
+
+    pub(crate) fn allow(self, allow: HeaderValue) -> Self {
+        self.header(ALLOW, allow)
+    }
+
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
+        self.header(RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    pub(crate) fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// Writes the answer to a request.
+    pub(crate) fn into_answer(self, request_id: RequestId) -> Answer {
+        let body = Body {
+            r#type: format!("urn:tollgate:error:{}", self.code),
+            title: self.title,
+            status: self.status.as_u16(),
+            code: &self.code,
+            detail: self.detail.as_deref(),
+            request_id: request_id.to_string(),
+        };
+        let bytes = serde_json::to_vec(&body).unwrap_or_default();
+        let mut answer = Response::new(Full::from(bytes));
+        *answer.status_mut() = self.status;
+        let code = HeaderValue::from_str(&self.code)
+            .unwrap_or_else(|_| HeaderValue::from_static(Code::FlowFailed.as_str()));
+        *answer.headers_mut() = self.headers;
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        answer.headers_mut().insert(TOLLGATE_ERROR, code);
+        answer
+    }
+}
+
+impl From<Code> for Problem {
+    fn from(code: Code) -> Self {
+        Self::new(code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_page_that_names_it_and_its_status() {
+        for code in Code::ALL {
+            let path = format!("{}/../../docs/errors/{}.md", env!("CARGO_MANIFEST_DIR"), code.as_str());
+            let page = std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("{path} is missing"));
+            assert!(page.starts_with(&format!("# {}\n", code.as_str())), "{path}");
+            assert!(page.contains(&code.status().as_u16().to_string()), "{path} does not name the status");
+        }
+    }
+
+    #[test]
+    fn a_code_that_no_header_can_hold_leaves_the_answer_whole() {
+        let problem = Problem::flow(StatusCode::BAD_REQUEST, "line\nbreak".to_owned(), "x".to_owned());
+        let answer = problem.into_answer(RequestId::new(jiff::Timestamp::UNIX_EPOCH, [0; 10]));
+        assert_eq!(answer.headers().get(TOLLGATE_ERROR).map(HeaderValue::as_bytes), Some(&b"flow-failed"[..]));
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    }
+}

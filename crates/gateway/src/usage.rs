@@ -1,0 +1,65 @@
+//! When each API key was last used, noted by calls and written down by somebody else.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use tollgate_model::ids::KeyId;
+
+const SHARDS: usize = 32;
+
+/// The last use of each key since the notes were last taken.
+#[derive(Debug)]
+pub struct Usage {
+    hasher: RandomState,
+    shards: [Mutex<HashMap<KeyId, Timestamp>>; SHARDS],
+}
+
+// === impl Usage ===
+
+impl Usage {
+    /// Returns notes without an entry.
+    pub fn new() -> Self {
+        Self { hasher: RandomState::new(), shards: std::array::from_fn(|_| Mutex::default()) }
+    }
+
+    /// Notes a use. A shard is locked for one insertion; memory is bounded by the number of keys that exist.
+    pub(crate) fn note(&self, key: KeyId, now: Timestamp) {
+        let index = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default() % SHARDS;
+        if let Some(shard) = self.shards.get(index) {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.entry(key).and_modify(|last| *last = (*last).max(now)).or_insert(now);
+        }
+    }
+
+    /// Takes the notes: every key used since the last call, with its last use.
+    pub fn drain(&self) -> Vec<(KeyId, Timestamp)> {
+        self.shards
+            .iter()
+            .flat_map(|shard| std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)))
+            .collect()
+    }
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_keep_the_last_use_and_are_taken_once() {
+        let at = |second| Timestamp::from_second(second).expect("in range");
+        let key = KeyId::new(at(1), [1; 10]);
+        let usage = Usage::new();
+        usage.note(key, at(20));
+        usage.note(key, at(10));
+        assert_eq!(usage.drain(), [(key, at(20))]);
+        assert_eq!(usage.drain(), []);
+    }
+}
