@@ -1,1 +1,14 @@
-//! Placeholder.
+//! What tests stand on: a fixed clock, seeded randomness, a throw-away PostgreSQL, a proxy that breaks
+//! connections, a scripted upstream. Hermetic: loopback and temporary directories only.
+
+mod postgres;
+mod proxy;
+mod sources;
+mod upstream;
+mod waiting;
+
+pub use postgres::Postgres;
+pub use proxy::FaultProxy;
+pub use sources::{FixedClock, SeededRandom};
+pub use upstream::{Answer, Recorded, Upstream};
+pub use waiting::{free_port, wait_until};
