@@ -23,6 +23,7 @@ pub struct PrivateKey {
     kind: Kind,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a key set holds a handful")]
 enum Kind {
     Es256(Box<EcdsaKeyPair>, ParsedPublicKey),
     EdDsa(Box<Ed25519KeyPair>, ParsedPublicKey),

@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Flows: compiles a pipeline's steps and expressions, and runs them.
+//!
+//! Compiling finds every mistake that can be found without a call: expressions that do not parse, unknown names,
+//! URLs whose host a caller could choose. Running needs the outside only through [`Host`]: upstreams, tokens, slow
+//! work, logs.
+
+mod compile;
+mod expressions;
+mod host;
+mod messages;
+mod run;
+mod templates;
+mod upstreams;
+mod values;
+
+pub use compile::{Flow, FlowError, compile};
+pub use host::{
+    BoxFuture, Host, IssueTokenError, Overloaded, UpstreamError, UpstreamRequest, UpstreamResponse,
+    VerifyError,
+};
+pub use messages::{Call, CallConsumer, CallMetadata, Message, parse_body};
+pub use run::{FlowFailure, FlowResponse};
+pub use values::Values;

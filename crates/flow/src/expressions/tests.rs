@@ -1,0 +1,87 @@
+use serde_json::json;
+
+use super::*;
+
+fn evaluate(source: &str, message: &Value) -> Result<Value, String> {
+    let globals = json!({ "portal-user": "ana" }).as_object().cloned().unwrap_or_default();
+    let secret = |text: &str| zeroize::Zeroizing::new(text.to_owned());
+    let values =
+        Values::new(globals, vec![("portal".to_owned(), vec![("token".to_owned(), secret("s3cret-value"))])]);
+    let null = Value::Null;
+    let scope = Scope { message, values: &values, claims: &null, consumer: &null, metadata: &null };
+    Expression::parse(source)?.evaluate(&scope).map_err(|error| error.to_string())
+}
+
+#[test]
+fn expressions_keep_the_type_of_their_value() {
+    let message =
+        json!({ "body": { "n": 3, "big": u64::MAX, "f": 1.5, "list": [1, "x", null], "user": "ana" } });
+    for (source, value) in [
+        ("message.body.n", json!(3)),
+        ("message.body[\"big\"]", json!(u64::MAX)),
+        ("message.body", message["body"].clone()),
+        ("message.body.n + 1", json!(4)),
+        ("message.body.f * 2.0", json!(3.0)),
+        ("globals[\"portal-user\"] == message.body.user", json!(true)),
+        ("message.body.list.size()", json!(3)),
+        ("[1, 2].map(x, {\"b\": x, \"a\": message.body.n})", json!([{ "a": 3, "b": 1 }, { "a": 3, "b": 2 }])),
+        ("has(message.body.nope) ? 1 : 2", json!(2)),
+        ("\"a\" in {\"a\": 1}", json!(true)),
+        ("message.body.user.startsWith(\"a\") && !message.body.user.matches(\"^b\")", json!(true)),
+        ("claims == null", json!(true)),
+        ("string(message.body.n) + \"!\"", json!("3!")),
+    ] {
+        assert_eq!(evaluate(source, &message), Ok(value), "{source}");
+    }
+}
+
+#[test]
+fn what_can_be_wrong_is_said_when_a_pipeline_is_saved() {
+    for (source, says) in [
+        ("", "empty"),
+        ("1 +", "does not parse"),
+        ("mesage.body", "did you mean `message`?"),
+        ("env.HOME", "there are message, globals"),
+        ("message.body.siz()", "did you mean `size`?"),
+        ("verifyPasword(\"a\", \"b\")", "did you mean `verifyPassword`?"),
+        ("[1].all(x, verifyPassword(\"a\", \"b\"))", "slow on purpose"),
+        ("verifyPassword(\"a\", \"b\") || verifyPassword(\"a\", \"b\")", "once"),
+        ("[1].map(a, [1].map(b, [1].map(c, [1].map(d, 1))))", "more than 3 deep"),
+        ("Foo{a: 1}", "there is no type"),
+        ("[1].map(x, y)", "unknown name `y`"),
+    ] {
+        let error = Expression::parse(source).map(|_| ()).expect_err(source);
+        assert!(error.contains(says), "{source}: {error}");
+    }
+    assert!(Expression::parse(&format!("{}1{}", "(".repeat(2000), ")".repeat(2000))).is_err());
+    assert!(Expression::parse(&format!("1{}", "+1".repeat(500))).is_err());
+    assert!(Expression::parse(&"!".repeat(4000)).is_err());
+}
+
+#[test]
+fn work_that_grows_with_the_data_is_refused_before_it_starts() {
+    let message = json!({ "body": vec!["x"; 2000] });
+    assert_eq!(evaluate("message.body.all(x, x == \"x\")", &message), Ok(json!(true)));
+    let bomb = "message.body.all(a, message.body.all(b, message.body.all(c, a == b && b == c)))";
+    assert!(evaluate(bomb, &message).is_err_and(|error| error.contains("too long")));
+    let text = json!({ "body": "x".repeat(1 << 20) });
+    assert_eq!(evaluate("message.body.contains(\"y\")", &text), Ok(json!(false)));
+}
+
+#[test]
+fn an_error_holds_no_value_of_the_call() {
+    let message = json!({ "body": { "card": "4111-1111", "n": 0 } });
+    for source in [
+        "message.body[accounts.portal.token]",
+        "message.body.card + 1",
+        "1 / message.body.n",
+        "message.body.card.nope",
+        "message.body.nope",
+        "accounts.portal.token.nope",
+        "[1][7]",
+        "int(accounts.portal.token)",
+    ] {
+        let error = evaluate(source, &message).expect_err(source);
+        assert!(!error.contains("4111") && !error.contains("s3cret"), "{source}: {error}");
+    }
+}

@@ -1,0 +1,168 @@
+//! The first message of a flow, and what else it knows of its call.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+/// One call, as a flow sees it.
+pub struct Call {
+    /// The first message.
+    pub message: Message,
+    /// Claims of the caller's token.
+    pub claims: Option<Map<String, Value>>,
+    /// Who calls.
+    pub consumer: Option<CallConsumer>,
+    /// What runs where.
+    pub metadata: CallMetadata,
+    /// The caller's bearer token, for `jwtDecode`.
+    pub bearer: Option<Zeroizing<String>>,
+}
+
+/// The first message; credentials are not among its headers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Message {
+    /// The body: parsed when it is JSON, else text, else base64.
+    pub body: Value,
+    /// Fields of a urlencoded form; null without one.
+    pub form: Value,
+    /// Header fields, names in lower case.
+    pub headers: Map<String, Value>,
+    /// Parameters of query and route.
+    pub query_and_path: Map<String, Value>,
+    /// The method.
+    pub method: String,
+    /// The content type; empty without one.
+    pub content_type: String,
+    /// The path.
+    pub path: String,
+}
+
+/// The consumer that calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallConsumer {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What runs where.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallMetadata {
+    /// The realm.
+    pub realm: String,
+    /// The environment.
+    pub environment: String,
+    /// The pipeline.
+    pub pipeline: String,
+    /// Its version.
+    pub version: String,
+    /// This run.
+    pub execution_id: String,
+    /// This request.
+    pub request_id: String,
+}
+
+/// A body that says that it is JSON and is not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the body is not the JSON that its content type says it is")]
+pub struct ParseBodyError;
+
+/// Reads a body by its content type into `(body, form)`.
+///
+/// `application/json` and `…+json` are parsed; a urlencoded form gives its text and its fields; any other body is its
+/// text, or base64 when it is no UTF-8. An empty body is null.
+///
+/// # Errors
+///
+/// [`ParseBodyError`] when the content type says JSON and the body is none.
+pub fn parse_body(content_type: &str, bytes: &[u8]) -> Result<(Value, Value), ParseBodyError> {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if bytes.is_empty() {
+        return Ok((Value::Null, Value::Null));
+    }
+    if essence == "application/json" || essence.ends_with("+json") {
+        return serde_json::from_slice(bytes).map(|body| (body, Value::Null)).map_err(|_| ParseBodyError);
+    }
+    let body = match std::str::from_utf8(bytes) {
+        Ok(text) => Value::String(text.to_owned()),
+        Err(_) => Value::String(STANDARD.encode(bytes)),
+    };
+    if essence != "application/x-www-form-urlencoded" {
+        return Ok((body, Value::Null));
+    }
+    let mut form = Map::new();
+    for (name, value) in form_urlencoded::parse(bytes) {
+        add_parameter(&mut form, &name, value.into_owned());
+    }
+    Ok((body, Value::Object(form)))
+}
+
+/// Adds a parameter; one that comes again becomes a list.
+pub(crate) fn add_parameter(parameters: &mut Map<String, Value>, name: &str, value: String) {
+    match parameters.get_mut(name) {
+        None => {
+            parameters.insert(name.to_owned(), Value::String(value));
+        }
+        Some(Value::Array(values)) => values.push(Value::String(value)),
+        Some(first) => *first = Value::Array(vec![first.take(), Value::String(value)]),
+    }
+}
+
+// === impl Message ===
+
+impl Message {
+    /// Adds the parameters of a query string.
+    pub fn add_query(&mut self, query: &str) {
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            add_parameter(&mut self.query_and_path, &name, value.into_owned());
+        }
+    }
+
+    pub(crate) fn into_value(self) -> Value {
+        json!({
+            "body": self.body, "form": self.form, "headers": self.headers, "queryAndPath": self.query_and_path,
+            "method": self.method, "contentType": self.content_type, "path": self.path,
+        })
+    }
+}
+
+// === impl Call ===
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("metadata", &self.metadata).finish_non_exhaustive()
+    }
+}
+
+// === impl CallMetadata ===
+
+impl CallMetadata {
+    pub(crate) fn to_value(&self) -> Value {
+        json!({
+            "realm": self.realm, "environment": self.environment, "pipeline": self.pipeline, "version": self.version,
+            "execution": self.execution_id, "request": self.request_id,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_read_by_its_content_type() {
+        let read = |content_type: &str, bytes: &[u8]| parse_body(content_type, bytes);
+        assert_eq!(read("application/json", b"{\"a\":1}"), Ok((json!({ "a": 1 }), Value::Null)));
+        assert_eq!(read("application/problem+JSON; charset=utf-8", b"[1]"), Ok((json!([1]), Value::Null)));
+        assert_eq!(read("application/json", b"{"), Err(ParseBodyError));
+        assert_eq!(read("application/json", b""), Ok((Value::Null, Value::Null)));
+        assert_eq!(read("text/xml", b"<a/>"), Ok((json!("<a/>"), Value::Null)));
+        assert_eq!(read("image/png", b"\xff\xd8"), Ok((json!("/9g="), Value::Null)));
+        let (_, form) = read("application/x-www-form-urlencoded", b"a=1&b=x+y&a=2").expect("a form");
+        assert_eq!(form, json!({ "a": ["1", "2"], "b": "x y" }));
+    }
+}

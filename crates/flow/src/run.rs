@@ -1,0 +1,396 @@
+//! Running a flow.
+
+use std::sync::mpsc;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde_json::{Value, json};
+
+use crate::compile::{Action, CompiledStep, ErrorTemplate, Flow, ResponseShape};
+use crate::expressions::{EvaluateError, Expression, Scope};
+use crate::host::{BoxFuture, Host, IssueTokenError, UpstreamError, VerifyError};
+use crate::messages::Call;
+use crate::templates::{Template, TextTemplate};
+use crate::upstreams;
+use crate::values::Values;
+
+/// What a flow answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowResponse {
+    /// Status.
+    pub status: StatusCode,
+    /// Header fields.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Body.
+    pub body: Bytes,
+    /// Why the flow failed; the gateway writes the answer then, and `headers` and `body` are empty.
+    pub failure: Option<FlowFailure>,
+}
+
+/// Why a flow failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowFailure {
+    /// The status to answer.
+    pub status: StatusCode,
+    /// A stable code: the author's, `flow-failed`, `upstream-unreachable`, `upstream-timeout` or `flow-overloaded`.
+    pub code: String,
+    /// For the caller: the author's words, or general ones.
+    pub message: String,
+    /// For the log: which step and why, without data of the call.
+    pub detail: String,
+}
+
+/// An error on its way up.
+struct StepError {
+    status: u16,
+    code: String,
+    message: String,
+    detail: String,
+}
+
+/// Whether the flow goes on.
+enum Next {
+    Continue,
+    Respond,
+}
+
+struct Run<'a> {
+    flow: &'a Flow,
+    values: &'a Values,
+    host: &'a dyn Host,
+    message: Value,
+    claims: Value,
+    consumer: Value,
+    metadata: Value,
+    bearer: Option<&'a str>,
+    /// Set by `jwtGenerate`.
+    authorization: Option<HeaderValue>,
+    /// Set by `respond`.
+    response: Option<FlowResponse>,
+}
+
+// === impl Flow ===
+
+impl Flow {
+    /// Runs the flow.
+    ///
+    /// Dropping the future ends the run between two steps or within a call of the host; there is nothing to clean up.
+    pub async fn run(&self, mut call: Call, values: &Values, host: &dyn Host) -> FlowResponse {
+        if let Some(constant) = self.constant() {
+            return constant.clone();
+        }
+        let mut run = Run {
+            flow: self,
+            values,
+            host,
+            message: std::mem::take(&mut call.message).into_value(),
+            claims: call.claims.take().map_or(Value::Null, Value::Object),
+            consumer: call
+                .consumer
+                .as_ref()
+                .map_or(Value::Null, |it| json!({ "id": it.id, "name": it.name })),
+            metadata: call.metadata.to_value(),
+            bearer: call.bearer.as_deref().map(String::as_str),
+            authorization: None,
+            response: None,
+        };
+        match run.steps(&self.steps).await {
+            Ok(_) => run.into_response(),
+            Err(error) => error.into_response(),
+        }
+    }
+}
+
+// === impl Run ===
+
+impl<'a> Run<'a> {
+    fn steps<'s>(&'s mut self, steps: &'s [CompiledStep]) -> BoxFuture<'s, Result<Next, StepError>> {
+        Box::pin(async move {
+            for step in steps {
+                let outcome = match self.step(step).await {
+                    Err(error) if !step.fail_on_error => {
+                        self.host.log(tollgate_model::steps::LogLevel::Debug, &step.label, &error.detail);
+                        self.message = error.into_message();
+                        Ok(Next::Continue)
+                    }
+                    outcome => outcome,
+                };
+                if let Next::Respond = outcome? {
+                    return Ok(Next::Respond);
+                }
+            }
+            Ok(Next::Continue)
+        })
+    }
+
+    async fn step(&mut self, step: &CompiledStep) -> Result<Next, StepError> {
+        let failed = |error: EvaluateError| StepError::of_step(step, error.to_string());
+        match &step.action {
+            Action::Json(template) => self.message = template.evaluate(&self.scope()).map_err(failed)?,
+            Action::Assert { condition, error } => {
+                if !self.condition(step, condition).await? {
+                    return Err(self.error(step, error));
+                }
+            }
+            Action::Throw(error) => return Err(self.error(step, error)),
+            Action::Choice { when, otherwise } => {
+                let mut chosen = otherwise.as_deref();
+                for (condition, steps) in when {
+                    if self.condition(step, condition).await? {
+                        chosen = Some(steps);
+                        break;
+                    }
+                }
+                if let Some(steps) = chosen {
+                    return self.steps(steps).await;
+                }
+            }
+            Action::Block { steps, on_error } => {
+                return match (self.steps(steps).await, on_error) {
+                    (Err(error), Some(on_error)) => {
+                        self.message = error.into_message();
+                        self.steps(on_error).await
+                    }
+                    (outcome, _) => outcome,
+                };
+            }
+            Action::Http(request) => {
+                let request = request
+                    .make(&self.scope())
+                    .map_err(|error| StepError::of_step(step, error.to_string()))?;
+                let response =
+                    self.host.http(request).await.map_err(|error| StepError::of_upstream(step, &error))?;
+                self.message = upstreams::message(&response);
+            }
+            Action::Respond { status, headers, body } => {
+                self.response = Some(self.respond(step, *status, headers, body.as_ref())?);
+                return Ok(Next::Respond);
+            }
+            Action::Log { level, message } => {
+                let text = message
+                    .write(&self.scope(), |expression, value| self.hide(expression, value))
+                    .map_err(failed)?;
+                self.host.log(*level, &step.label, &self.values.mask(&text));
+            }
+            Action::JwtGenerate { scopes, expires_in_ms } => {
+                let Value::Object(claims) = self.message.take() else {
+                    return Err(StepError::of_step(
+                        step,
+                        "the message before jwtGenerate is not an object".to_owned(),
+                    ));
+                };
+                let token = self.host.issue_token(claims, scopes, *expires_in_ms).map_err(|error| {
+                    let mut failure = StepError::of_step(step, error.to_string());
+                    if error == IssueTokenError::Unavailable {
+                        (failure.status, failure.code) = (503, "check-unavailable".to_owned());
+                    }
+                    failure
+                })?;
+                let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+                    .map_err(|_| StepError::of_step(step, "the token is no header value".to_owned()))?;
+                value.set_sensitive(true);
+                self.authorization = Some(value);
+                self.message = json!({ "status": "logged" });
+            }
+            Action::JwtDecode => {
+                let claims = match self.bearer.map(|token| self.host.verify_token(token)) {
+                    Some(Ok(claims)) => claims,
+                    Some(Err(VerifyError::Unavailable)) => {
+                        let mut failure = StepError::of_step(step, "no token can be verified".to_owned());
+                        (failure.status, failure.code) = (503, "check-unavailable".to_owned());
+                        return Err(failure);
+                    }
+                    Some(Err(VerifyError::Invalid)) | None => {
+                        return Err(StepError {
+                            status: 401,
+                            code: "jwt-invalid".to_owned(),
+                            message: "the bearer token is missing or not good".to_owned(),
+                            detail: format!("step {}: the bearer token is missing or not good", step.label),
+                        });
+                    }
+                };
+                self.message = json!({ "dataToken": claims });
+            }
+        }
+        Ok(Next::Continue)
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        Scope {
+            message: &self.message,
+            values: self.values,
+            claims: &self.claims,
+            consumer: &self.consumer,
+            metadata: &self.metadata,
+        }
+    }
+
+    async fn condition(&self, step: &CompiledStep, condition: &Expression) -> Result<bool, StepError> {
+        let value = if condition.is_slow() {
+            let detached = condition
+                .detach(&self.scope())
+                .map_err(|error| StepError::of_step(step, error.to_string()))?;
+            let (sender, receiver) = mpsc::sync_channel(1);
+            let work = Box::new(move || drop(sender.try_send(detached.evaluate())));
+            self.host.run_blocking(work).await.map_err(|_| StepError::overloaded(step))?;
+            receiver
+                .try_recv()
+                .map_err(|_| StepError::overloaded(step))?
+                .map_err(|reason| StepError::of_step(step, condition.error(reason).to_string()))?
+        } else {
+            condition.evaluate(&self.scope()).map_err(|error| StepError::of_step(step, error.to_string()))?
+        };
+        value.as_bool().ok_or_else(|| {
+            StepError::of_step(
+                step,
+                condition.error("it gives neither true nor false".to_owned()).to_string(),
+            )
+        })
+    }
+
+    /// Makes the author's error; account values in it are masked.
+    fn error(&self, step: &CompiledStep, template: &ErrorTemplate) -> StepError {
+        let write = |text: &TextTemplate| text.text(&self.scope()).map(|text| self.values.mask(&text));
+        let code = template.code.as_ref().map_or(Ok("flow-failed".to_owned()), write);
+        match (write(&template.error), code) {
+            (Ok(message), Ok(code)) => StepError {
+                status: template.status,
+                code,
+                message,
+                detail: format!("step {} ended the flow", step.label),
+            },
+            (Err(error), _) | (_, Err(error)) => StepError::of_step(step, error.to_string()),
+        }
+    }
+
+    fn respond(
+        &self,
+        step: &CompiledStep,
+        status: u16,
+        headers: &[(HeaderName, TextTemplate)],
+        body: Option<&Template>,
+    ) -> Result<FlowResponse, StepError> {
+        let failed = |error: EvaluateError| StepError::of_step(step, error.to_string());
+        let mut fields = Vec::with_capacity(headers.len() + 1);
+        for (name, value) in headers {
+            let value = value.text(&self.scope()).map_err(failed)?;
+            let value = HeaderValue::try_from(value).map_err(|_| {
+                StepError::of_step(step, format!("header `{name}` would hold a forbidden character"))
+            })?;
+            fields.push((name.clone(), value));
+        }
+        let evaluated = body.map(|body| body.evaluate(&self.scope())).transpose().map_err(failed)?;
+        let message = evaluated.as_ref().unwrap_or(&self.message);
+        let typed = fields.iter().any(|(name, _)| *name == CONTENT_TYPE);
+        let shape = if typed { ResponseShape::Any(None) } else { self.flow.response.clone() };
+        let mut response = FlowResponse::of_message(message, &shape);
+        response.status = StatusCode::from_u16(status).unwrap_or_default();
+        if typed {
+            response.headers.clear();
+        }
+        response.headers.append(&mut fields);
+        Ok(response)
+    }
+
+    /// Masks sensitive fields of a value that goes to the log.
+    fn hide(&self, expression: &Expression, mut value: Value) -> Value {
+        let sensitive = |name: &str| self.flow.sensitive_fields.iter().any(|field| field == name);
+        fn walk(value: &mut Value, sensitive: &dyn Fn(&str) -> bool) {
+            match value {
+                Value::Object(fields) => {
+                    for (name, field) in fields.iter_mut() {
+                        if sensitive(name) {
+                            *field = Value::String("***".to_owned())
+                        } else {
+                            walk(field, sensitive)
+                        }
+                    }
+                }
+                Value::Array(items) => items.iter_mut().for_each(|item| walk(item, sensitive)),
+                _ => {}
+            }
+        }
+        if expression.field().is_some_and(sensitive) {
+            return Value::String("***".to_owned());
+        }
+        walk(&mut value, &sensitive);
+        value
+    }
+
+    fn into_response(self) -> FlowResponse {
+        let mut response =
+            self.response.unwrap_or_else(|| FlowResponse::of_message(&self.message, &self.flow.response));
+        if let Some(authorization) = self.authorization {
+            response.headers.push((AUTHORIZATION, authorization));
+        }
+        response
+    }
+}
+
+// === impl FlowResponse ===
+
+impl FlowResponse {
+    /// Makes the response of a last message.
+    pub(crate) fn of_message(message: &Value, shape: &ResponseShape) -> Self {
+        let (body, content_type) = match (shape, message) {
+            (ResponseShape::Any(content_type), Value::String(text)) => {
+                (Bytes::from(text.clone()), content_type.as_deref().unwrap_or("text/plain; charset=utf-8"))
+            }
+            (ResponseShape::Any(Some(content_type)), _) => {
+                (Bytes::from(message.to_string()), content_type.as_str())
+            }
+            _ => (Bytes::from(message.to_string()), "application/json"),
+        };
+        let content_type = HeaderValue::from_str(content_type)
+            .unwrap_or(HeaderValue::from_static("application/octet-stream"));
+        Self { status: StatusCode::OK, headers: vec![(CONTENT_TYPE, content_type)], body, failure: None }
+    }
+}
+
+// === impl StepError ===
+
+impl StepError {
+    /// The flow's own fault: the caller learns nothing but that.
+    fn of_step(step: &CompiledStep, detail: String) -> Self {
+        Self {
+            status: 500,
+            code: "flow-failed".to_owned(),
+            message: "the flow failed".to_owned(),
+            detail: format!("step {}: {detail}", step.label),
+        }
+    }
+
+    fn of_upstream(step: &CompiledStep, error: &UpstreamError) -> Self {
+        let (status, code) = match error {
+            UpstreamError::Unreachable | UpstreamError::TooLarge => (502, "upstream-unreachable"),
+            UpstreamError::Timeout => (504, "upstream-timeout"),
+            UpstreamError::InvalidUrl => (500, "flow-failed"),
+        };
+        let detail = format!("step {}: {error}", step.label);
+        Self { status, code: code.to_owned(), message: error.to_string(), detail }
+    }
+
+    fn overloaded(step: &CompiledStep) -> Self {
+        Self {
+            status: 503,
+            code: "flow-overloaded".to_owned(),
+            message: "too much is going on: try again later".to_owned(),
+            detail: format!("step {}: too much slow work at once", step.label),
+        }
+    }
+
+    /// The message of a step whose error does not fail the flow.
+    fn into_message(self) -> Value {
+        json!({ "success": false, "error": self.message, "code": self.code })
+    }
+
+    fn into_response(self) -> FlowResponse {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let failure = FlowFailure { status, code: self.code, message: self.message, detail: self.detail };
+        FlowResponse { status, headers: Vec::new(), body: Bytes::new(), failure: Some(failure) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

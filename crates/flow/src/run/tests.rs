@@ -1,0 +1,297 @@
+use std::sync::Mutex;
+
+use serde_json::Map;
+use tollgate_model::pipelines::Pipeline;
+use tollgate_model::steps::LogLevel;
+use tollgate_model::triggers::Scope as TokenScope;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::host::{Overloaded, UpstreamRequest, UpstreamResponse};
+use crate::messages::Message;
+
+/// An outside that remembers what it was asked.
+#[derive(Default)]
+struct Outside {
+    log: Mutex<Vec<String>>,
+    requests: Mutex<Vec<UpstreamRequest>>,
+    upstream: Option<UpstreamError>,
+    overloaded: bool,
+}
+
+impl Host for Outside {
+    fn http(&self, request: UpstreamRequest) -> BoxFuture<'_, Result<UpstreamResponse, UpstreamError>> {
+        self.requests.lock().expect("lock").push(request);
+        Box::pin(async {
+            match &self.upstream {
+                Some(error) => Err(error.clone()),
+                None => Ok(UpstreamResponse {
+                    status: 200,
+                    headers: [(CONTENT_TYPE, HeaderValue::from_static("application/json"))]
+                        .into_iter()
+                        .collect(),
+                    body: Bytes::from_static(b"{\"stock\":5}"),
+                }),
+            }
+        })
+    }
+
+    fn issue_token(
+        &self,
+        claims: Map<String, Value>,
+        scopes: &[TokenScope],
+        life: u64,
+    ) -> Result<String, IssueTokenError> {
+        if claims.contains_key("nobody") {
+            Err(IssueTokenError::NoConsumer)
+        } else {
+            Ok(format!("t.{}.{life}", scopes.len()))
+        }
+    }
+
+    fn verify_token(&self, token: &str) -> Result<Map<String, Value>, VerifyError> {
+        if token == "good" {
+            Ok(Map::from_iter([("sub".to_owned(), json!("con_1"))]))
+        } else {
+            Err(VerifyError::Invalid)
+        }
+    }
+
+    fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'_, Result<(), Overloaded>> {
+        Box::pin(async move {
+            if self.overloaded {
+                return Err(Overloaded);
+            }
+            work();
+            Ok(())
+        })
+    }
+
+    fn log(&self, level: LogLevel, step: &str, message: &str) {
+        self.log.lock().expect("lock").push(format!("{level:?} {step}: {message}"));
+    }
+}
+
+fn compile(trigger: &Value, steps: &Value) -> Result<Flow, String> {
+    let mut trigger = trigger.clone();
+    trigger["externalApi"] = true.into();
+    let pipeline = json!({ "name": "p", "project": "store", "trigger": trigger, "steps": steps,
+        "sensitiveFields": ["email"] });
+    let pipeline: Pipeline = serde_json::from_value(pipeline).map_err(|error| error.to_string())?;
+    crate::compile(&pipeline).map_err(|errors| errors.iter().map(|e| format!("{e}\n")).collect())
+}
+
+fn flow(steps: Value) -> Flow {
+    compile(&json!({ "type": "rest" }), &steps).expect("compiles")
+}
+
+fn call(body: Value) -> Call {
+    Call {
+        message: Message { body, method: "POST".to_owned(), ..Message::default() },
+        claims: None,
+        consumer: None,
+        metadata: crate::CallMetadata::default(),
+        bearer: Some(Zeroizing::new("good".to_owned())),
+    }
+}
+
+fn values() -> Values {
+    let hash = "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHRzYWx0$a2V5";
+    let secret = |text: &str| Zeroizing::new(text.to_owned());
+    let fields = vec![("token".to_owned(), secret("s3cret-value")), ("hash".to_owned(), secret(hash))];
+    Values::new(Map::new(), vec![("portal".to_owned(), fields)])
+}
+
+async fn run(steps: Value, body: Value) -> FlowResponse {
+    flow(steps).run(call(body), &values(), &Outside::default()).await
+}
+
+fn body(response: &FlowResponse) -> Value {
+    assert_eq!(response.failure, None);
+    serde_json::from_slice(&response.body).expect("JSON")
+}
+
+fn failure(response: FlowResponse) -> (u16, String, String) {
+    let failure = response.failure.expect("failed");
+    (failure.status.as_u16(), failure.code, failure.message)
+}
+
+#[tokio::test]
+async fn the_last_message_is_the_response() {
+    let response = run(
+        json!([{ "json": { "asked": "{{ message.body.id }}", "m": "{{ message.method }}" } }]),
+        json!({ "id": 7 }),
+    )
+    .await;
+    assert_eq!(response.status, 200);
+    assert_eq!(body(&response), json!({ "asked": 7, "m": "POST" }));
+    assert_eq!(response.headers, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    let constant = flow(json!([{ "json": { "a": 1 } }]));
+    assert_eq!(
+        constant.constant().map(|response| response.body.clone()),
+        Some(Bytes::from_static(b"{\"a\":1}"))
+    );
+}
+
+#[tokio::test]
+async fn a_choice_takes_the_first_branch_that_holds() {
+    let steps = json!([{ "choice": { "when": [
+        { "condition": "message.body.n > 10", "steps": [{ "json": "big" }] },
+        { "condition": "message.body.n > 5", "steps": [{ "json": "middle" }] }],
+        "otherwise": [{ "json": "small" }] } }]);
+    for (n, word) in [(11, "big"), (6, "middle"), (1, "small")] {
+        assert_eq!(body(&run(steps.clone(), json!({ "n": n })).await), json!(word));
+    }
+    let through = json!([{ "json": { "kept": true } }, { "choice": { "when": [{ "condition": "false", "steps": [] }] } }]);
+    assert_eq!(body(&run(through, json!({})).await), json!({ "kept": true }));
+}
+
+#[tokio::test]
+async fn errors_answer_as_their_author_said_or_say_nothing() {
+    let assert = json!([{ "assert": { "condition": "false", "status": 401, "error": "no {{ message.body.x }}", "code": "nope" } }]);
+    assert_eq!(failure(run(assert, json!({ "x": "entry" })).await), (401, "nope".into(), "no entry".into()));
+    let throw = json!([{ "throw": { "error": "gone", "status": 410 } }]);
+    assert_eq!(failure(run(throw, json!({})).await), (410, "flow-failed".into(), "gone".into()));
+    for steps in [
+        json!([{ "json": "{{ message.body.card.nope }}" }]),
+        json!([{ "assert": { "condition": "message.body.card" } }]),
+        json!([{ "json": 1 }, { "jwtGenerate": { "expiresInMs": 1000 } }]),
+    ] {
+        let response = run(steps, json!({ "card": "4111" })).await;
+        assert!(!response.failure.as_ref().expect("failed").detail.contains("4111"));
+        assert_eq!(failure(response), (500, "flow-failed".into(), "the flow failed".into()));
+    }
+}
+
+#[tokio::test]
+async fn an_error_that_may_happen_becomes_the_message() {
+    let steps = json!([{ "throw": { "error": "e", "code": "c" }, "failOnError": false }]);
+    assert_eq!(body(&run(steps, json!({})).await), json!({ "success": false, "error": "e", "code": "c" }));
+    let block = json!([{ "block": { "steps": [{ "throw": { "error": "e" } }],
+        "onError": [{ "json": { "was": "{{ message.error }}" } }] } }]);
+    assert_eq!(body(&run(block, json!({})).await), json!({ "was": "e" }));
+}
+
+#[tokio::test]
+async fn respond_ends_the_flow_even_from_a_branch() {
+    let steps = json!([
+        { "choice": { "when": [{ "condition": "true", "steps": [{ "respond": { "status": 201,
+            "headers": { "location": "/items/{{ message.body.id }}" }, "body": { "made": "{{ message.body.id }}" } } }] }] } },
+        { "throw": { "error": "not reached" } }]);
+    let response = run(steps, json!({ "id": 4 })).await;
+    assert_eq!((response.status.as_u16(), body(&response)), (201, json!({ "made": 4 })));
+    assert!(response.headers.iter().any(|(name, value)| name == "location" && value == "/items/4"));
+    let text = json!([{ "respond": { "headers": { "content-type": "text/csv" }, "body": "a,b" } }]);
+    let response = run(text, json!({})).await;
+    assert_eq!(response.headers, [(CONTENT_TYPE, HeaderValue::from_static("text/csv"))]);
+    assert_eq!(response.body, "a,b");
+    let split = json!([{ "respond": { "headers": { "x-a": "{{ message.body.x }}" } } }]);
+    assert_eq!(failure(run(split, json!({ "x": "1\r\nset-cookie: a=b" })).await).0, 500);
+}
+
+#[tokio::test]
+async fn an_http_trigger_answers_text_as_it_is() {
+    let trigger = json!({ "type": "http", "responseContentType": "text/xml" });
+    let flow = compile(&trigger, &json!([{ "json": "<a>{{ message.body }}</a>" }])).expect("compiles");
+    let response = flow.run(call(json!("x")), &values(), &Outside::default()).await;
+    assert_eq!(response.body, "<a>x</a>");
+    assert_eq!(response.headers, [(CONTENT_TYPE, HeaderValue::from_static("text/xml"))]);
+}
+
+#[tokio::test]
+async fn a_login_flow_answers_logged_with_the_token_in_a_header() {
+    let response = run(
+        json!([{ "json": { "user": "ana" } }, { "jwtGenerate": { "scopes": ["a:b"], "expiresInMs": 1000 } }]),
+        json!({}),
+    )
+    .await;
+    assert_eq!(body(&response), json!({ "status": "logged" }));
+    let (_, value) = response.headers.iter().find(|(name, _)| *name == AUTHORIZATION).expect("a token");
+    assert_eq!(value, "Bearer t.1.1000");
+    let nobody =
+        run(json!([{ "json": { "nobody": 1 } }, { "jwtGenerate": { "expiresInMs": 1000 } }]), json!({}))
+            .await;
+    assert_eq!(failure(nobody).0, 500);
+    assert_eq!(
+        body(&run(json!([{ "jwtDecode": {} }]), json!({})).await),
+        json!({ "dataToken": { "sub": "con_1" } })
+    );
+    let mut bad = call(json!({}));
+    bad.bearer = Some(Zeroizing::new("bad".to_owned()));
+    let response = flow(json!([{ "jwtDecode": {} }])).run(bad, &values(), &Outside::default()).await;
+    assert_eq!(failure(response).0, 401);
+}
+
+#[tokio::test]
+async fn upstreams_are_called_and_their_failures_have_statuses() {
+    let steps = json!([{ "http": { "method": "POST", "url": "https://stock.example/items", "body": { "id": "{{ message.body.id }}" } } },
+        { "json": { "stock": "{{ message.body.stock }}", "status": "{{ message.status }}" } }]);
+    let outside = Outside::default();
+    let response = flow(steps.clone()).run(call(json!({ "id": 3 })), &values(), &outside).await;
+    assert_eq!(body(&response), json!({ "stock": 5, "status": 200 }));
+    let request = outside.requests.lock().expect("lock").remove(0);
+    assert_eq!((request.body, request.method.as_str()), (Bytes::from_static(b"{\"id\":3}"), "POST"));
+    assert!(!request.headers.contains_key(AUTHORIZATION), "the caller's token went along");
+    for (error, status, code) in [
+        (UpstreamError::Unreachable, 502, "upstream-unreachable"),
+        (UpstreamError::TooLarge, 502, "upstream-unreachable"),
+        (UpstreamError::Timeout, 504, "upstream-timeout"),
+    ] {
+        let outside = Outside { upstream: Some(error), ..Outside::default() };
+        let (got, name, _) =
+            failure(flow(steps.clone()).run(call(json!({ "id": 3 })), &values(), &outside).await);
+        assert_eq!((got, name.as_str()), (status, code));
+    }
+}
+
+#[tokio::test]
+async fn passwords_are_checked_off_the_call_path_and_overload_is_503() {
+    let steps = json!([{ "assert": { "condition": "verifyPassword(message.body.password, accounts.portal.hash)", "status": 401, "error": "no" } },
+        { "json": 1 }]);
+    assert_eq!(
+        failure(run(steps.clone(), json!({ "password": "x" })).await),
+        (401, "flow-failed".into(), "no".into())
+    );
+    let outside = Outside { overloaded: true, ..Outside::default() };
+    let response = flow(steps).run(call(json!({ "password": "x" })), &values(), &outside).await;
+    let (status, code, _) = failure(response);
+    assert_eq!((status, code.as_str()), (503, "flow-overloaded"));
+}
+
+#[tokio::test]
+async fn secrets_and_sensitive_fields_do_not_reach_log_or_error() {
+    let outside = Outside::default();
+    let steps = json!([
+        { "log": { "level": "warn", "message": "{{ message.body }} {{ message.body.email }} {{ accounts.portal.token }}" }, "name": "note" },
+        { "throw": { "error": "bad {{ accounts.portal.token }}", "code": "{{ accounts.portal.token }}" } }]);
+    let response =
+        flow(steps).run(call(json!({ "email": "ana@shop.example", "n": 1 })), &values(), &outside).await;
+    assert_eq!(*outside.log.lock().expect("lock"), ["Warn note: {\"email\":\"***\",\"n\":1} *** ***"]);
+    assert_eq!(failure(response), (500, "***".into(), "bad ***".into()));
+}
+
+#[test]
+fn mistakes_are_found_all_at_once_where_they_stand() {
+    let errors = compile(
+        &json!({ "type": "rest" }),
+        &json!([
+            { "json": { "a": "{{ mesage }}" } },
+            { "assert": { "condition": "{{ true }}" } },
+            { "choice": { "when": [{ "condition": "1 +", "steps": [{ "log": { "message": "{{" } }] }] } },
+            { "http": { "url": "{{ message.body.url }}" } },
+            { "respond": { "headers": { "content-length": "1" } } },
+        ]),
+    )
+    .expect_err("mistakes");
+    for at in [
+        "/steps/0/json/a: unknown name `mesage`",
+        "/steps/1/assert/condition: ",
+        "/steps/2/choice/when/0/condition: ",
+        "/steps/2/choice/when/0/steps/0/log/message: ",
+        "/steps/3/http/url: a caller could choose the host",
+        "/steps/4/respond/headers/content-length: ",
+    ] {
+        assert!(errors.contains(at), "{at} is missing in\n{errors}");
+    }
+    assert!(compile(&json!({ "type": "rest" }), &json!([])).is_err());
+}

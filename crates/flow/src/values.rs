@@ -1,0 +1,73 @@
+//! Globals and accounts of one environment, as flows read them.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+/// Shortest account value that is searched for and masked in texts: shorter ones stand everywhere by chance.
+const SHORTEST_MASKED: usize = 4;
+
+/// What flows of one environment read besides their call.
+#[derive(Default)]
+pub struct Values {
+    pub(crate) globals: Value,
+    /// Account values are secrets; they are only reachable through expressions.
+    pub(crate) accounts: Value,
+    secrets: Vec<Zeroizing<String>>,
+}
+
+// === impl Values ===
+
+impl Values {
+    /// Puts the values of an environment together: globals by name, accounts by name and field.
+    pub fn new(
+        globals: Map<String, Value>,
+        accounts: Vec<(String, Vec<(String, Zeroizing<String>)>)>,
+    ) -> Self {
+        let mut secrets = Vec::new();
+        let mut all = Map::new();
+        for (name, fields) in accounts {
+            let mut account = Map::new();
+            for (field, secret) in fields {
+                account.insert(field, Value::String(secret.as_str().to_owned()));
+                if secret.len() >= SHORTEST_MASKED {
+                    secrets.push(secret);
+                }
+            }
+            all.insert(name, Value::Object(account));
+        }
+        // The longest first, so that no part of a secret stays behind when a shorter one stands inside it.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Self { globals: Value::Object(globals), accounts: Value::Object(all), secrets }
+    }
+
+    /// Replaces every account value in a text by `***`.
+    pub fn mask(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| {
+            if text.contains(secret.as_str()) { text.replace(secret.as_str(), "***") } else { text }
+        })
+    }
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Values(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn account_values_are_masked_and_never_shown() {
+        let fields = vec![
+            ("token".to_owned(), Zeroizing::new("s3cret-value".to_owned())),
+            ("long".to_owned(), Zeroizing::new("s3cret-value-and-more".to_owned())),
+        ];
+        let values = Values::new(Map::new(), vec![("portal".to_owned(), fields)]);
+        assert_eq!(values.mask("a s3cret-value b s3cret-value-and-more"), "a *** b ***");
+        assert!(!format!("{values:?}").contains("s3cret"));
+    }
+}
