@@ -20,4 +20,4 @@ pub use host::{
 };
 pub use messages::{Call, CallConsumer, CallMetadata, Message, parse_body};
 pub use run::{FlowFailure, FlowResponse};
-pub use values::Values;
+pub use values::{AccountFields, Values};

@@ -8,6 +8,9 @@ use zeroize::Zeroizing;
 /// Shortest account value that is searched for and masked in texts: shorter ones stand everywhere by chance.
 const SHORTEST_MASKED: usize = 4;
 
+/// An account: its name, and its fields with their secrets.
+pub type AccountFields = (String, Vec<(String, Zeroizing<String>)>);
+
 /// What flows of one environment read besides their call.
 #[derive(Default)]
 pub struct Values {
@@ -21,10 +24,7 @@ pub struct Values {
 
 impl Values {
     /// Puts the values of an environment together: globals by name, accounts by name and field.
-    pub fn new(
-        globals: Map<String, Value>,
-        accounts: Vec<(String, Vec<(String, Zeroizing<String>)>)>,
-    ) -> Self {
+    pub fn new(globals: Map<String, Value>, accounts: Vec<AccountFields>) -> Self {
         let mut secrets = Vec::new();
         let mut all = Map::new();
         for (name, fields) in accounts {
