@@ -1,1 +1,132 @@
-//! Placeholder.
+//! Use cases, shared by the management API and the console: authorise, decide, change and journal in one transaction.
+//!
+//! Every use case takes an [`access::Op`] and first demands a permission. What it changes, it changes with one
+//! [`tollgate_store::Change`], whose guards name what the decision was based on: a policy that is tightened while a
+//! deployment is being decided makes the commit fail, and the decision is made again.
+
+pub mod access;
+pub mod accounts;
+pub mod basic_auth;
+pub mod conformance;
+pub mod consumers;
+pub mod deployments;
+pub mod environments;
+pub mod errors;
+pub mod follower;
+pub mod globals;
+pub mod idempotency;
+pub mod journal;
+pub mod keys;
+pub mod lists;
+pub mod pipelines;
+pub mod policies;
+pub mod realms;
+pub mod schedule;
+pub mod signing_keys;
+pub mod usage;
+pub mod users;
+
+mod changes;
+mod credentials;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tollgate_credential::seal::MasterKey;
+use tollgate_model::sources::{Clock, Random, RandomError};
+use tollgate_store::Store;
+
+/// How many passwords are hashed at once: each takes 19 MiB and a core for about 20 ms.
+const PASSWORDS_AT_ONCE: usize = 4;
+
+/// The use cases; cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+struct Parts {
+    store: Store,
+    master: Arc<MasterKey>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    passwords: Semaphore,
+    sign_ins: users::SignIns,
+}
+
+macro_rules! resources {
+    ($($(#[$doc:meta])* $name:ident: $resource:path,)*) => {
+        impl App {
+            $($(#[$doc])*
+            pub fn $name(&self) -> $resource {
+                $resource(self.clone())
+            })*
+        }
+    };
+}
+
+resources! {
+    /// Returns the use cases of accounts.
+    accounts: accounts::Accounts,
+    /// Returns the use cases of Basic Auth credentials.
+    basic_auth: basic_auth::BasicAuths,
+    /// Returns the use cases of conformance.
+    conformance: conformance::ConformanceReports,
+    /// Returns the use cases of consumers.
+    consumers: consumers::Consumers,
+    /// Returns the use cases of deployments.
+    deployments: deployments::Deployments,
+    /// Returns the use cases of environments.
+    environments: environments::Environments,
+    /// Returns the use cases of globals.
+    globals: globals::Globals,
+    /// Returns the answers kept for repeated requests.
+    idempotency: idempotency::Answers,
+    /// Returns the use cases of the journal.
+    journal: journal::Journal,
+    /// Returns the use cases of API keys.
+    keys: keys::Keys,
+    /// Returns the use cases of pipelines.
+    pipelines: pipelines::Pipelines,
+    /// Returns the use cases of policies.
+    policies: policies::PolicyUseCases,
+    /// Returns the use cases of realms.
+    realms: realms::Realms,
+    /// Returns the runs of scheduled pipelines.
+    schedule: schedule::Schedule,
+    /// Returns the use cases of signing keys and token revocations.
+    signing_keys: signing_keys::SigningKeys,
+    /// Returns the record of when keys were last used.
+    usage: usage::KeyUsage,
+    /// Returns the use cases of users, sign-in and their API tokens.
+    users: users::Users,
+}
+
+// === impl App ===
+
+impl App {
+    /// Puts the use cases over a store.
+    pub fn new(store: Store, master: Arc<MasterKey>, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+        Self(Arc::new(Parts {
+            store,
+            master,
+            clock,
+            random,
+            passwords: Semaphore::new(PASSWORDS_AT_ONCE),
+            sign_ins: users::SignIns::default(),
+        }))
+    }
+
+    fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    fn random(&self) -> &dyn Random {
+        self.0.random.as_ref()
+    }
+
+    /// Returns the random part of a new id.
+    fn id_bytes(&self) -> Result<[u8; 10], RandomError> {
+        let mut bytes = [0; 10];
+        self.random().fill(&mut bytes)?;
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,105 @@
+//! One change: what it is based on, what it writes, and who makes it.
+
+use tollgate_model::names::RealmName;
+use tollgate_model::objects::{Kind, Object};
+use tollgate_store::{Change, CommitError, Expect, Guard, Mutation, Page, Stored};
+
+use crate::App;
+use crate::access::Op;
+use crate::errors::Error;
+
+/// Objects read at once.
+const PAGE: u32 = 500;
+
+/// A change being put together.
+pub(crate) struct Draft {
+    realm: RealmName,
+    action: String,
+    reason: String,
+    guards: Vec<Guard>,
+    mutations: Vec<Mutation>,
+}
+
+// === impl Draft ===
+
+impl Draft {
+    pub(crate) fn new(op: &Op, action: &str) -> Self {
+        Self {
+            realm: op.realm.clone(),
+            action: action.to_owned(),
+            reason: String::new(),
+            guards: Vec::new(),
+            mutations: Vec::new(),
+        }
+    }
+
+    pub(crate) fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = reason.into();
+        self
+    }
+
+    pub(crate) fn realm(mut self, realm: RealmName) -> Self {
+        self.realm = realm;
+        self
+    }
+
+    pub(crate) fn guard(&mut self, kind: Kind, key: impl Into<String>, expect: Expect) {
+        self.guards.push(Guard { kind, key: key.into(), expect });
+    }
+
+    pub(crate) fn put<T: Object>(&mut self, object: &T, expect: Expect) {
+        self.mutations.push(Mutation::put(object, expect));
+    }
+
+    pub(crate) fn delete<T: Object>(&mut self, key: impl Into<String>, expect: Expect) {
+        self.mutations.push(Mutation::delete::<T>(key.into(), expect));
+    }
+}
+
+// === impl App ===
+
+impl App {
+    /// Commits a change in the name of `op`; returns the revision that it gave to what it wrote.
+    pub(crate) async fn commit(&self, op: &Op, draft: Draft) -> Result<u64, CommitError> {
+        let change = Change {
+            realm: draft.realm,
+            actor: op.actor.name.clone(),
+            source: op.source.clone(),
+            action: draft.action,
+            request_id: op.request_id.to_string(),
+            reason: draft.reason,
+            at: op.now,
+            guards: draft.guards,
+            mutations: draft.mutations,
+        };
+        Ok(self.store().commit(change).await?.seq)
+    }
+
+    /// Commits a change that creates something; `taken` is the answer when it exists already.
+    pub(crate) async fn create(&self, op: &Op, draft: Draft, taken: impl FnOnce() -> Error) -> Result<u64, Error> {
+        self.commit(op, draft).await.map_err(|error| match error {
+            CommitError::Conflict { expected: Expect::Absent, .. } => taken(),
+            error => error.into(),
+        })
+    }
+
+    /// Returns every object of a kind whose key begins with `prefix`.
+    pub(crate) async fn all<T: Object>(&self, realm: &RealmName, prefix: &str) -> Result<Vec<Stored<T>>, Error> {
+        let mut all: Vec<Stored<T>> = Vec::new();
+        loop {
+            let after = all.last().map(|stored| stored.value.key());
+            let page = Page { prefix: prefix.to_owned(), after, limit: PAGE };
+            let items = self.store().list::<T>(realm, page).await?;
+            let last = items.len() < PAGE as usize;
+            all.extend(items);
+            if last {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// Returns what a change of an object expects: what the caller said, else the revision that was read.
+pub(crate) fn expect<T>(stored: &Stored<T>, if_match: Option<u64>) -> Expect {
+    Expect::Revision(if_match.unwrap_or(stored.revision))
+}

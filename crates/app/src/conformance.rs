@@ -1,0 +1,50 @@
+//! Conformance: how what runs stands to today's policies.
+
+use tollgate_model::names::EnvironmentName;
+use tollgate_model::versions::Version;
+use tollgate_policy::Conformance;
+
+use crate::App;
+use crate::access::{Op, Permission};
+use crate::errors::Error;
+
+/// Use cases of conformance.
+pub struct ConformanceReports(pub(crate) App);
+
+/// How every environment stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConformanceReport {
+    /// The version of the policies that judged.
+    pub policy_version: Version,
+    /// Each environment.
+    pub environments: Vec<Conformance>,
+}
+
+// === impl ConformanceReports ===
+
+impl ConformanceReports {
+    /// Judges what runs, in one environment or in all.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`] when there is no such environment.
+    pub async fn report(&self, op: &Op, environment: Option<&EnvironmentName>) -> Result<ConformanceReport, Error> {
+        op.demand(Permission::PolicyRead)?;
+        let policies = self.0.current_policies(&op.realm).await?.value;
+        if let Some(environment) = environment {
+            self.0.environment(&op.realm, environment).await?;
+        }
+        let prefix = environment.map(|name| format!("{name}/")).unwrap_or_default();
+        let deployed = self.0.deployed(&op.realm, &prefix).await?;
+        let environments = policies
+            .environments()
+            .filter(|name| environment.is_none_or(|wanted| wanted == *name))
+            .map(|name| {
+                let here = deployed.iter().filter(|(deployment, _)| deployment.environment == *name);
+                let pairs = here.map(|(deployment, version)| (deployment, version));
+                Ok(tollgate_policy::conformance(&policies, name, pairs)?)
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(ConformanceReport { policy_version: policies.version(), environments })
+    }
+}

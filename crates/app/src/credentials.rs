@@ -1,0 +1,94 @@
+//! What several credentials share: hashing off the serving threads, expiry, and finding a consumer.
+
+use jiff::{SignedDuration, Timestamp};
+use tollgate_credential::passwords::{self, Password};
+use tollgate_model::consumers::Consumer;
+use tollgate_model::environments::Environment;
+use tollgate_model::ids::ConsumerId;
+use tollgate_model::names::{ConsumerName, EnvironmentName, RealmName};
+use tollgate_model::objects::keys;
+use tollgate_store::Stored;
+
+use crate::App;
+use crate::errors::Error;
+
+/// Longest time that an old key works beside its successor.
+pub(crate) const MAX_OVERLAP_SECONDS: u32 = 365 * 24 * 3600;
+
+impl App {
+    /// Hashes a password where it blocks nobody; a bounded number at once.
+    pub(crate) async fn hash_password(&self, password: Password) -> Result<String, Error> {
+        let app = self.clone();
+        let _place = self.0.passwords.acquire().await.map_err(Error::internal)?;
+        tokio::task::spawn_blocking(move || passwords::hash(&password, app.random()))
+            .await
+            .map_err(Error::internal)?
+            .map_err(Error::unavailable)
+    }
+
+    /// Verifies a password likewise; takes as long when there is no hash.
+    pub(crate) async fn verify_password(&self, password: Password, stored: Option<String>) -> Result<bool, Error> {
+        let _place = self.0.passwords.acquire().await.map_err(Error::internal)?;
+        tokio::task::spawn_blocking(move || passwords::verify(&password, stored.as_deref()))
+            .await
+            .map_err(Error::internal)
+    }
+
+    /// Returns an environment, or an error that names those that exist.
+    pub(crate) async fn environment(&self, realm: &RealmName, name: &EnvironmentName) -> Result<Environment, Error> {
+        if let Some(stored) = self.store().get::<Environment>(realm, &keys::environment(name)).await? {
+            return Ok(stored.value);
+        }
+        let known: Vec<_> = self.all::<Environment>(realm, "").await?;
+        let known: Vec<_> = known.iter().map(|stored| format!("`{}`", stored.value.name)).collect();
+        Err(Error::not_found(format!("realm `{realm}` has no environment `{name}`"))
+            .hint(format!("it has {}", known.join(", "))))
+    }
+
+    /// Returns a consumer by name.
+    pub(crate) async fn consumer(
+        &self,
+        realm: &RealmName,
+        environment: &EnvironmentName,
+        name: &ConsumerName,
+    ) -> Result<Stored<Consumer>, Error> {
+        self.environment(realm, environment).await?;
+        self.store().get::<Consumer>(realm, &keys::consumer(environment, name)).await?.ok_or_else(|| {
+            Error::not_found(format!("there is no consumer `{name}` in {environment}"))
+                .hint(format!("`tollgate consumer list --env {environment}` shows those that exist"))
+        })
+    }
+
+    /// Returns the name of a consumer by id.
+    pub(crate) async fn consumer_name(
+        &self,
+        realm: &RealmName,
+        environment: &EnvironmentName,
+        id: ConsumerId,
+    ) -> Result<ConsumerName, Error> {
+        self.all::<Consumer>(realm, &format!("{environment}/"))
+            .await?
+            .into_iter()
+            .find(|stored| stored.value.id == id)
+            .map(|stored| stored.value.name)
+            .ok_or_else(|| Error::not_found("the consumer of this credential no longer exists"))
+    }
+}
+
+/// Refuses an expiry that has passed.
+pub(crate) fn check_expiry(expires_at: Option<Timestamp>, now: Timestamp) -> Result<(), Error> {
+    match expires_at {
+        Some(at) if at <= now => {
+            Err(Error::invalid(format!("the expiry {at} has passed")).hint("give a time to come, or none"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the end of an overlap that begins now.
+pub(crate) fn overlap_end(now: Timestamp, seconds: u32) -> Result<Timestamp, Error> {
+    if seconds > MAX_OVERLAP_SECONDS {
+        return Err(Error::invalid("an overlap is at most 365 days").hint("give fewer seconds"));
+    }
+    now.checked_add(SignedDuration::from_secs(seconds.into())).map_err(Error::internal)
+}

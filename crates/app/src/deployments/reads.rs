@@ -1,0 +1,223 @@
+//! What runs, what ran, and how it stands to today's policies.
+
+use jiff::Timestamp;
+use tollgate_model::deployments::Deployment;
+use tollgate_model::environments::Exposure;
+use tollgate_model::names::{EnvironmentName, PipelineName, ProjectName, RealmName};
+use tollgate_model::objects::{Kind, Object, keys};
+use tollgate_model::pipelines::PipelineVersion;
+use tollgate_model::policies::Policies;
+use tollgate_model::verdicts::Verdict;
+use tollgate_model::versions::Version;
+use tollgate_store::{JournalFilter, Stored};
+
+use super::{Deployments, routes};
+use crate::App;
+use crate::access::{Op, Permission};
+use crate::errors::Error;
+
+/// Most entries of a deployment's history that are looked at.
+const MAX_HISTORY: u32 = 500;
+
+/// A deployment, judged by today's policies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeploymentView {
+    /// The deployment.
+    pub deployment: Deployment,
+    /// The project of what runs.
+    pub project: ProjectName,
+    /// What today's policies say of it.
+    pub verdict: Verdict,
+    /// Where it answers.
+    pub urls: Vec<DeploymentUrl>,
+}
+
+/// A path that a deployment answers on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeploymentUrl {
+    /// On which listener.
+    pub exposure: Exposure,
+    /// The path; segments that begin with `:` are parameters.
+    pub path: String,
+}
+
+/// One change of what ran.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryItem {
+    /// Its journal entry.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// What was done: `deployment.deploy`, `deployment.undeploy`, …
+    pub action: String,
+    /// What ran from then on; `None` when nothing did.
+    pub version: Option<Version>,
+    /// The policies that admitted it.
+    pub policy_version: Option<Version>,
+}
+
+// === impl DeploymentView ===
+
+impl DeploymentView {
+    pub(super) fn new(
+        realm: &RealmName,
+        deployment: Deployment,
+        version: &PipelineVersion,
+        policies: &Policies,
+    ) -> Result<Self, Error> {
+        let verdict = tollgate_policy::judge(policies, &version.pipeline, &deployment.environment)?;
+        let urls = version.pipeline.trigger.http().map_or_else(Vec::new, |trigger| {
+            routes::exposures(trigger)
+                .flat_map(|exposure| {
+                    let paths = routes::paths(realm, version, trigger).into_iter();
+                    paths.map(move |(path, _)| DeploymentUrl { exposure, path })
+                })
+                .collect()
+        });
+        Ok(Self { project: version.pipeline.project.clone(), deployment, verdict, urls })
+    }
+}
+
+// === impl Deployments ===
+
+impl Deployments {
+    /// Returns what runs, in one environment or in all.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`] when there is no such environment.
+    pub async fn list(&self, op: &Op, environment: Option<&EnvironmentName>) -> Result<Vec<DeploymentView>, Error> {
+        op.demand(Permission::DeploymentRead)?;
+        if let Some(environment) = environment {
+            self.0.environment(&op.realm, environment).await?;
+        }
+        let policies = self.0.current_policies(&op.realm).await?.value;
+        let prefix = environment.map(|name| format!("{name}/")).unwrap_or_default();
+        let deployed = self.0.deployed(&op.realm, &prefix).await?;
+        deployed
+            .into_iter()
+            .map(|(deployment, version)| DeploymentView::new(&op.realm, deployment, &version, &policies))
+            .collect()
+    }
+
+    /// Returns one deployment with its revision.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`]; [`crate::errors::ErrorKind::Invalid`] when several majors run and none is named.
+    pub async fn get(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        pipeline: &PipelineName,
+        major: Option<u32>,
+    ) -> Result<Stored<DeploymentView>, Error> {
+        op.demand(Permission::DeploymentRead)?;
+        let Stored { value, revision } = self.find(op, environment, pipeline, major).await?;
+        let policies = self.0.current_policies(&op.realm).await?.value;
+        let version = self.0.pipeline_version(op, pipeline, value.version).await?;
+        Ok(Stored { value: DeploymentView::new(&op.realm, value, &version, &policies)?, revision })
+    }
+
+    /// Returns what ran of a pipeline in an environment, newest first, by the journal.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`] when there is no such pipeline or environment.
+    pub async fn history(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        pipeline: &PipelineName,
+    ) -> Result<Vec<HistoryItem>, Error> {
+        op.demand(Permission::DeploymentRead)?;
+        self.0.environment(&op.realm, environment).await?;
+        let head = self.0.pipeline_head(op, pipeline).await?.value;
+        let mut majors: Vec<_> = head.versions.iter().map(|version| version.major).collect();
+        majors.dedup();
+        let mut items = Vec::new();
+        for major in majors {
+            items.extend(self.history_of(op, &keys::deployment(environment, pipeline, major)).await?);
+        }
+        items.sort_by_key(|item| std::cmp::Reverse(item.seq));
+        Ok(items)
+    }
+
+    /// Returns the versions that ran where `running` runs.
+    pub(super) async fn ran_before(&self, op: &Op, running: &Deployment) -> Result<Vec<Version>, Error> {
+        let history = self.history_of(op, &running.key()).await?;
+        Ok(history.into_iter().filter_map(|item| item.version).collect())
+    }
+
+    async fn history_of(&self, op: &Op, key: &str) -> Result<Vec<HistoryItem>, Error> {
+        let filter = JournalFilter {
+            kind: Some(Kind::Deployment),
+            key: Some(key.to_owned()),
+            limit: MAX_HISTORY,
+            newest_first: true,
+            ..JournalFilter::default()
+        };
+        let entries = self.0.store().journal(&op.realm, filter).await?;
+        let items = entries.into_iter().map(|entry| {
+            let body = entry
+                .mutations
+                .iter()
+                .find(|mutation| mutation.kind == Kind::Deployment && mutation.key == key)
+                .and_then(|mutation| mutation.body.as_deref());
+            let deployment: Option<Deployment> =
+                body.map(serde_json::from_str).transpose().map_err(Error::internal)?;
+            Ok(HistoryItem {
+                seq: entry.seq,
+                at: entry.at,
+                actor: entry.actor,
+                action: entry.action,
+                version: deployment.as_ref().map(|deployment| deployment.version),
+                policy_version: deployment.map(|deployment| deployment.policy_version),
+            })
+        });
+        items.collect()
+    }
+
+    /// Finds a deployment; a major must be named only when several run.
+    pub(super) async fn find(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        pipeline: &PipelineName,
+        major: Option<u32>,
+    ) -> Result<Stored<Deployment>, Error> {
+        self.0.environment(&op.realm, environment).await?;
+        let mut running = self.0.all::<Deployment>(&op.realm, &format!("{environment}/{pipeline}/")).await?;
+        running.retain(|stored| major.is_none_or(|major| stored.value.version.major == major));
+        let majors: Vec<_> = running.iter().map(|stored| stored.value.version.major.to_string()).collect();
+        match (running.pop(), running.is_empty()) {
+            (Some(only), true) => Ok(only),
+            (Some(_), false) => Err(Error::invalid(format!("several majors of `{pipeline}` run in {environment}"))
+                .hint(format!("name one of {}", majors.join(", ")))),
+            (None, _) => Err(Error::not_found(format!("`{pipeline}` is not deployed in {environment}"))
+                .hint(format!("deploy it first: `tollgate deploy {pipeline} --env {environment}`"))),
+        }
+    }
+}
+
+// === impl App ===
+
+impl App {
+    /// Returns what runs, each with the version that runs; `prefix` is that of the deployments' keys.
+    pub(crate) async fn deployed(
+        &self,
+        realm: &RealmName,
+        prefix: &str,
+    ) -> Result<Vec<(Deployment, PipelineVersion)>, Error> {
+        let mut all = Vec::new();
+        for Stored { value: deployment, .. } in self.all::<Deployment>(realm, prefix).await? {
+            let key = keys::pipeline_version(&deployment.pipeline, deployment.version);
+            // Undeployed and deleted since the list was read: it no longer counts.
+            let Some(version) = self.store().get::<PipelineVersion>(realm, &key).await? else { continue };
+            all.push((deployment, version.value));
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,176 @@
+//! Why a use case did not do what it was asked; knows no HTTP.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use tollgate_model::document::DocumentError;
+use tollgate_model::verdicts::Violation;
+use tollgate_store::{CommitError, ReadError};
+
+/// Which way a use case failed; each maps to one status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// What was named does not exist.
+    NotFound,
+    /// It clashes with what exists.
+    Conflict,
+    /// It was changed since the caller read it.
+    PreconditionFailed,
+    /// The input is wrong.
+    Invalid,
+    /// A policy refuses it; `violations` say why.
+    Refused,
+    /// The actor may not do it.
+    Forbidden,
+    /// Nobody, or not who they say.
+    Unauthenticated,
+    /// Too many attempts.
+    TooMany,
+    /// The store or a check is out of reach; nothing was changed.
+    Unavailable,
+    /// A fault of ours.
+    Internal,
+}
+
+/// Why a use case failed. `Display` is for the caller; `source` is for the log.
+#[derive(Debug)]
+pub struct Error {
+    /// Which way.
+    pub kind: ErrorKind,
+    /// The stable code of the problem.
+    pub code: &'static str,
+    /// What happened, for the caller.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+    /// The switches to change, when a policy refused.
+    pub violations: Vec<Violation>,
+    /// The places at fault, when the input is a document.
+    pub places: Vec<Place>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// One place at fault in a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// JSON pointer (RFC 6901); empty for the whole document.
+    pub pointer: String,
+    /// Line, counted from 1.
+    pub line: Option<usize>,
+    /// Column in characters, counted from 1.
+    pub column: Option<usize>,
+    /// What is wrong there.
+    pub message: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+}
+
+// === impl Error ===
+
+impl Error {
+    /// Makes an error.
+    pub(crate) fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            code,
+            message: message.into(),
+            hint: None,
+            violations: Vec::new(),
+            places: Vec::new(),
+            source: None,
+        }
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotFound, "not-found", message)
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, "invalid", message)
+    }
+
+    pub(crate) fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Conflict, code, message)
+    }
+
+    pub(crate) fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self {
+            source: Some(source.into()),
+            ..Self::new(ErrorKind::Internal, "internal", "something went wrong on our side")
+        }
+    }
+
+    pub(crate) fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self {
+            source: Some(source.into()),
+            ..Self::new(ErrorKind::Unavailable, "unavailable", "the store is out of reach; nothing was changed")
+        }
+        .hint("try again in a moment")
+    }
+
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        Self::unavailable(error)
+    }
+}
+
+impl From<CommitError> for Error {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Conflict { kind, ref key, .. } => {
+                let message = format!("{kind} `{key}` was changed by somebody else");
+                Self::new(ErrorKind::PreconditionFailed, "precondition-failed", message)
+                    .hint("read it again, then repeat the change")
+            }
+            error => Self::unavailable(error),
+        }
+    }
+}
+
+impl From<tollgate_model::sources::RandomError> for Error {
+    fn from(error: tollgate_model::sources::RandomError) -> Self {
+        Self::unavailable(error)
+    }
+}
+
+impl From<tollgate_policy::UnknownEnvironment> for Error {
+    fn from(error: tollgate_policy::UnknownEnvironment) -> Self {
+        Self::not_found(error.to_string()).hint("`tollgate environment list` shows the environments")
+    }
+}
+
+impl From<DocumentError> for Error {
+    fn from(error: DocumentError) -> Self {
+        let place = Place {
+            pointer: error.pointer.clone(),
+            line: error.position.map(|position| position.line),
+            column: error.position.map(|position| position.column),
+            message: error.message.clone(),
+            hint: error.hint.clone(),
+        };
+        Self {
+            hint: error.hint.clone(),
+            places: vec![place],
+            ..Self::new(ErrorKind::Invalid, "document-invalid", error.to_string())
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Lists, a page at a time.
+
+use tollgate_model::names::RealmName;
+use tollgate_model::objects::Object;
+use tollgate_store::{Page, Stored};
+
+use crate::App;
+use crate::errors::Error;
+
+/// Which page of a list.
+#[derive(Debug, Clone, Default)]
+pub struct ListRequest {
+    /// How many at most; 100 when absent, 500 at most.
+    pub limit: Option<u32>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListPage<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None` on the last.
+    pub next: Option<String>,
+}
+
+// === impl ListPage ===
+
+impl<T> ListPage<T> {
+    /// Converts every item.
+    pub fn map<U>(self, convert: impl FnMut(T) -> U) -> ListPage<U> {
+        ListPage { items: self.items.into_iter().map(convert).collect(), next: self.next }
+    }
+}
+
+// === impl App ===
+
+impl App {
+    /// Returns one page of the objects of a kind whose key begins with `prefix`.
+    pub(crate) async fn page<T: Object>(
+        &self,
+        realm: &RealmName,
+        prefix: String,
+        request: ListRequest,
+    ) -> Result<ListPage<Stored<T>>, Error> {
+        let limit = request.limit.unwrap_or(100).clamp(1, 500);
+        let page = Page { prefix, after: request.cursor, limit: limit + 1 };
+        let mut items = self.store().list::<T>(realm, page).await?;
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        let next = items.last().filter(|_| more).map(|stored| stored.value.key());
+        Ok(ListPage { items, next })
+    }
+}

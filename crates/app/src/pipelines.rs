@@ -1,0 +1,313 @@
+//! Pipelines: read from a document, checked as a whole, kept as immutable versions.
+
+use tollgate_model::document::{self, Located, Positions};
+use tollgate_model::environments::{Environment, Project};
+use tollgate_model::names::{PipelineName, RealmName};
+use tollgate_model::objects::{Kind, keys};
+use tollgate_model::pipelines::{Pipeline, PipelineHead, PipelineVersion};
+use tollgate_model::triggers::RouteSegment;
+use tollgate_model::verdicts::Verdict;
+use tollgate_model::versions::Version;
+use tollgate_store::{Expect, Stored};
+
+use crate::App;
+use crate::access::{Op, Permission};
+use crate::changes::Draft;
+use crate::errors::{Error, ErrorKind, Place};
+use crate::lists::{ListPage, ListRequest};
+
+/// Use cases of pipelines.
+pub struct Pipelines(pub(crate) App);
+
+/// A pipeline to save.
+#[derive(Debug, Clone, Default)]
+pub struct SavePipeline {
+    /// The file: YAML or JSON.
+    pub document: String,
+    /// Whether a change becomes the next major rather than the next minor.
+    pub new_major: bool,
+    /// Whether to check only.
+    pub dry_run: bool,
+    /// The revision of the pipeline that the caller read.
+    pub if_match: Option<u64>,
+}
+
+/// What saving did, or would do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SavedPipeline {
+    /// The pipeline.
+    pub name: PipelineName,
+    /// The version that has this content.
+    pub version: Version,
+    /// The latest version before.
+    pub previous_version: Option<Version>,
+    /// What became of it.
+    pub change: SaveChange,
+    /// Whether it is a login flow.
+    pub login_flow: bool,
+    /// What today's policies say of it, per environment.
+    pub verdicts: Vec<Verdict>,
+    /// What the policies allow but advise against, in sentences.
+    pub reminders: Vec<String>,
+    /// Its revision; `None` for a dry run.
+    pub revision: Option<u64>,
+}
+
+/// What became of a saved pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaveChange {
+    /// It is new.
+    Created,
+    /// It has a new version.
+    Updated,
+    /// Its latest version says the same.
+    Unchanged,
+}
+
+/// One version with what today's policies say of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JudgedVersion {
+    /// The version.
+    pub version: PipelineVersion,
+    /// What the policies say, per environment.
+    pub verdicts: Vec<Verdict>,
+}
+
+// === impl Pipelines ===
+
+impl Pipelines {
+    /// Saves a pipeline as its next version, unless its latest says the same.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] with the places at fault; [`ErrorKind::PreconditionFailed`] when somebody saved it
+    /// since `if_match` or at the same moment. Nothing is stored then.
+    pub async fn save(&self, op: &Op, input: SavePipeline) -> Result<SavedPipeline, Error> {
+        op.demand(Permission::PipelineUpdate)?;
+        let Located { value: pipeline, positions } = document::parse_pipeline(&input.document)?;
+        check(&op.realm, &pipeline, &positions)?;
+        let verdicts = self.verdicts(op, &pipeline).await?;
+        let head = self.0.store().get::<PipelineHead>(&op.realm, &keys::pipeline(&pipeline.name)).await?;
+        check_if_match(input.if_match, head.as_ref())?;
+        let (version, change) = match &head {
+            None => (Version::FIRST, SaveChange::Created),
+            Some(head) => {
+                let latest = self.0.pipeline_version(op, &pipeline.name, head.value.latest).await?;
+                if latest.pipeline == pipeline {
+                    (head.value.latest, SaveChange::Unchanged)
+                } else if input.new_major {
+                    (head.value.latest.next_major(), SaveChange::Updated)
+                } else {
+                    (head.value.latest.next_minor(), SaveChange::Updated)
+                }
+            }
+        };
+        let mut saved = SavedPipeline {
+            name: pipeline.name.clone(),
+            version,
+            previous_version: head.as_ref().map(|head| head.value.latest),
+            change,
+            login_flow: tollgate_policy::is_login_flow(&pipeline),
+            reminders: verdicts.iter().flat_map(|verdict| verdict.advice.clone()).collect(),
+            verdicts,
+            revision: head.as_ref().map(|head| head.revision),
+        };
+        if input.dry_run {
+            saved.revision = None;
+        } else if change != SaveChange::Unchanged {
+            saved.revision = Some(self.store(op, pipeline, head, &saved).await?);
+        }
+        Ok(saved)
+    }
+
+    async fn store(
+        &self,
+        op: &Op,
+        pipeline: Pipeline,
+        head: Option<Stored<PipelineHead>>,
+        saved: &SavedPipeline,
+    ) -> Result<u64, Error> {
+        let mut draft = Draft::new(op, "pipeline.save");
+        let expected = head.as_ref().map_or(Expect::Absent, |head| Expect::Revision(head.revision));
+        let mut versions = head.map(|head| head.value.versions).unwrap_or_default();
+        versions.push(saved.version);
+        let next = PipelineHead {
+            name: saved.name.clone(),
+            project: pipeline.project.clone(),
+            latest: saved.version,
+            versions,
+        };
+        draft.put(&next, expected);
+        let project = Project { name: pipeline.project.clone(), created_at: op.now };
+        if self.0.store().get::<Project>(&op.realm, &keys::project(&project.name)).await?.is_none() {
+            draft.put(&project, Expect::Any);
+        }
+        let version = PipelineVersion {
+            version: saved.version,
+            pipeline,
+            login_flow: saved.login_flow,
+            created_at: op.now,
+            created_by: op.actor.name.clone(),
+        };
+        draft.put(&version, Expect::Absent);
+        Ok(self.0.commit(op, draft).await?)
+    }
+
+    /// Returns a pipeline's head with its revision.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`].
+    pub async fn get(&self, op: &Op, name: &PipelineName) -> Result<Stored<PipelineHead>, Error> {
+        op.demand(Permission::PipelineRead)?;
+        self.0.pipeline_head(op, name).await
+    }
+
+    /// Returns a page of the pipelines by name; without those of other projects when one is given.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Forbidden`], [`ErrorKind::Unavailable`].
+    pub async fn list(&self, op: &Op, request: ListRequest) -> Result<ListPage<PipelineHead>, Error> {
+        op.demand(Permission::PipelineRead)?;
+        let page = self.0.page::<PipelineHead>(&op.realm, String::new(), request).await?;
+        Ok(page.map(|stored| stored.value))
+    }
+
+    /// Returns every version, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`].
+    pub async fn versions(&self, op: &Op, name: &PipelineName) -> Result<Vec<PipelineVersion>, Error> {
+        op.demand(Permission::PipelineRead)?;
+        self.0.pipeline_head(op, name).await?;
+        let versions = self.0.all::<PipelineVersion>(&op.realm, &format!("{name}/")).await?;
+        Ok(versions.into_iter().map(|stored| stored.value).collect())
+    }
+
+    /// Returns one version, judged.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`].
+    pub async fn version(&self, op: &Op, name: &PipelineName, version: Version) -> Result<JudgedVersion, Error> {
+        op.demand(Permission::PipelineRead)?;
+        self.0.pipeline_head(op, name).await?;
+        let version = self.0.pipeline_version(op, name, version).await?;
+        let verdicts = self.verdicts(op, &version.pipeline).await?;
+        Ok(JudgedVersion { version, verdicts })
+    }
+
+    /// Deletes a pipeline with all its versions.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] while a version of it runs somewhere; [`ErrorKind::PreconditionFailed`].
+    pub async fn delete(&self, op: &Op, name: &PipelineName, if_match: Option<u64>) -> Result<(), Error> {
+        op.demand(Permission::PipelineDelete)?;
+        let head = self.0.pipeline_head(op, name).await?;
+        check_if_match(if_match, Some(&head))?;
+        let mut draft = Draft::new(op, "pipeline.delete");
+        draft.delete::<PipelineHead>(keys::pipeline(name), Expect::Revision(head.revision));
+        for version in &head.value.versions {
+            draft.delete::<PipelineVersion>(keys::pipeline_version(name, *version), Expect::Exists);
+        }
+        let mut majors: Vec<u32> = head.value.versions.iter().map(|version| version.major).collect();
+        majors.dedup();
+        for environment in self.0.all::<Environment>(&op.realm, "").await? {
+            for major in &majors {
+                let key = keys::deployment(&environment.value.name, name, *major);
+                draft.guard(Kind::Deployment, key, Expect::Absent);
+            }
+        }
+        self.0
+            .create(op, draft, || {
+                Error::conflict("pipeline-deployed", format!("pipeline `{name}` is deployed"))
+                    .hint(format!("undeploy it first: `tollgate deployments` shows where `{name}` runs"))
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn verdicts(&self, op: &Op, pipeline: &Pipeline) -> Result<Vec<Verdict>, Error> {
+        let policies = self.0.current_policies(&op.realm).await?.value;
+        policies
+            .environments()
+            .map(|environment| Ok(tollgate_policy::judge(&policies, pipeline, environment)?))
+            .collect()
+    }
+}
+
+// === impl App ===
+
+impl App {
+    pub(crate) async fn pipeline_head(&self, op: &Op, name: &PipelineName) -> Result<Stored<PipelineHead>, Error> {
+        self.store().get::<PipelineHead>(&op.realm, &keys::pipeline(name)).await?.ok_or_else(|| {
+            Error::not_found(format!("there is no pipeline `{name}`"))
+                .hint("save it first: `tollgate apply -f FILE`")
+        })
+    }
+
+    pub(crate) async fn pipeline_version(
+        &self,
+        op: &Op,
+        name: &PipelineName,
+        version: Version,
+    ) -> Result<PipelineVersion, Error> {
+        let key = keys::pipeline_version(name, version);
+        let stored = self.store().get::<PipelineVersion>(&op.realm, &key).await?;
+        stored.map(|stored| stored.value).ok_or_else(|| {
+            Error::not_found(format!("pipeline `{name}` has no version {version}"))
+                .hint(format!("`tollgate get pipeline {name}` lists its versions"))
+        })
+    }
+}
+
+fn check_if_match<T>(if_match: Option<u64>, stored: Option<&Stored<T>>) -> Result<(), Error> {
+    match if_match {
+        Some(expected) if stored.is_none_or(|stored| stored.revision != expected) => {
+            Err(Error::new(ErrorKind::PreconditionFailed, "precondition-failed", "the pipeline was changed by somebody else")
+                .hint("read it again, then repeat the change"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks what parsing can't: that the flow compiles and that no route hides another realm's or the gateway's own.
+fn check(realm: &RealmName, pipeline: &Pipeline, positions: &Positions) -> Result<(), Error> {
+    let mut faults: Vec<(String, String)> = match tollgate_flow::compile(pipeline) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.into_iter().map(|error| (error.pointer, error.message)).collect(),
+    };
+    if let Some(trigger) = pipeline.trigger.http().filter(|trigger| trigger.remove_prefix) {
+        for (index, route) in trigger.routes.iter().enumerate() {
+            if let Some(message) = root_route_fault(realm, route.path.segments().next()) {
+                faults.push((format!("/trigger/routes/{index}"), message));
+            }
+        }
+    }
+    let Some((pointer, message)) = faults.first().cloned() else { return Ok(()) };
+    let place = |(pointer, message): (String, String)| {
+        let position = positions.find(&pointer);
+        Place { line: Some(position.line), column: Some(position.column), pointer, message, hint: None }
+    };
+    let position = positions.find(&pointer);
+    let message = format!("line {}, column {}: {message} (at {pointer})", position.line, position.column);
+    Err(Error {
+        places: faults.into_iter().map(place).collect(),
+        ..Error::new(ErrorKind::Invalid, "pipeline-invalid", message)
+    })
+}
+
+fn root_route_fault(realm: &RealmName, first: Option<RouteSegment<'_>>) -> Option<String> {
+    if *realm != RealmName::default() {
+        return Some(format!("only realm `{}` has routes at the root: leave removePrefix out", RealmName::default()));
+    }
+    match first {
+        Some(RouteSegment::Literal(taken @ ("pipeline" | ".well-known"))) => {
+            Some(format!("`/{taken}` at the root is the gateway's own: choose another first segment"))
+        }
+        _ => None,
+    }
+}
