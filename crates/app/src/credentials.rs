@@ -59,19 +59,17 @@ impl App {
         })
     }
 
-    /// Returns the name of a consumer by id.
-    pub(crate) async fn consumer_name(
+    /// Returns a consumer by id.
+    pub(crate) async fn consumer_by_id(
         &self,
         realm: &RealmName,
         environment: &EnvironmentName,
         id: ConsumerId,
-    ) -> Result<ConsumerName, Error> {
-        self.all::<Consumer>(realm, &format!("{environment}/"))
-            .await?
-            .into_iter()
-            .find(|stored| stored.value.id == id)
-            .map(|stored| stored.value.name)
-            .ok_or_else(|| Error::not_found("the consumer of this credential no longer exists"))
+    ) -> Result<Consumer, Error> {
+        let consumers = self.all::<Consumer>(realm, &format!("{environment}/")).await?;
+        consumers.into_iter().map(|stored| stored.value).find(|consumer| consumer.id == id).ok_or_else(|| {
+            Error::not_found("the consumer of this credential no longer exists").hint("make a new consumer")
+        })
     }
 }
 

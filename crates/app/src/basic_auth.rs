@@ -1,0 +1,120 @@
+//! Basic Auth credentials: kept as an Argon2id hash, made up when the caller gives no password.
+
+use tollgate_credential::passwords::Password;
+use tollgate_model::consumers::BasicAuth;
+use tollgate_model::ids::BasicAuthId;
+use tollgate_model::names::{ConsumerName, EnvironmentName};
+use tollgate_model::objects::{Kind, Object, keys};
+use tollgate_store::{Expect, Stored};
+
+use crate::App;
+use crate::access::{Op, Permission};
+use crate::changes::Draft;
+use crate::errors::Error;
+
+/// Use cases of Basic Auth credentials.
+pub struct BasicAuths(pub(crate) App);
+
+/// A credential that was made.
+#[derive(Debug)]
+pub struct CreatedBasicAuth {
+    /// What is kept of it.
+    pub credential: BasicAuth,
+    /// The password, shown this once; `None` when the caller brought it.
+    pub password: Option<Password>,
+}
+
+// === impl BasicAuths ===
+
+impl BasicAuths {
+    /// Returns a consumer's credentials, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`].
+    pub async fn list(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        consumer: &ConsumerName,
+    ) -> Result<Vec<BasicAuth>, Error> {
+        op.demand(Permission::BasicAuthRead)?;
+        let consumer = self.0.consumer(&op.realm, environment, consumer).await?.value.id;
+        let all = self.0.all::<BasicAuth>(&op.realm, &format!("{environment}/")).await?;
+        Ok(all.into_iter().map(|stored| stored.value).filter(|it| it.consumer == consumer).collect())
+    }
+
+    /// Makes a credential; a password that is made up is in this answer and nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`]; [`crate::errors::ErrorKind::Invalid`] for a user name that Basic Auth can't
+    /// carry; [`crate::errors::ErrorKind::Conflict`] when the user name has a working credential in this environment.
+    pub async fn create(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        consumer: &ConsumerName,
+        username: &str,
+        password: Option<Password>,
+    ) -> Result<CreatedBasicAuth, Error> {
+        op.demand(Permission::BasicAuthCreate)?;
+        check_username(username)?;
+        let consumer = self.0.consumer(&op.realm, environment, consumer).await?;
+        let all = self.0.all::<BasicAuth>(&op.realm, &format!("{environment}/")).await?;
+        if all.iter().any(|it| it.value.username == username && it.value.revoked_at.is_none()) {
+            return Err(Error::conflict("already-exists", format!("user name `{username}` is taken in {environment}"))
+                .hint("choose another user name, or revoke that credential first"));
+        }
+        let (plain, made_up) = match password {
+            Some(password) => (password, false),
+            None => (Password::generate(self.0.random())?, true),
+        };
+        let credential = BasicAuth {
+            id: BasicAuthId::new(op.now, self.0.id_bytes()?),
+            consumer: consumer.value.id,
+            environment: environment.clone(),
+            username: username.to_owned(),
+            password_hash: self.0.hash_password(plain.clone()).await?,
+            created_at: op.now,
+            revoked_at: None,
+        };
+        let mut draft = Draft::new(op, "basic-auth.create");
+        draft.guard(Kind::Consumer, consumer.value.key(), Expect::Exists);
+        draft.put(&credential, Expect::Absent);
+        self.0.commit(op, draft).await?;
+        Ok(CreatedBasicAuth { credential, password: made_up.then_some(plain) })
+    }
+
+    /// Revokes a credential; revoking it again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`].
+    pub async fn revoke(&self, op: &Op, environment: &EnvironmentName, id: BasicAuthId) -> Result<BasicAuth, Error> {
+        op.demand(Permission::BasicAuthRevoke)?;
+        self.0.environment(&op.realm, environment).await?;
+        let stored = self.0.store().get::<BasicAuth>(&op.realm, &keys::basic_auth(environment, id)).await?;
+        let Some(Stored { value: mut credential, .. }) = stored else {
+            return Err(Error::not_found(format!("there is no Basic Auth credential `{id}` in {environment}"))
+                .hint("`tollgate basic-auth list` shows a consumer's credentials with their ids"));
+        };
+        if credential.revoked_at.is_none() {
+            credential.revoked_at = Some(op.now);
+            let mut draft = Draft::new(op, "basic-auth.revoke");
+            draft.put(&credential, Expect::Exists);
+            self.0.commit(op, draft).await?;
+        }
+        Ok(credential)
+    }
+}
+
+/// RFC 7617 section 2: a user name holds no colon and no control character.
+fn check_username(username: &str) -> Result<(), Error> {
+    let fits = (1..=255).contains(&username.len());
+    if fits && !username.contains(|c: char| c == ':' || c.is_control()) {
+        return Ok(());
+    }
+    Err(Error::invalid("this is no user name for Basic Auth")
+        .hint("use 1 to 255 bytes without `:` and control characters"))
+}

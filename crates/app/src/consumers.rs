@@ -1,0 +1,255 @@
+//! Consumers: made in several environments at once, associated with the pipelines that they may call.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use tollgate_credential::keys::IssuedKey;
+use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
+use tollgate_model::ids::ConsumerId;
+use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName};
+use tollgate_model::objects::{Kind, Object, keys};
+use tollgate_store::{Expect, Stored};
+
+use crate::App;
+use crate::access::{Op, Permission};
+use crate::changes::{Draft, expect};
+use crate::credentials::check_expiry;
+use crate::errors::Error;
+use crate::keys::{NewKey, ShownKey};
+use crate::lists::{ListPage, ListRequest};
+
+/// Use cases of consumers.
+pub struct Consumers(pub(crate) App);
+
+/// A consumer to make.
+#[derive(Debug, Clone)]
+pub struct NewConsumer {
+    /// Its name, in each environment.
+    pub name: ConsumerName,
+    /// Where it may call.
+    pub environments: BTreeSet<EnvironmentName>,
+    /// The pipelines that it may call.
+    pub pipelines: BTreeSet<PipelineName>,
+    /// What it is.
+    pub description: String,
+    /// Its first key in each environment.
+    pub first_key: Option<NewKey>,
+}
+
+/// A consumer that was made in one environment.
+#[derive(Debug)]
+pub struct CreatedConsumer {
+    /// The consumer.
+    pub consumer: Consumer,
+    /// Its first key, shown this once.
+    pub key: Option<ShownKey>,
+    /// Its revision.
+    pub revision: u64,
+}
+
+// === impl Consumers ===
+
+impl Consumers {
+    /// Makes a consumer in each environment, with a first key when one is asked for, in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::Conflict`] when one of them exists, [`crate::errors::ErrorKind::NotFound`] for an unknown environment or
+    /// pipeline, [`crate::errors::ErrorKind::Invalid`]. Nothing is made then.
+    pub async fn create(&self, op: &Op, input: NewConsumer) -> Result<Vec<CreatedConsumer>, Error> {
+        op.demand(Permission::ConsumerCreate)?;
+        if input.environments.is_empty() {
+            return Err(Error::invalid("a consumer needs an environment").hint("name at least one, for example `test`"));
+        }
+        if let Some(key) = &input.first_key {
+            op.demand(Permission::ApiKeyCreate)?;
+            check_expiry(key.expires_at, op.now)?;
+        }
+        let mut draft = Draft::new(op, "consumer.create");
+        self.check_pipelines(op, &input.pipelines, &mut draft).await?;
+        let mut created = Vec::new();
+        for environment in &input.environments {
+            self.0.environment(&op.realm, environment).await?;
+            let consumer = Consumer {
+                id: ConsumerId::new(op.now, self.0.id_bytes()?),
+                name: input.name.clone(),
+                environment: environment.clone(),
+                description: input.description.clone(),
+                pipelines: input.pipelines.clone(),
+                tokens_revoked_before: None,
+                created_at: op.now,
+            };
+            draft.put(&consumer, Expect::Absent);
+            let key = match &input.first_key {
+                Some(key) => {
+                    let issued = IssuedKey::generate(environment, self.0.random())?;
+                    let shown = self.0.new_key(op, &consumer, key, issued)?;
+                    draft.put(&shown.key, Expect::Absent);
+                    Some(shown)
+                }
+                None => None,
+            };
+            created.push(CreatedConsumer { consumer, key, revision: 0 });
+        }
+        let taken = || {
+            Error::conflict("already-exists", format!("there is a consumer `{}` in one of these environments already", input.name))
+                .hint("choose another name, or leave that environment out")
+        };
+        let revision = self.0.create(op, draft, taken).await?;
+        for consumer in &mut created {
+            consumer.revision = revision;
+        }
+        Ok(created)
+    }
+
+    /// Returns a page of the consumers of an environment.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`] when there is no such environment.
+    pub async fn list(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        request: ListRequest,
+    ) -> Result<ListPage<Consumer>, Error> {
+        op.demand(Permission::ConsumerRead)?;
+        self.0.environment(&op.realm, environment).await?;
+        let page = self.0.page::<Consumer>(&op.realm, format!("{environment}/"), request).await?;
+        Ok(page.map(|stored| stored.value))
+    }
+
+    /// Returns a consumer with its revision.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`].
+    pub async fn get(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        name: &ConsumerName,
+    ) -> Result<Stored<Consumer>, Error> {
+        op.demand(Permission::ConsumerRead)?;
+        self.0.consumer(&op.realm, environment, name).await
+    }
+
+    /// Allows a consumer to call more pipelines.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`], also for an unknown pipeline; [`crate::errors::ErrorKind::PreconditionFailed`].
+    pub async fn associate(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        name: &ConsumerName,
+        pipelines: BTreeSet<PipelineName>,
+        if_match: Option<u64>,
+    ) -> Result<Stored<Consumer>, Error> {
+        op.demand(Permission::ConsumerUpdate)?;
+        let mut draft = Draft::new(op, "consumer.associate");
+        self.check_pipelines(op, &pipelines, &mut draft).await?;
+        let change = |consumer: &mut Consumer| consumer.pipelines.extend(pipelines);
+        self.change(op, environment, name, if_match, draft, change).await
+    }
+
+    /// Takes pipelines away from a consumer.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`], [`crate::errors::ErrorKind::PreconditionFailed`].
+    pub async fn dissociate(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        name: &ConsumerName,
+        pipelines: BTreeSet<PipelineName>,
+        if_match: Option<u64>,
+    ) -> Result<Stored<Consumer>, Error> {
+        op.demand(Permission::ConsumerUpdate)?;
+        let draft = Draft::new(op, "consumer.dissociate");
+        let change = |consumer: &mut Consumer| consumer.pipelines.retain(|name| !pipelines.contains(name));
+        self.change(op, environment, name, if_match, draft, change).await
+    }
+
+    /// Revokes every token that was issued to a consumer until now.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`], [`crate::errors::ErrorKind::PreconditionFailed`].
+    pub async fn revoke_tokens(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        name: &ConsumerName,
+        if_match: Option<u64>,
+    ) -> Result<Stored<Consumer>, Error> {
+        op.demand(Permission::TokenRevoke)?;
+        let draft = Draft::new(op, "consumer.revoke-tokens");
+        let before: Timestamp = op.now;
+        let change = |consumer: &mut Consumer| consumer.tokens_revoked_before = Some(before);
+        self.change(op, environment, name, if_match, draft, change).await
+    }
+
+    /// Deletes a consumer with all its credentials.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`], [`crate::errors::ErrorKind::PreconditionFailed`].
+    pub async fn delete(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        name: &ConsumerName,
+        if_match: Option<u64>,
+    ) -> Result<(), Error> {
+        op.demand(Permission::ConsumerDelete)?;
+        let consumer = self.0.consumer(&op.realm, environment, name).await?;
+        let mut draft = Draft::new(op, "consumer.delete");
+        draft.delete::<Consumer>(consumer.value.key(), expect(&consumer, if_match));
+        let prefix = format!("{environment}/");
+        for key in self.0.all::<ApiKey>(&op.realm, &prefix).await? {
+            if key.value.consumer == consumer.value.id {
+                draft.delete::<ApiKey>(key.value.key(), Expect::Any);
+            }
+        }
+        for credential in self.0.all::<BasicAuth>(&op.realm, &prefix).await? {
+            if credential.value.consumer == consumer.value.id {
+                draft.delete::<BasicAuth>(credential.value.key(), Expect::Any);
+            }
+        }
+        self.0.commit(op, draft).await?;
+        Ok(())
+    }
+
+    async fn change(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        name: &ConsumerName,
+        if_match: Option<u64>,
+        mut draft: Draft,
+        change: impl FnOnce(&mut Consumer),
+    ) -> Result<Stored<Consumer>, Error> {
+        let mut stored = self.0.consumer(&op.realm, environment, name).await?;
+        change(&mut stored.value);
+        draft.put(&stored.value, expect(&stored, if_match));
+        let revision = self.0.commit(op, draft).await?;
+        Ok(Stored { value: stored.value, revision })
+    }
+
+    /// Refuses pipelines that do not exist, also when they are deleted at the same moment.
+    async fn check_pipelines(
+        &self,
+        op: &Op,
+        pipelines: &BTreeSet<PipelineName>,
+        draft: &mut Draft,
+    ) -> Result<(), Error> {
+        for pipeline in pipelines {
+            self.0.pipeline_head(op, pipeline).await?;
+            draft.guard(Kind::Pipeline, keys::pipeline(pipeline), Expect::Exists);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! Globals: values that flows read, per environment; not secret.
+
+use serde_json::Value;
+use tollgate_model::names::{EnvironmentName, ValueName};
+use tollgate_model::objects::keys;
+use tollgate_model::values::Global;
+use tollgate_store::{Expect, Stored};
+
+use crate::App;
+use crate::access::{Op, Permission};
+use crate::changes::{Draft, expect};
+use crate::errors::Error;
+
+/// Longest value, in bytes of JSON.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// Use cases of globals.
+pub struct Globals(pub(crate) App);
+
+// === impl Globals ===
+
+impl Globals {
+    /// Returns every global of an environment.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`] when there is no such environment.
+    pub async fn list(&self, op: &Op, environment: &EnvironmentName) -> Result<Vec<Stored<Global>>, Error> {
+        op.demand(Permission::GlobalRead)?;
+        self.0.environment(&op.realm, environment).await?;
+        self.0.all::<Global>(&op.realm, &format!("{environment}/")).await
+    }
+
+    /// Sets a global.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`], [`crate::errors::ErrorKind::Invalid`] when the value is larger than 64 KiB,
+    /// [`crate::errors::ErrorKind::PreconditionFailed`].
+    pub async fn set(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        name: ValueName,
+        value: Value,
+        if_match: Option<u64>,
+    ) -> Result<Stored<Global>, Error> {
+        op.demand(Permission::GlobalUpdate)?;
+        self.0.environment(&op.realm, environment).await?;
+        if value.to_string().len() > MAX_BYTES {
+            return Err(Error::invalid("the value is larger than 64 KiB").hint("keep large data in an upstream"));
+        }
+        let global = Global { name, environment: environment.clone(), value, updated_at: op.now };
+        let mut draft = Draft::new(op, "global.set");
+        draft.put(&global, if_match.map_or(Expect::Any, Expect::Revision));
+        let revision = self.0.commit(op, draft).await?;
+        Ok(Stored { value: global, revision })
+    }
+
+    /// Deletes a global.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`], [`crate::errors::ErrorKind::PreconditionFailed`].
+    pub async fn delete(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        name: &ValueName,
+        if_match: Option<u64>,
+    ) -> Result<(), Error> {
+        op.demand(Permission::GlobalUpdate)?;
+        self.0.environment(&op.realm, environment).await?;
+        let key = keys::global(environment, name);
+        let stored = self.0.store().get::<Global>(&op.realm, &key).await?.ok_or_else(|| {
+            Error::not_found(format!("there is no global `{name}` in {environment}"))
+                .hint("`tollgate global list` shows those that exist")
+        })?;
+        let mut draft = Draft::new(op, "global.delete");
+        draft.delete::<Global>(key, expect(&stored, if_match));
+        self.0.commit(op, draft).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,244 @@
+//! API keys: issued and shown once; kept as a digest; rotated with an overlap; revoked at once.
+
+use jiff::Timestamp;
+use tollgate_credential::keys::{IssuedKey, PlainKey};
+use tollgate_model::consumers::{ApiKey, Consumer};
+use tollgate_model::ids::{ConsumerId, KeyId};
+use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName};
+use tollgate_model::objects::{Kind, Object, keys};
+use tollgate_store::{Expect, Stored};
+
+use crate::App;
+use crate::access::{Op, Permission};
+use crate::changes::{Draft, expect};
+use crate::credentials::{check_expiry, overlap_end};
+use crate::errors::Error;
+
+/// Use cases of API keys.
+pub struct Keys(pub(crate) App);
+
+/// A key to make.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// For its owner to tell keys apart.
+    pub name: CredentialName,
+    /// When it is to stop working by itself.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A key with its plain form, which is shown this once.
+#[derive(Debug)]
+pub struct ShownKey {
+    /// What is kept of it.
+    pub key: ApiKey,
+    /// The key itself; `None` when it was brought by the caller.
+    pub plain: Option<PlainKey>,
+}
+
+/// A key as lists show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyView {
+    /// What is kept of it.
+    pub key: ApiKey,
+    /// Whose it is.
+    pub consumer: ConsumerName,
+    /// When a call last used it, to about a minute.
+    pub last_used_at: Option<Timestamp>,
+}
+
+// === impl Keys ===
+
+impl Keys {
+    /// Returns a consumer's keys, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`].
+    pub async fn list(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        consumer: &ConsumerName,
+    ) -> Result<Vec<KeyView>, Error> {
+        op.demand(Permission::ApiKeyRead)?;
+        let consumer = self.0.consumer(&op.realm, environment, consumer).await?.value;
+        let mut views = Vec::new();
+        for Stored { value: key, .. } in self.of_consumer(op, environment, consumer.id).await? {
+            let last_used_at = self.0.last_used(&op.realm, key.id).await?;
+            views.push(KeyView { key, consumer: consumer.name.clone(), last_used_at });
+        }
+        Ok(views)
+    }
+
+    /// Issues a key; its plain form is in this answer and nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`], [`crate::errors::ErrorKind::Invalid`] for an expiry that has passed.
+    pub async fn create(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        consumer: &ConsumerName,
+        input: NewKey,
+    ) -> Result<ShownKey, Error> {
+        op.demand(Permission::ApiKeyCreate)?;
+        let issued = IssuedKey::generate(environment, self.0.random())?;
+        self.store(op, environment, consumer, &input, issued, "api-key.create").await
+    }
+
+    /// Takes over a key from another system.
+    ///
+    /// # Errors
+    ///
+    /// As [`Keys::create`]; [`crate::errors::ErrorKind::Invalid`] when the gateway would not take the text for a key;
+    /// [`crate::errors::ErrorKind::Conflict`] when a key of this environment has the same secret.
+    pub async fn import(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        consumer: &ConsumerName,
+        input: NewKey,
+        secret: &str,
+    ) -> Result<ShownKey, Error> {
+        op.demand(Permission::ApiKeyCreate)?;
+        let issued = IssuedKey::import(secret, environment).map_err(|error| {
+            Error::invalid(format!("this key can't be imported: {error}"))
+                .hint("an imported key has 16 to 256 visible ASCII characters and does not begin with `tg_`")
+        })?;
+        let mut shown = self.store(op, environment, consumer, &input, issued, "api-key.import").await?;
+        shown.plain = None;
+        Ok(shown)
+    }
+
+    /// Issues a successor; the old key works beside it for `overlap_seconds`, at most 365 days.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`]; [`crate::errors::ErrorKind::Conflict`] when the key does not work any more
+    /// or was rotated before.
+    pub async fn rotate(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        id: KeyId,
+        overlap_seconds: u32,
+        name: Option<CredentialName>,
+    ) -> Result<ShownKey, Error> {
+        op.demand(Permission::ApiKeyCreate)?;
+        let until = overlap_end(op.now, overlap_seconds)?;
+        let mut old = self.find(op, environment, id).await?;
+        if old.value.state(op.now) != tollgate_model::consumers::CredentialState::Active {
+            return Err(Error::conflict("key-not-active", format!("key `{id}` does not work any more"))
+                .hint("create a new key instead"));
+        }
+        if let Some(successor) = old.value.replaced_by {
+            return Err(Error::conflict("key-rotated", format!("key `{id}` was rotated before"))
+                .hint(format!("rotate its successor `{successor}`")));
+        }
+        let consumer = self.0.consumer_by_id(&op.realm, environment, old.value.consumer).await?;
+        let issued = IssuedKey::generate(environment, self.0.random())?;
+        let input = NewKey { name: name.unwrap_or_else(|| old.value.name.clone()), expires_at: None };
+        let shown = self.0.new_key(op, &consumer, &input, issued)?;
+        old.value.replaced_by = Some(shown.key.id);
+        old.value.expires_at = Some(old.value.expires_at.map_or(until, |at| at.min(until)));
+        let mut draft = Draft::new(op, "api-key.rotate");
+        draft.guard(Kind::Consumer, consumer.key(), Expect::Exists);
+        draft.put(&old.value, expect(&old, None));
+        draft.put(&shown.key, Expect::Absent);
+        self.0.commit(op, draft).await?;
+        Ok(shown)
+    }
+
+    /// Revokes a key; revoking it again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`].
+    pub async fn revoke(&self, op: &Op, environment: &EnvironmentName, id: KeyId) -> Result<KeyView, Error> {
+        op.demand(Permission::ApiKeyRevoke)?;
+        let mut stored = self.find(op, environment, id).await?;
+        if stored.value.revoked_at.is_none() {
+            stored.value.revoked_at = Some(op.now);
+            let mut draft = Draft::new(op, "api-key.revoke");
+            // Whatever else happened to the key meanwhile, it is dead now.
+            draft.put(&stored.value, Expect::Exists);
+            self.0.commit(op, draft).await?;
+        }
+        let consumer = self.0.consumer_by_id(&op.realm, environment, stored.value.consumer).await?.name;
+        let last_used_at = self.0.last_used(&op.realm, id).await?;
+        Ok(KeyView { key: stored.value, consumer, last_used_at })
+    }
+
+    async fn store(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        consumer: &ConsumerName,
+        input: &NewKey,
+        issued: IssuedKey,
+        action: &str,
+    ) -> Result<ShownKey, Error> {
+        check_expiry(input.expires_at, op.now)?;
+        let consumer = self.0.consumer(&op.realm, environment, consumer).await?.value;
+        let mut shown = self.0.new_key(op, &consumer, input, issued)?;
+        shown.key.imported = action == "api-key.import";
+        let here = self.0.all::<ApiKey>(&op.realm, &format!("{environment}/")).await?;
+        if here.iter().any(|stored| stored.value.digest == shown.key.digest) {
+            return Err(Error::conflict("already-exists", "a key with this secret exists in this environment already")
+                .hint("a key has one owner: issue a new key instead"));
+        }
+        let mut draft = Draft::new(op, action);
+        draft.guard(Kind::Consumer, consumer.key(), Expect::Exists);
+        draft.put(&shown.key, Expect::Absent);
+        self.0.commit(op, draft).await?;
+        Ok(shown)
+    }
+
+    async fn of_consumer(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        consumer: ConsumerId,
+    ) -> Result<Vec<Stored<ApiKey>>, Error> {
+        let mut keys = self.0.all::<ApiKey>(&op.realm, &format!("{environment}/")).await?;
+        keys.retain(|key| key.value.consumer == consumer);
+        Ok(keys)
+    }
+
+    async fn find(&self, op: &Op, environment: &EnvironmentName, id: KeyId) -> Result<Stored<ApiKey>, Error> {
+        self.0.environment(&op.realm, environment).await?;
+        self.0.store().get::<ApiKey>(&op.realm, &keys::api_key(environment, id)).await?.ok_or_else(|| {
+            Error::not_found(format!("there is no key `{id}` in {environment}"))
+                .hint("`tollgate key list` shows a consumer's keys with their ids")
+        })
+    }
+}
+
+// === impl App ===
+
+impl App {
+    /// Puts a new key together; nothing is stored yet.
+    pub(crate) fn new_key(
+        &self,
+        op: &Op,
+        consumer: &Consumer,
+        input: &NewKey,
+        issued: IssuedKey,
+    ) -> Result<ShownKey, Error> {
+        let key = ApiKey {
+            id: KeyId::new(op.now, self.id_bytes()?),
+            consumer: consumer.id,
+            environment: consumer.environment.clone(),
+            name: input.name.clone(),
+            digest: issued.digest.to_string(),
+            hint: issued.hint,
+            created_at: op.now,
+            expires_at: input.expires_at,
+            revoked_at: None,
+            replaced_by: None,
+            imported: false,
+        };
+        Ok(ShownKey { key, plain: Some(issued.plain) })
+    }
+}
