@@ -1,0 +1,255 @@
+//! Committing changes.
+
+use std::sync::Arc;
+
+use sqlx::Row;
+
+use tollgate_model::names::RealmName;
+use tollgate_model::objects::Kind;
+
+use crate::changes::{Change, Committed, Expect, JournalEntry, Mutation, RecordedMutation};
+use crate::connections::{Lease, SHORT, Unavailable, bounded};
+use crate::journal::{from_hex, hash_of, to_hex};
+use crate::store::{Inner, Store};
+
+/// Why a change was not stored, or may not have been.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// An object is not as expected; nothing was stored.
+    #[error("{kind} `{key}` is not as expected: expected {expected}, found {}", found_text(*.found))]
+    Conflict {
+        /// Kind of the object.
+        kind: Kind,
+        /// Its key.
+        key: String,
+        /// What was expected.
+        expected: Expect,
+        /// Its revision, or `None` when there is no such object.
+        found: Option<u64>,
+    },
+    /// A text holds the character U+0000, which no database column takes; nothing was stored.
+    #[error("{field} contains the character U+0000")]
+    Nul {
+        /// Which text.
+        field: &'static str,
+    },
+    /// The database failed; nothing was stored.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The connection was lost during the commit itself: the change is stored whole, or not at all. The
+    /// journal tells which, once it can be read: look for the request id.
+    #[error("it is not known whether the change was stored")]
+    Unknown(#[source] Unavailable),
+    /// The end of the journal is not readable; nothing was stored.
+    #[error("the end of the journal is damaged")]
+    Damaged,
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Stores a change: checks its guards and expectations, appends one journal entry, writes its objects.
+    ///
+    /// Cancel-safe: the work goes on in a task of its own when the future is dropped, and ends as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`]; nothing is stored on any but [`CommitError::Unknown`].
+    pub async fn commit(&self, change: Change) -> Result<Committed, CommitError> {
+        let inner = Arc::clone(&self.inner);
+        let task = tokio::spawn(async move { inner.commit(&change).await });
+        // The task only fails when it panics or the runtime ends under it.
+        task.await.unwrap_or_else(|_| Err(CommitError::Unknown(sqlx::Error::WorkerCrashed.into())))
+    }
+}
+
+impl Inner {
+    async fn commit(&self, change: &Change) -> Result<Committed, CommitError> {
+        refuse_nul(change)?;
+        let (mut lease, seq) = bounded(SHORT, self.prepare(change)).await?;
+        match bounded(SHORT, lease.execute("COMMIT")).await {
+            Ok(()) => lease.release(),
+            Err(error) if self.dialect.refused_commit(&error) => return Err(Unavailable::from(error).into()),
+            Err(error) => return Err(CommitError::Unknown(error.into())),
+        }
+        self.advance(seq);
+        Ok(Committed { seq })
+    }
+
+    /// Does everything but the COMMIT.
+    async fn prepare(&self, change: &Change) -> Result<(Lease, u64), CommitError> {
+        let mut lease = Lease::take(&self.writer).await?;
+        lease.execute(self.dialect.begin_write()).await?;
+        let head = sqlx::query(self.dialect.lock_head()).fetch_one(lease.connection()).await?;
+        let (seq, previous_hash): (i64, String) = (head.try_get(0)?, head.try_get(1)?);
+        let previous_hash = from_hex(&previous_hash).ok_or(CommitError::Damaged)?;
+        let seq = seq.checked_add(1).ok_or(CommitError::Damaged)?;
+
+        match write(&mut lease, change, seq, previous_hash).await {
+            Ok(()) => Ok((lease, seq.unsigned_abs())),
+            Err(conflict @ CommitError::Conflict { .. }) => {
+                // An everyday outcome: keep the connection.
+                lease.execute("ROLLBACK").await?;
+                lease.release();
+                Err(conflict)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl From<sqlx::Error> for CommitError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+async fn write(
+    lease: &mut Lease,
+    change: &Change,
+    seq: i64,
+    previous_hash: [u8; 32],
+) -> Result<(), CommitError> {
+    for guard in &change.guards {
+        demand(lease, &change.realm, guard.kind, &guard.key, guard.expect).await?;
+    }
+    append(lease, change, seq, previous_hash).await?;
+    for mutation in &change.mutations {
+        demand(lease, &change.realm, mutation.kind, &mutation.key, mutation.expect).await?;
+        write_object(lease, &change.realm, mutation, seq).await?;
+    }
+    Ok(())
+}
+
+async fn demand(
+    lease: &mut Lease,
+    realm: &RealmName,
+    kind: Kind,
+    key: &str,
+    expected: Expect,
+) -> Result<(), CommitError> {
+    if expected == Expect::Any {
+        return Ok(());
+    }
+    let revision: Option<i64> =
+        sqlx::query_scalar("SELECT revision FROM objects WHERE realm = $1 AND kind = $2 AND key = $3")
+            .bind(realm.as_str())
+            .bind(kind.as_str())
+            .bind(key)
+            .fetch_optional(lease.connection())
+            .await?;
+    let found = revision.map(i64::unsigned_abs);
+    if expected.holds(found) {
+        Ok(())
+    } else {
+        Err(CommitError::Conflict { kind, key: key.to_owned(), expected, found })
+    }
+}
+
+/// Appends the journal entry and moves the head.
+async fn append(
+    lease: &mut Lease,
+    change: &Change,
+    seq: i64,
+    previous_hash: [u8; 32],
+) -> Result<(), CommitError> {
+    let recorded =
+        |it: &Mutation| RecordedMutation { kind: it.kind, key: it.key.clone(), body: it.body.clone() };
+    let mutations: Vec<_> = change.mutations.iter().map(recorded).collect();
+    let mutations_text =
+        serde_json::to_string(&mutations).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    let mut entry = JournalEntry {
+        seq: seq.unsigned_abs(),
+        realm: change.realm.clone(),
+        at: change.at,
+        actor: change.actor.clone(),
+        source: change.source.clone(),
+        action: change.action.clone(),
+        request_id: change.request_id.clone(),
+        reason: change.reason.clone(),
+        mutations,
+        previous_hash,
+        hash: [0; 32],
+    };
+    entry.hash = hash_of(&entry, &mutations_text);
+    let hash = to_hex(&entry.hash);
+    sqlx::query(
+        "INSERT INTO journal \
+         (seq, realm, at, actor, source, action, request_id, reason, mutations, previous_hash, hash) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(seq)
+    .bind(entry.realm.as_str())
+    .bind(entry.at.to_string())
+    .bind(entry.actor)
+    .bind(entry.source)
+    .bind(entry.action)
+    .bind(entry.request_id)
+    .bind(entry.reason)
+    .bind(mutations_text)
+    .bind(to_hex(&previous_hash))
+    .bind(hash.as_str())
+    .execute(lease.connection())
+    .await?;
+    sqlx::query("UPDATE head SET seq = $1, hash = $2 WHERE id = 1")
+        .bind(seq)
+        .bind(hash)
+        .execute(lease.connection())
+        .await?;
+    Ok(())
+}
+
+async fn write_object(
+    lease: &mut Lease,
+    realm: &RealmName,
+    mutation: &Mutation,
+    seq: i64,
+) -> Result<(), CommitError> {
+    let query = match &mutation.body {
+        Some(body) => sqlx::query(
+            "INSERT INTO objects (realm, kind, key, revision, body) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (realm, kind, key) DO UPDATE SET revision = excluded.revision, body = excluded.body",
+        )
+        .bind(realm.as_str())
+        .bind(mutation.kind.as_str())
+        .bind(mutation.key.as_str())
+        .bind(seq)
+        .bind(body.as_str()),
+        None => sqlx::query("DELETE FROM objects WHERE realm = $1 AND kind = $2 AND key = $3")
+            .bind(realm.as_str())
+            .bind(mutation.kind.as_str())
+            .bind(mutation.key.as_str()),
+    };
+    query.execute(lease.connection()).await?;
+    sqlx::query(
+        "INSERT INTO journal_objects (realm, kind, key, seq) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+    )
+    .bind(realm.as_str())
+    .bind(mutation.kind.as_str())
+    .bind(mutation.key.as_str())
+    .bind(seq)
+    .execute(lease.connection())
+    .await?;
+    Ok(())
+}
+
+fn refuse_nul(change: &Change) -> Result<(), CommitError> {
+    let texts = [
+        ("the actor", change.actor.as_str()),
+        ("the source", &change.source),
+        ("the action", &change.action),
+        ("the request id", &change.request_id),
+        ("the reason", &change.reason),
+    ];
+    let keys = change.mutations.iter().map(|it| ("a key", it.key.as_str()));
+    let bodies = change.mutations.iter().map(|it| ("an object", it.body.as_deref().unwrap_or_default()));
+    let guards = change.guards.iter().map(|it| ("a key", it.key.as_str()));
+    match texts.into_iter().chain(keys).chain(bodies).chain(guards).find(|(_, text)| text.contains('\0')) {
+        Some((field, _)) => Err(CommitError::Nul { field }),
+        None => Ok(()),
+    }
+}
+
+fn found_text(found: Option<u64>) -> String {
+    found.map_or_else(|| "none".to_owned(), |revision| format!("revision {revision}"))
+}
