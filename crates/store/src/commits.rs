@@ -253,3 +253,41 @@ fn refuse_nul(change: &Change) -> Result<(), CommitError> {
 fn found_text(found: Option<u64>) -> String {
     found.map_or_else(|| "none".to_owned(), |revision| format!("revision {revision}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(reason: &str) -> Change {
+        Change {
+            realm: RealmName::parse("default").unwrap(),
+            actor: "ada".into(),
+            source: "cli".into(),
+            action: "test".into(),
+            request_id: "req_1".into(),
+            reason: reason.into(),
+            at: "2026-01-01T00:00:00Z".parse().unwrap(),
+            guards: Vec::new(),
+            mutations: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_an_error_and_later_changes_work() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}/full.db", directory.path().display());
+        let store = Store::open(&url).await.unwrap();
+        store.commit(change("")).await.unwrap();
+        let mut lease = Lease::take(&store.inner.writer).await.unwrap();
+        // The file may not grow any more; holds for this connection.
+        lease.execute("PRAGMA max_page_count = 1").await.unwrap();
+        lease.release();
+
+        let large = change(&"x".repeat(1_000_000));
+        let error = anyhow::Error::from(store.commit(large.clone()).await.unwrap_err());
+        assert!(format!("{error:#}").contains("full"), "{error:#}");
+        assert_eq!(store.head().await.unwrap(), 1);
+        assert_eq!(store.commit(large).await.unwrap().seq, 2);
+        assert_eq!(store.verify_journal().await.unwrap().entries, 2);
+    }
+}

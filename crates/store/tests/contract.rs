@@ -1,0 +1,450 @@
+//! What the store promises, on SQLite and on PostgreSQL alike.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sqlx::{AnyConnection, Connection};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use tollgate_model::environments::Project;
+use tollgate_model::names::RealmName;
+use tollgate_model::objects::{Kind, Object};
+use tollgate_store::{
+    Change, CommitError, Expect, Guard, JournalFilter, MigrateError, Mutation, OpenStoreError, Page,
+    ReadError, RecordTable, Store, VerifyJournalError,
+};
+use tollgate_testkit::{FaultProxy, Postgres, wait_until};
+
+/// A database of one test.
+struct Database {
+    url: String,
+    /// Keeps the directory of an SQLite database.
+    _directory: Option<TempDir>,
+}
+
+impl Database {
+    fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        // Characters with a meaning in URLs are part of the path.
+        let url = format!("sqlite:{}/a b?c#d%20.db", directory.path().display());
+        Self { url, _directory: Some(directory) }
+    }
+
+    async fn postgres() -> Self {
+        Self { url: Postgres::start().await.unwrap().url(), _directory: None }
+    }
+
+    async fn store(&self) -> Store {
+        Store::open(&self.url).await.unwrap()
+    }
+
+    /// Runs SQL behind the store's back.
+    async fn tamper(&self, sql: &'static str) {
+        sqlx::any::install_default_drivers();
+        let url = match self.url.strip_prefix("sqlite:") {
+            Some(path) => {
+                format!("sqlite:{}", path.replace('%', "%25").replace('?', "%3F").replace('#', "%23"))
+            }
+            None => self.url.clone(),
+        };
+        let mut connection = AnyConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+}
+
+/// Makes each contract a test on either database.
+macro_rules! contracts {
+    ($($name:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Database::sqlite()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Database::postgres().await).await;
+            })*
+        }
+    };
+}
+
+contracts! {
+    of_two_racers_for_one_name_exactly_one_wins
+    a_lost_update_is_refused_and_names_both_revisions
+    a_failed_guard_changes_and_journals_nothing
+    a_change_without_mutations_is_journaled
+    every_tampering_is_found
+    numbers_have_no_gaps_under_concurrent_writers_of_two_stores
+    a_watcher_wakes_for_commits_of_this_and_of_other_stores
+    pages_follow_each_other_in_byte_order
+    a_second_open_changes_nothing_and_a_newer_schema_is_refused
+    stores_that_open_a_new_database_together_do_not_collide
+    what_does_not_parse_is_named
+    loading_sees_one_state
+    a_dropped_commit_is_whole_or_absent_and_the_next_one_works
+    a_nul_character_is_refused_and_found_nowhere
+    records_are_kept_until_they_expire
+    the_journal_of_one_object_can_be_read
+}
+
+fn realm() -> RealmName {
+    RealmName::parse("default").unwrap()
+}
+
+fn project(name: &str) -> Project {
+    serde_json::from_value(serde_json::json!({ "name": name, "createdAt": "2026-01-01T00:00:00Z" })).unwrap()
+}
+
+fn change(mutations: Vec<Mutation>) -> Change {
+    Change {
+        realm: realm(),
+        actor: "ada".into(),
+        source: "127.0.0.1".into(),
+        action: "project.create".into(),
+        request_id: "req_1".into(),
+        reason: String::new(),
+        at: "2026-01-01T00:00:00.123Z".parse().unwrap(),
+        guards: Vec::new(),
+        mutations,
+    }
+}
+
+fn put(name: &str, expect: Expect) -> Change {
+    change(vec![Mutation::put(&project(name), expect).unwrap()])
+}
+
+fn all(prefix: &str) -> Page {
+    Page { prefix: prefix.into(), after: None, limit: 1000 }
+}
+
+async fn names(store: &Store, page: &Page) -> Vec<String> {
+    store
+        .list::<Project>(&realm(), page)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|it| it.value.name.to_string())
+        .collect()
+}
+
+async fn of_two_racers_for_one_name_exactly_one_wins(database: Database) {
+    let (one, other) = (database.store().await, database.store().await);
+    for round in 0..10 {
+        let name = format!("p{round}");
+        let results =
+            tokio::join!(one.commit(put(&name, Expect::Absent)), other.commit(put(&name, Expect::Absent)));
+        let (won, lost) = match results {
+            (Ok(won), Err(lost)) | (Err(lost), Ok(won)) => (won, lost),
+            both => panic!("{both:?}"),
+        };
+        let CommitError::Conflict { kind, key, expected, found } = lost else { panic!("{lost:?}") };
+        assert_eq!((kind, key, expected, found), (Kind::Project, name, Expect::Absent, Some(won.seq)));
+    }
+    assert_eq!(one.verify_journal().await.unwrap().entries, 10);
+}
+
+async fn a_lost_update_is_refused_and_names_both_revisions(database: Database) {
+    let store = database.store().await;
+    let first = store.commit(put("a", Expect::Absent)).await.unwrap().seq;
+    let second = store.commit(put("a", Expect::Revision(first))).await.unwrap().seq;
+    let lost = store.commit(put("a", Expect::Revision(first))).await.unwrap_err();
+    assert_eq!(lost.to_string(), "project `a` is not as expected: expected revision 1, found revision 2");
+    assert_eq!(store.get::<Project>(&realm(), "a").await.unwrap().unwrap().revision, second);
+    let deletion = change(vec![Mutation::delete::<Project>("a", Expect::Exists)]);
+    store.commit(deletion.clone()).await.unwrap();
+    assert!(store.get::<Project>(&realm(), "a").await.unwrap().is_none());
+    assert!(matches!(store.commit(deletion).await, Err(CommitError::Conflict { found: None, .. })));
+    store.verify_journal().await.unwrap();
+}
+
+async fn a_failed_guard_changes_and_journals_nothing(database: Database) {
+    let store = database.store().await;
+    let mut guarded = put("a", Expect::Absent);
+    guarded.guards.push(Guard { kind: Kind::Project, key: "b".into(), expect: Expect::Exists });
+    assert!(matches!(store.commit(guarded).await, Err(CommitError::Conflict { .. })));
+    // The second of two mutations fails after the first was written.
+    let mut twice = put("a", Expect::Absent);
+    twice.mutations.push(Mutation::put(&project("b"), Expect::Exists).unwrap());
+    assert!(matches!(store.commit(twice).await, Err(CommitError::Conflict { .. })));
+    assert_eq!(store.head().await.unwrap(), 0);
+    assert!(names(&store, &all("")).await.is_empty());
+    assert!(store.changes_after(0, 10).await.unwrap().is_empty());
+    assert_eq!(store.commit(put("a", Expect::Absent)).await.unwrap().seq, 1);
+}
+
+async fn a_change_without_mutations_is_journaled(database: Database) {
+    let store = database.store().await;
+    store.commit(change(Vec::new())).await.unwrap();
+    let entries = store.changes_after(0, 10).await.unwrap();
+    assert_eq!((entries.len(), entries[0].actor.as_str(), entries[0].mutations.len()), (1, "ada", 0));
+    assert_eq!(entries[0].previous_hash, [0; 32]);
+    assert_eq!(entries[0].at, change(Vec::new()).at);
+}
+
+async fn every_tampering_is_found(database: Database) {
+    let store = database.store().await;
+    for name in ["a", "b", "c"] {
+        store.commit(put(name, Expect::Absent)).await.unwrap();
+    }
+    store.verify_journal().await.unwrap();
+    let attacks = [
+        (
+            2,
+            "UPDATE journal SET actor = 'eve' WHERE seq = 2",
+            "UPDATE journal SET actor = 'ada' WHERE seq = 2",
+        ),
+        // The same letters, with the border between two fields moved.
+        (
+            2,
+            "UPDATE journal SET actor = 'ad', source = 'a127.0.0.1' WHERE seq = 2",
+            "UPDATE journal SET actor = 'ada', source = '127.0.0.1' WHERE seq = 2",
+        ),
+        (
+            2,
+            "UPDATE journal SET at = '2026-01-01T00:00:00.1230Z' WHERE seq = 2",
+            "UPDATE journal SET at = '2026-01-01T00:00:00.123Z' WHERE seq = 2",
+        ),
+        (
+            3,
+            "UPDATE objects SET body = body || ' ' WHERE key = 'c'",
+            "UPDATE objects SET body = trim(body) WHERE key = 'c'",
+        ),
+        (1, "UPDATE objects SET key = 'z' WHERE key = 'a'", "UPDATE objects SET key = 'a' WHERE key = 'z'"),
+        (
+            2,
+            "UPDATE objects SET revision = 3 WHERE key = 'b'",
+            "UPDATE objects SET revision = 2 WHERE key = 'b'",
+        ),
+        (3, "UPDATE head SET seq = 4", "UPDATE head SET seq = 3"),
+        (
+            2,
+            "UPDATE journal_objects SET seq = 1 WHERE seq = 2; DELETE FROM journal WHERE seq = 2",
+            "SELECT 1",
+        ),
+    ];
+    for (broken, attack, repair) in attacks {
+        database.tamper(attack).await;
+        match store.verify_journal().await {
+            Err(VerifyJournalError::Broken { seq, .. }) => assert_eq!(seq, broken, "{attack}"),
+            other => panic!("{attack}: {other:?}"),
+        }
+        database.tamper(repair).await;
+    }
+}
+
+async fn numbers_have_no_gaps_under_concurrent_writers_of_two_stores(database: Database) {
+    let (one, other) = (database.store().await, database.store().await);
+    let reader = one.clone();
+    let follower = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while seen.len() < 80 {
+            let after = seen.last().copied().unwrap_or(0);
+            seen.extend(reader.changes_after(after, 7).await.unwrap().iter().map(|entry| entry.seq));
+        }
+        seen
+    });
+    let mut writers = JoinSet::new();
+    for writer in 0..8 {
+        let store = if writer % 2 == 0 { one.clone() } else { other.clone() };
+        writers.spawn(async move {
+            for n in 0..10 {
+                store.commit(put(&format!("w{writer}-{n}"), Expect::Absent)).await.unwrap();
+                // A refused change takes no number.
+                store.commit(put(&format!("w{writer}-{n}"), Expect::Absent)).await.unwrap_err();
+            }
+        });
+    }
+    writers.join_all().await;
+    assert_eq!(follower.await.unwrap(), (1..=80).collect::<Vec<_>>());
+    assert_eq!(one.verify_journal().await.unwrap().entries, 80);
+}
+
+async fn a_watcher_wakes_for_commits_of_this_and_of_other_stores(database: Database) {
+    let (one, other) = (database.store().await, database.store().await);
+    let mut watcher = one.watch();
+    one.commit(change(Vec::new())).await.unwrap();
+    assert_eq!(*watcher.borrow_and_update(), 1);
+    other.commit(change(Vec::new())).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), watcher.wait_for(|head| *head == 2))
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+async fn pages_follow_each_other_in_byte_order(database: Database) {
+    let store = database.store().await;
+    let mut changes = change(Vec::new());
+    for name in ["a", "a-b", "a0", "aa", "b", "b-1", "ab"] {
+        changes.mutations.push(Mutation::put(&project(name), Expect::Absent).unwrap());
+    }
+    store.commit(changes).await.unwrap();
+    assert_eq!(names(&store, &all("")).await, ["a", "a-b", "a0", "aa", "ab", "b", "b-1"]);
+    assert_eq!(names(&store, &all("a")).await, ["a", "a-b", "a0", "aa", "ab"]);
+    let mut page = Page { prefix: "a".into(), after: None, limit: 2 };
+    let mut seen = Vec::new();
+    loop {
+        let found = names(&store, &page).await;
+        page.after = found.last().cloned();
+        if found.is_empty() {
+            break;
+        }
+        seen.extend(found);
+    }
+    assert_eq!(seen, ["a", "a-b", "a0", "aa", "ab"]);
+    assert_eq!(store.count(&realm(), Kind::Project, "b").await.unwrap(), 2);
+    assert!(names(&store, &all("%")).await.is_empty());
+}
+
+async fn a_second_open_changes_nothing_and_a_newer_schema_is_refused(database: Database) {
+    database.store().await.commit(put("a", Expect::Absent)).await.unwrap();
+    assert_eq!(names(&database.store().await, &all("")).await, ["a"]);
+    database.tamper("INSERT INTO migrations (version, checksum) VALUES (99, '')").await;
+    let error = Store::open(&database.url).await.unwrap_err();
+    assert!(matches!(error, OpenStoreError::Migrate(MigrateError::TooNew { found: 99, .. })), "{error:?}");
+}
+
+async fn stores_that_open_a_new_database_together_do_not_collide(database: Database) {
+    let mut opening = JoinSet::new();
+    for _ in 0..4 {
+        let url = database.url.clone();
+        opening.spawn(async move { Store::open(&url).await.map(|_| ()) });
+    }
+    for result in opening.join_all().await {
+        result.unwrap();
+    }
+}
+
+async fn what_does_not_parse_is_named(database: Database) {
+    let store = database.store().await;
+    store.commit(put("a", Expect::Absent)).await.unwrap();
+    database.tamper("UPDATE objects SET body = '{}'").await;
+    for error in [
+        store.get::<Project>(&realm(), "a").await.unwrap_err(),
+        store.list::<Project>(&realm(), &all("")).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, ReadError::Row(_)));
+        let text = "column `body` of row `default/project/a` in table `objects` does not parse";
+        assert_eq!(error.to_string(), text);
+    }
+}
+
+async fn loading_sees_one_state(database: Database) {
+    let store = database.store().await;
+    let writer = store.clone();
+    let writing = tokio::spawn(async move {
+        for n in 0..40 {
+            writer.commit(put(&format!("p{n}"), Expect::Absent)).await.unwrap();
+        }
+    });
+    loop {
+        let (seq, objects) = store.load(&[Kind::Project, Kind::Realm]).await.unwrap();
+        // Every change adds one object.
+        assert_eq!(objects.iter().map(|it| it.revision).collect::<BTreeSet<_>>(), (1..=seq).collect());
+        if seq == 40 {
+            break;
+        }
+    }
+    writing.await.unwrap();
+}
+
+async fn a_dropped_commit_is_whole_or_absent_and_the_next_one_works(database: Database) {
+    let store = database.store().await;
+    for n in 0..20 {
+        let mut change = put(&format!("a{n}"), Expect::Absent);
+        change.mutations.push(Mutation::put(&project(&format!("b{n}")), Expect::Absent).unwrap());
+        let mut commit = Box::pin(store.commit(change));
+        // Polled now and then a different number of times before it is dropped.
+        for _ in 0..n {
+            tokio::select! { biased; _ = &mut commit => break, () = tokio::task::yield_now() => {} }
+        }
+        drop(commit);
+    }
+    store.commit(put("last", Expect::Absent)).await.unwrap();
+    // Dropped commits may still be ending: one consistent reading shows each whole or absent.
+    let (_, objects) = store.load(&[Kind::Project]).await.unwrap();
+    let keys: BTreeSet<_> = objects.into_iter().map(|object| object.key).collect();
+    for n in 0..20 {
+        assert_eq!(keys.contains(&format!("a{n}")), keys.contains(&format!("b{n}")));
+    }
+    store.verify_journal().await.unwrap();
+}
+
+async fn a_nul_character_is_refused_and_found_nowhere(database: Database) {
+    let store = database.store().await;
+    let mut bad = put("a", Expect::Absent);
+    bad.reason = "a\0b".into();
+    assert!(matches!(store.commit(bad).await, Err(CommitError::Nul { field: "the reason" })));
+    assert!(store.get::<Project>(&realm(), "a\0").await.unwrap().is_none());
+    assert!(names(&store, &all("a\0")).await.is_empty());
+    assert_eq!(store.head().await.unwrap(), 0);
+}
+
+async fn records_are_kept_until_they_expire(database: Database) {
+    let store = database.store().await;
+    let (table, realm) = (RecordTable::Idempotency, realm());
+    let soon = Some("2026-01-01T00:00:00Z".parse().unwrap());
+    assert!(store.insert_record_if_absent(table, &realm, "k1", "one", soon).await.unwrap());
+    assert!(!store.insert_record_if_absent(table, &realm, "k1", "two", None).await.unwrap());
+    store.put_record(table, &realm, "k2", "two", None).await.unwrap();
+    store.put_record(table, &realm, "k2", "three", None).await.unwrap();
+    assert_eq!(store.get_record(table, &realm, "k1").await.unwrap().as_deref(), Some("one"));
+    assert_eq!(store.get_record(RecordTable::LastUse, &realm, "k1").await.unwrap(), None);
+    let listed = store.list_records(table, &realm, "k", 5).await.unwrap();
+    assert_eq!(listed.iter().map(|it| it.body.as_str()).collect::<Vec<_>>(), ["three", "one"]);
+    assert_eq!(store.delete_expired_records("2026-01-01T00:00:00Z".parse().unwrap()).await.unwrap(), 1);
+    assert_eq!(store.get_record(table, &realm, "k1").await.unwrap(), None);
+    assert_eq!(store.head().await.unwrap(), 0);
+}
+
+async fn the_journal_of_one_object_can_be_read(database: Database) {
+    let store = database.store().await;
+    for name in ["a", "b", "a", "a"] {
+        store.commit(put(name, Expect::Any)).await.unwrap();
+    }
+    let read = async |filter: JournalFilter| {
+        let entries = store.journal(&realm(), &filter).await.unwrap();
+        entries.iter().map(|entry| entry.seq).collect::<Vec<_>>()
+    };
+    let every = JournalFilter { limit: 10, ..JournalFilter::default() };
+    let of_a = JournalFilter { kind: Some(Kind::Project), key: Some(project("a").key()), ..every.clone() };
+    assert_eq!(read(every.clone()).await, [1, 2, 3, 4]);
+    assert_eq!(read(JournalFilter { newest_first: true, ..of_a.clone() }).await, [4, 3, 1]);
+    assert_eq!(read(JournalFilter { after: Some(1), before: Some(4), ..of_a }).await, [3]);
+    assert_eq!(read(JournalFilter { kind: Some(Kind::Consumer), ..every }).await, Vec::<u64>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_is_an_error_and_the_store_recovers() {
+    let postgres = Postgres::start().await.unwrap();
+    let proxy = FaultProxy::start(postgres.address()).await.unwrap();
+    let store = Store::open(&postgres.url_via(proxy.address())).await.unwrap();
+    store.commit(put("a", Expect::Absent)).await.unwrap();
+    proxy.refuse();
+    assert!(store.commit(put("b", Expect::Absent)).await.is_err());
+    assert!(store.get::<Project>(&realm(), "a").await.is_err());
+    proxy.heal();
+    wait_until("the store answers again", Duration::from_secs(30), async || {
+        store.commit(put("c", Expect::Any)).await.is_ok()
+    })
+    .await;
+    store.verify_journal().await.unwrap();
+}
+
+#[tokio::test]
+async fn no_error_shows_the_password() {
+    let server = Postgres::start().await.unwrap().address();
+    for url in [
+        format!("postgres://ada:hunter2@{server}/nowhere"),
+        "postgres://ada:hunter2@127.0.0.1:hunter2/x".to_owned(),
+        "mysql://ada:hunter2@127.0.0.1/x".to_owned(),
+    ] {
+        let error = anyhow::Error::from(Store::open(&url).await.unwrap_err());
+        assert!(!format!("{error:#} {error:?}").contains("hunter2"), "{error:?}");
+    }
+    let database = Database::sqlite();
+    assert!(!format!("{:?}", database.store().await).contains("sqlite:"));
+}
