@@ -81,7 +81,7 @@ impl BasicAuths {
         };
         let mut draft = Draft::new(op, "basic-auth.create");
         draft.guard(Kind::Consumer, consumer.value.key(), Expect::Exists);
-        draft.put(&credential, Expect::Absent);
+        draft.put(&credential, Expect::Absent)?;
         self.0.commit(op, draft).await?;
         Ok(CreatedBasicAuth { credential, password: made_up.then_some(plain) })
     }
@@ -102,7 +102,7 @@ impl BasicAuths {
         if credential.revoked_at.is_none() {
             credential.revoked_at = Some(op.now);
             let mut draft = Draft::new(op, "basic-auth.revoke");
-            draft.put(&credential, Expect::Exists);
+            draft.put(&credential, Expect::Exists)?;
             self.0.commit(op, draft).await?;
         }
         Ok(credential)

@@ -47,8 +47,9 @@ impl Draft {
         self.guards.push(Guard { kind, key: key.into(), expect });
     }
 
-    pub(crate) fn put<T: Object>(&mut self, object: &T, expect: Expect) {
-        self.mutations.push(Mutation::put(object, expect));
+    pub(crate) fn put<T: Object>(&mut self, object: &T, expect: Expect) -> Result<(), Error> {
+        self.mutations.push(Mutation::put(object, expect).map_err(Error::internal)?);
+        Ok(())
     }
 
     pub(crate) fn delete<T: Object>(&mut self, key: impl Into<String>, expect: Expect) {

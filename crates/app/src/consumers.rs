@@ -79,12 +79,12 @@ impl Consumers {
                 tokens_revoked_before: None,
                 created_at: op.now,
             };
-            draft.put(&consumer, Expect::Absent);
+            draft.put(&consumer, Expect::Absent)?;
             let key = match &input.first_key {
                 Some(key) => {
                     let issued = IssuedKey::generate(environment, self.0.random())?;
                     let shown = self.0.new_key(op, &consumer, key, issued)?;
-                    draft.put(&shown.key, Expect::Absent);
+                    draft.put(&shown.key, Expect::Absent)?;
                     Some(shown)
                 }
                 None => None,
@@ -234,7 +234,7 @@ impl Consumers {
     ) -> Result<Stored<Consumer>, Error> {
         let mut stored = self.0.consumer(&op.realm, environment, name).await?;
         change(&mut stored.value);
-        draft.put(&stored.value, expect(&stored, if_match));
+        draft.put(&stored.value, expect(&stored, if_match))?;
         let revision = self.0.commit(op, draft).await?;
         Ok(Stored { value: stored.value, revision })
     }

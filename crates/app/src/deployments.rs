@@ -228,7 +228,7 @@ impl Deployments {
             (None, Some(running)) => Expect::Revision(running.revision),
             (None, None) => Expect::Absent,
         };
-        draft.put(&deployment, expected);
+        draft.put(&deployment, expected)?;
 
         let wanted = routes::claims(&op.realm, environment, version);
         let held = match &running {
@@ -241,7 +241,7 @@ impl Deployments {
         let wanted_keys: BTreeSet<_> = wanted.iter().map(Object::key).collect();
         let held_keys: BTreeSet<_> = held.iter().map(Object::key).collect();
         for claim in wanted.iter().filter(|claim| !held_keys.contains(&claim.key())) {
-            draft.put(claim, Expect::Absent);
+            draft.put(claim, Expect::Absent)?;
         }
         for key in held_keys.difference(&wanted_keys) {
             draft.delete::<RouteClaim>(key.as_str(), Expect::Exists);

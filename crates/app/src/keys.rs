@@ -144,8 +144,8 @@ impl Keys {
         old.value.expires_at = Some(old.value.expires_at.map_or(until, |at| at.min(until)));
         let mut draft = Draft::new(op, "api-key.rotate");
         draft.guard(Kind::Consumer, consumer.key(), Expect::Exists);
-        draft.put(&old.value, expect(&old, None));
-        draft.put(&shown.key, Expect::Absent);
+        draft.put(&old.value, expect(&old, None))?;
+        draft.put(&shown.key, Expect::Absent)?;
         self.0.commit(op, draft).await?;
         Ok(shown)
     }
@@ -162,7 +162,7 @@ impl Keys {
             stored.value.revoked_at = Some(op.now);
             let mut draft = Draft::new(op, "api-key.revoke");
             // Whatever else happened to the key meanwhile, it is dead now.
-            draft.put(&stored.value, Expect::Exists);
+            draft.put(&stored.value, Expect::Exists)?;
             self.0.commit(op, draft).await?;
         }
         let consumer = self.0.consumer_by_id(&op.realm, environment, stored.value.consumer).await?.name;
@@ -190,7 +190,7 @@ impl Keys {
         }
         let mut draft = Draft::new(op, action);
         draft.guard(Kind::Consumer, consumer.key(), Expect::Exists);
-        draft.put(&shown.key, Expect::Absent);
+        draft.put(&shown.key, Expect::Absent)?;
         self.0.commit(op, draft).await?;
         Ok(shown)
     }

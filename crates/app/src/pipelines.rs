@@ -137,10 +137,10 @@ impl Pipelines {
             latest: saved.version,
             versions,
         };
-        draft.put(&next, expected);
+        draft.put(&next, expected)?;
         let project = Project { name: pipeline.project.clone(), created_at: op.now };
         if self.0.store().get::<Project>(&op.realm, &keys::project(&project.name)).await?.is_none() {
-            draft.put(&project, Expect::Any);
+            draft.put(&project, Expect::Any)?;
         }
         let version = PipelineVersion {
             version: saved.version,
@@ -149,7 +149,7 @@ impl Pipelines {
             created_at: op.now,
             created_by: op.actor.name.clone(),
         };
-        draft.put(&version, Expect::Absent);
+        draft.put(&version, Expect::Absent)?;
         Ok(self.0.commit(op, draft).await?)
     }
 

@@ -113,8 +113,8 @@ impl PolicyUseCases {
             reason: reason.to_owned(),
         };
         let mut draft = Draft::new(op, "policy.set").reason(reason);
-        draft.put(&policies, expect(&today, if_match));
-        draft.put(&version, Expect::Absent);
+        draft.put(&policies, expect(&today, if_match))?;
+        draft.put(&version, Expect::Absent)?;
         let revision = self.0.commit(op, draft).await?;
         Ok(SavedPolicies { policies, revision, impact })
     }

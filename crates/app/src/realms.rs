@@ -39,21 +39,21 @@ impl Realms {
         let realm = Realm { name: name.clone(), created_at: op.now };
         let environments = BTreeSet::from([EnvironmentName::test(), EnvironmentName::prod()]);
         let mut draft = Draft::new(op, "realm.create").realm(name.clone());
-        draft.put(&realm, Expect::Absent);
+        draft.put(&realm, Expect::Absent)?;
         for environment in &environments {
-            draft.put(&Environment { name: environment.clone(), created_at: op.now }, Expect::Absent);
+            draft.put(&Environment { name: environment.clone(), created_at: op.now }, Expect::Absent)?;
             let key = self.0.make_signing_key(&name, environment, Algorithm::Es256, op.now).await?;
-            draft.put(&key, Expect::Absent);
+            draft.put(&key, Expect::Absent)?;
         }
         let policies = Policies::initial(&environments);
-        draft.put(&policies, Expect::Absent);
+        draft.put(&policies, Expect::Absent)?;
         let version = PolicyVersion {
             policies,
             created_at: op.now,
             created_by: op.actor.name.clone(),
             reason: "a new realm demands API keys everywhere".to_owned(),
         };
-        draft.put(&version, Expect::Absent);
+        draft.put(&version, Expect::Absent)?;
         let taken = || {
             Error::conflict("already-exists", format!("there is a realm `{name}` already"))
                 .hint("choose another name")

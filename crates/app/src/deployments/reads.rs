@@ -159,7 +159,7 @@ impl Deployments {
             newest_first: true,
             ..JournalFilter::default()
         };
-        let entries = self.0.store().journal(&op.realm, filter).await?;
+        let entries = self.0.store().journal(&op.realm, &filter).await?;
         let items = entries.into_iter().map(|entry| {
             let body = entry
                 .mutations
@@ -181,7 +181,7 @@ impl Deployments {
     }
 
     /// Finds a deployment; a major must be named only when several run.
-    pub(super) async fn find(
+    pub(crate) async fn find(
         &self,
         op: &Op,
         environment: &EnvironmentName,

@@ -1,0 +1,106 @@
+//! Runs of scheduled pipelines: of many processes one runs each; the last ones are kept.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use tollgate_model::ids::DeploymentId;
+use tollgate_model::names::{EnvironmentName, PipelineName, RealmName};
+use tollgate_model::versions::Version;
+use tollgate_store::RecordTable;
+
+use crate::App;
+use crate::access::{Op, Permission};
+use crate::errors::Error;
+
+/// How many runs are shown.
+const SHOWN: u32 = 50;
+/// How long runs are kept.
+const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// The runs of scheduled pipelines.
+pub struct Schedule(pub(crate) App);
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// When it was due.
+    pub due: Timestamp,
+    /// What ran.
+    pub version: Version,
+    /// When it ended; `None` while it runs, or when its process was stopped.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: Option<RunOutcome>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunOutcome {
+    /// The status that the flow answered.
+    pub status: u16,
+    /// The problem's code, when it failed.
+    pub failure: Option<String>,
+}
+
+// === impl Schedule ===
+
+impl Schedule {
+    /// Claims a due run; `false` when another process has it.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::Unavailable`]; the run must not be done then.
+    pub async fn claim(&self, realm: &RealmName, deployment: DeploymentId, run: &Run) -> Result<bool, Error> {
+        let body = serde_json::to_string(run).map_err(Error::internal)?;
+        let until = run.due.checked_add(KEPT).map_err(Error::internal)?;
+        self.0
+            .store()
+            .insert_record_if_absent(RecordTable::SchedulerRuns, realm, &key(deployment, run.due), &body, Some(until))
+            .await
+            .map_err(Error::unavailable)
+    }
+
+    /// Records how a claimed run ended.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::Unavailable`].
+    pub async fn finish(&self, realm: &RealmName, deployment: DeploymentId, run: &Run) -> Result<(), Error> {
+        let body = serde_json::to_string(run).map_err(Error::internal)?;
+        let until = run.due.checked_add(KEPT).map_err(Error::internal)?;
+        self.0
+            .store()
+            .put_record(RecordTable::SchedulerRuns, realm, &key(deployment, run.due), &body, Some(until))
+            .await
+            .map_err(Error::unavailable)
+    }
+
+    /// Returns the last 50 runs of a deployment, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`] when it is not deployed.
+    pub async fn runs(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        pipeline: &PipelineName,
+        major: Option<u32>,
+    ) -> Result<Vec<Run>, Error> {
+        op.demand(Permission::DeploymentRead)?;
+        let deployment = self.0.deployments().find(op, environment, pipeline, major).await?.value.id;
+        let records = self
+            .0
+            .store()
+            .list_records(RecordTable::SchedulerRuns, &op.realm, &format!("{deployment}/"), SHOWN)
+            .await
+            .map_err(Error::unavailable)?;
+        records.iter().map(|record| serde_json::from_str(&record.body).map_err(Error::internal)).collect()
+    }
+}
+
+/// Seconds since 1970 with leading zeros, so that keys sort by time.
+fn key(deployment: DeploymentId, due: Timestamp) -> String {
+    format!("{deployment}/{:012}", due.as_second())
+}

@@ -1,0 +1,283 @@
+//! Users of the management API: the first admin, signing in, API tokens.
+
+mod sign_ins;
+
+pub use sign_ins::SignIns;
+
+use jiff::{SignedDuration, Timestamp};
+use tollgate_credential::keys::KeyDigest;
+use tollgate_credential::passwords::Password;
+use tollgate_credential::user_tokens::{self, IssuedUserToken};
+use tollgate_model::ids::{UserId, UserTokenId};
+use tollgate_model::names::{RealmName, UserName};
+use tollgate_model::objects::{Object, keys};
+use tollgate_model::users::{User, UserToken};
+use tollgate_store::{Expect, Stored};
+
+use crate::App;
+use crate::access::{Actor, Op, Permission};
+use crate::changes::Draft;
+use crate::errors::{Error, ErrorKind};
+
+/// How long a sign-in lasts.
+const SIGN_IN: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// Most tokens that a user may hold.
+const MAX_TOKENS: usize = 200;
+
+/// Use cases of users. They live in realm `default` and act in every realm.
+pub struct Users(pub(crate) App);
+
+/// The first admin.
+#[derive(Debug)]
+pub struct FirstAdmin {
+    /// Their name.
+    pub user: User,
+    /// The password, shown this once; `None` when the caller brought it.
+    pub password: Option<Password>,
+    /// An API token, shown this once.
+    pub token: ShownToken,
+}
+
+/// An API token with its plain form, which is shown this once.
+#[derive(Debug)]
+pub struct ShownToken {
+    /// What is kept of it.
+    pub token: UserToken,
+    /// The token itself.
+    pub plain: IssuedUserToken,
+}
+
+/// Somebody who showed an API token.
+#[derive(Debug, Clone)]
+pub struct Authenticated {
+    /// What they may do.
+    pub actor: Actor,
+    /// The token that they showed.
+    pub token: UserToken,
+}
+
+// === impl Users ===
+
+impl Users {
+    /// Makes user `admin` with an API token when there is no user yet, as the first start does.
+    ///
+    /// Returns `None` when there is one. Safe when several processes start at once: one of them makes it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Forbidden`], [`ErrorKind::Unavailable`].
+    pub async fn create_first_admin(&self, op: &Op, password: Option<Password>) -> Result<Option<FirstAdmin>, Error> {
+        op.demand(Permission::RealmCreate)?;
+        let realm = RealmName::default();
+        let name = UserName::parse("admin").map_err(Error::internal)?;
+        if self.0.store().get::<User>(&realm, &keys::user(&name)).await?.is_some() {
+            return Ok(None);
+        }
+        let (plain, made_up) = match password {
+            Some(password) => (password, false),
+            None => (Password::generate(self.0.random())?, true),
+        };
+        let user = User {
+            id: UserId::new(op.now, self.0.id_bytes()?),
+            name,
+            password_hash: self.0.hash_password(plain.clone()).await?,
+            created_at: op.now,
+        };
+        let token = self.new_token(op.now, user.id, "first start", None)?;
+        let mut draft = Draft::new(op, "user.create").realm(realm);
+        draft.put(&user, Expect::Absent)?;
+        draft.put(&token.token, Expect::Absent)?;
+        let taken = || Error::conflict("already-exists", "there is an admin already");
+        match self.0.create(op, draft, taken).await {
+            Ok(_) => Ok(Some(FirstAdmin { user, password: made_up.then_some(plain), token })),
+            Err(error) if error.kind == ErrorKind::Conflict => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Signs a user in: an API token of 30 days for a name and a password.
+    ///
+    /// `op` carries where the attempt comes from; its actor is not looked at. An unknown user costs as much time as
+    /// a wrong password, and reads the same.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unauthenticated`]; [`ErrorKind::TooMany`] after repeated failures for this user from this source.
+    pub async fn sign_in(
+        &self,
+        op: &Op,
+        name: &str,
+        password: &str,
+        token_name: &str,
+    ) -> Result<(User, ShownToken), Error> {
+        let sign_ins = &self.0.0.sign_ins;
+        sign_ins.begin(name, &op.source, op.now)?;
+        let realm = RealmName::default();
+        let user = match UserName::parse(name) {
+            Ok(name) => self.0.store().get::<User>(&realm, &keys::user(&name)).await?,
+            Err(_) => None,
+        };
+        let hash = user.as_ref().map(|user| user.value.password_hash.clone());
+        let matches = match Password::parse(password) {
+            Ok(password) => self.0.verify_password(password, hash).await?,
+            Err(_) => false,
+        };
+        let Some(Stored { value: user, .. }) = user.filter(|_| matches) else {
+            return Err(Error::new(ErrorKind::Unauthenticated, "login-failed", "user or password is wrong")
+                .hint("check both; the first password was printed at the first start"));
+        };
+        sign_ins.succeeded(name, &op.source);
+        let op = &Op { actor: Actor::of(&user), realm, ..op.clone() };
+        let until = op.now.checked_add(SIGN_IN).map_err(Error::internal)?;
+        let token = self.store_token(op, user.id, token_name, Some(until)).await?;
+        Ok((user, token))
+    }
+
+    /// Finds out who showed an API token.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unauthenticated`] when it is unknown or has expired; [`ErrorKind::Unavailable`] when that can't be
+    /// told.
+    pub async fn authenticate(&self, presented: &str, now: Timestamp) -> Result<Authenticated, Error> {
+        let refused = || {
+            Error::new(ErrorKind::Unauthenticated, "unauthenticated", "this needs a valid API token")
+                .hint("sign in: `tollgate login`")
+        };
+        let digest = user_tokens::digest(presented).ok_or_else(refused)?;
+        let token = self.token_of(&digest).await?.ok_or_else(refused)?;
+        if token.expires_at.is_some_and(|at| at <= now) {
+            return Err(refused());
+        }
+        let users = self.0.all::<User>(&RealmName::default(), "").await?;
+        let user = users.into_iter().find(|user| user.value.id == token.user).ok_or_else(refused)?;
+        Ok(Authenticated { actor: Actor::of(&user.value), token })
+    }
+
+    /// Returns the actor's own API tokens, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Forbidden`], [`ErrorKind::Unavailable`].
+    pub async fn tokens(&self, op: &Op) -> Result<Vec<UserToken>, Error> {
+        let user = own(op)?;
+        let all = self.0.all::<UserToken>(&RealmName::default(), "").await?;
+        Ok(all.into_iter().map(|stored| stored.value).filter(|token| token.user == user).collect())
+    }
+
+    /// Issues an API token to the actor; its plain form is in this answer and nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] for an expiry that has passed, [`ErrorKind::Conflict`] when there are too many.
+    pub async fn create_token(
+        &self,
+        op: &Op,
+        name: &str,
+        expires_at: Option<Timestamp>,
+    ) -> Result<ShownToken, Error> {
+        let user = own(op)?;
+        crate::credentials::check_expiry(expires_at, op.now)?;
+        self.store_token(op, user, name, expires_at).await
+    }
+
+    /// Deletes one of the actor's own API tokens; signing out deletes the one that was shown.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`], also for a token of somebody else.
+    pub async fn delete_token(&self, op: &Op, id: UserTokenId) -> Result<(), Error> {
+        let user = own(op)?;
+        let realm = RealmName::default();
+        let stored = self.0.store().get::<UserToken>(&realm, &keys::user_token(id)).await?;
+        if stored.is_none_or(|token| token.value.user != user) {
+            return Err(Error::not_found(format!("you have no token `{id}`")).hint("list your tokens for their ids"));
+        }
+        let mut draft = Draft::new(op, "user-token.delete").realm(realm);
+        draft.delete::<UserToken>(keys::user_token(id), Expect::Exists);
+        self.0.commit(op, draft).await?;
+        Ok(())
+    }
+
+    async fn store_token(
+        &self,
+        op: &Op,
+        user: UserId,
+        name: &str,
+        expires_at: Option<Timestamp>,
+    ) -> Result<ShownToken, Error> {
+        if name.chars().count() > 100 || name.chars().any(char::is_control) {
+            return Err(Error::invalid("this is no name for a token").hint("use at most 100 printable characters"));
+        }
+        let realm = RealmName::default();
+        let mut draft = Draft::new(op, "user-token.create").realm(realm.clone());
+        let mut held = 0;
+        for Stored { value: token, .. } in self.0.all::<UserToken>(&realm, "").await? {
+            if token.expires_at.is_some_and(|at| at <= op.now) {
+                draft.delete::<UserToken>(token.key(), Expect::Any);
+            } else if token.user == user {
+                held += 1;
+            }
+        }
+        if held >= MAX_TOKENS {
+            return Err(Error::conflict("too-many-tokens", format!("you hold {MAX_TOKENS} API tokens already"))
+                .hint("delete those that you no longer use"));
+        }
+        let shown = self.new_token(op.now, user, name, expires_at)?;
+        draft.put(&shown.token, Expect::Absent)?;
+        self.0.commit(op, draft).await?;
+        Ok(shown)
+    }
+
+    fn new_token(
+        &self,
+        now: Timestamp,
+        user: UserId,
+        name: &str,
+        expires_at: Option<Timestamp>,
+    ) -> Result<ShownToken, Error> {
+        let plain = IssuedUserToken::generate(self.0.random())?;
+        let token = UserToken {
+            id: UserTokenId::new(now, self.0.id_bytes()?),
+            user,
+            name: name.to_owned(),
+            digest: plain.digest.to_string(),
+            created_at: now,
+            expires_at,
+        };
+        Ok(ShownToken { token, plain })
+    }
+
+    /// Finds a token by digest. The index only says where to look: whether the token is still there is always read.
+    async fn token_of(&self, digest: &KeyDigest) -> Result<Option<UserToken>, Error> {
+        let realm = RealmName::default();
+        if let Some(id) = self.0.0.sign_ins.token_id(digest) {
+            let stored = self.0.store().get::<UserToken>(&realm, &keys::user_token(id)).await?;
+            return Ok(stored.map(|stored| stored.value));
+        }
+        let all = self.0.all::<UserToken>(&realm, "").await?;
+        let hex = digest.to_string();
+        let found = all.into_iter().map(|stored| stored.value).find(|token| token.digest == hex);
+        if let Some(token) = &found {
+            self.0.0.sign_ins.remember(*digest, token.id);
+        }
+        Ok(found)
+    }
+}
+
+// === impl Actor ===
+
+impl Actor {
+    /// Returns a user as actor; today every user is an administrator.
+    fn of(user: &User) -> Self {
+        Self { user: Some(user.id), name: user.name.to_string(), ..Self::system() }
+    }
+}
+
+/// Tokens belong to users: the system has none.
+fn own(op: &Op) -> Result<UserId, Error> {
+    op.demand(Permission::UserTokenManage)?;
+    op.actor.user.ok_or_else(|| {
+        Error::new(ErrorKind::Forbidden, "forbidden", "only a user has API tokens").hint("sign in as a user")
+    })
+}
