@@ -1,5 +1,7 @@
 //! What the store promises, on SQLite and on PostgreSQL alike.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests may panic as tests do")]
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -3,6 +3,8 @@
 //! The test starts its own executable as the writer, kills it in the middle of its writes, and compares what
 //! the writer said was stored with what is there.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
