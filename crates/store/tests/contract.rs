@@ -283,8 +283,19 @@ async fn pages_follow_each_other_in_byte_order(database: Database) {
     for name in ["a", "a-b", "a0", "aa", "b", "b-1", "ab"] {
         changes.mutations.push(Mutation::put(&project(name), Expect::Absent).unwrap());
     }
+    // Where people would sort these: next to `z`, and between `a` and `b`.
+    for (key, name) in [("Z", "upper"), ("ä", "umlaut")] {
+        let body = serde_json::to_string(&project(name)).unwrap();
+        changes.mutations.push(Mutation {
+            kind: Kind::Project,
+            key: key.into(),
+            expect: Expect::Absent,
+            body: Some(body),
+        });
+    }
     store.commit(changes).await.unwrap();
-    assert_eq!(names(&store, &all("")).await, ["a", "a-b", "a0", "aa", "ab", "b", "b-1"]);
+    let every = ["upper", "a", "a-b", "a0", "aa", "ab", "b", "b-1", "umlaut"];
+    assert_eq!(names(&store, &all("")).await, every);
     assert_eq!(names(&store, &all("a")).await, ["a", "a-b", "a0", "aa", "ab"]);
     let mut page = Page { prefix: "a".into(), after: None, limit: 2 };
     let mut seen = Vec::new();
