@@ -128,8 +128,12 @@ impl Op {
         if self.actor.permissions.contains(&permission) {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Forbidden, "forbidden", format!("this needs the permission `{permission}`"))
-            .hint("ask an administrator of the realm for it"))
+        Err(Error::new(
+            ErrorKind::Forbidden,
+            "forbidden",
+            format!("this needs the permission `{permission}`"),
+        )
+        .hint("ask an administrator of the realm for it"))
     }
 }
 

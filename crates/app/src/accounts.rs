@@ -132,7 +132,9 @@ impl From<Stored<Account>> for AccountView {
 fn check_fields(fields: &AccountFields) -> Result<(), Error> {
     let names = || fields.plain.keys().chain(fields.hashed.keys());
     if !(1..=MAX_FIELDS).contains(&names().count()) {
-        return Err(Error::invalid(format!("an account has 1 to {MAX_FIELDS} fields")).hint("send its fields"));
+        return Err(
+            Error::invalid(format!("an account has 1 to {MAX_FIELDS} fields")).hint("send its fields")
+        );
     }
     for name in names() {
         let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');

@@ -63,8 +63,11 @@ impl BasicAuths {
         let consumer = self.0.consumer(&op.realm, environment, consumer).await?;
         let all = self.0.all::<BasicAuth>(&op.realm, &format!("{environment}/")).await?;
         if all.iter().any(|it| it.value.username == username && it.value.revoked_at.is_none()) {
-            return Err(Error::conflict("already-exists", format!("user name `{username}` is taken in {environment}"))
-                .hint("choose another user name, or revoke that credential first"));
+            return Err(Error::conflict(
+                "already-exists",
+                format!("user name `{username}` is taken in {environment}"),
+            )
+            .hint("choose another user name, or revoke that credential first"));
         }
         let (plain, made_up) = match password {
             Some(password) => (password, false),
@@ -91,13 +94,20 @@ impl BasicAuths {
     /// # Errors
     ///
     /// [`crate::errors::ErrorKind::NotFound`].
-    pub async fn revoke(&self, op: &Op, environment: &EnvironmentName, id: BasicAuthId) -> Result<BasicAuth, Error> {
+    pub async fn revoke(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        id: BasicAuthId,
+    ) -> Result<BasicAuth, Error> {
         op.demand(Permission::BasicAuthRevoke)?;
         self.0.environment(&op.realm, environment).await?;
         let stored = self.0.store().get::<BasicAuth>(&op.realm, &keys::basic_auth(environment, id)).await?;
         let Some(Stored { value: mut credential, .. }) = stored else {
-            return Err(Error::not_found(format!("there is no Basic Auth credential `{id}` in {environment}"))
-                .hint("`tollgate basic-auth list` shows a consumer's credentials with their ids"));
+            return Err(Error::not_found(format!(
+                "there is no Basic Auth credential `{id}` in {environment}"
+            ))
+            .hint("`tollgate basic-auth list` shows a consumer's credentials with their ids"));
         };
         if credential.revoked_at.is_none() {
             credential.revoked_at = Some(op.now);

@@ -77,7 +77,12 @@ impl App {
     }
 
     /// Commits a change that creates something; `taken` is the answer when it exists already.
-    pub(crate) async fn create(&self, op: &Op, draft: Draft, taken: impl FnOnce() -> Error) -> Result<u64, Error> {
+    pub(crate) async fn create(
+        &self,
+        op: &Op,
+        draft: Draft,
+        taken: impl FnOnce() -> Error,
+    ) -> Result<u64, Error> {
         self.commit(op, draft).await.map_err(|error| match error {
             CommitError::Conflict { expected: Expect::Absent, .. } => taken(),
             error => error.into(),
@@ -85,12 +90,16 @@ impl App {
     }
 
     /// Returns every object of a kind whose key begins with `prefix`.
-    pub(crate) async fn all<T: Object>(&self, realm: &RealmName, prefix: &str) -> Result<Vec<Stored<T>>, Error> {
+    pub(crate) async fn all<T: Object>(
+        &self,
+        realm: &RealmName,
+        prefix: &str,
+    ) -> Result<Vec<Stored<T>>, Error> {
         let mut all: Vec<Stored<T>> = Vec::new();
         loop {
             let after = all.last().map(|stored| stored.value.key());
             let page = Page { prefix: prefix.to_owned(), after, limit: PAGE };
-            let items = self.store().list::<T>(realm, page).await?;
+            let items = self.store().list::<T>(realm, &page).await?;
             let last = items.len() < PAGE as usize;
             all.extend(items);
             if last {

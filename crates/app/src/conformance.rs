@@ -28,7 +28,11 @@ impl ConformanceReports {
     /// # Errors
     ///
     /// [`crate::errors::ErrorKind::NotFound`] when there is no such environment.
-    pub async fn report(&self, op: &Op, environment: Option<&EnvironmentName>) -> Result<ConformanceReport, Error> {
+    pub async fn report(
+        &self,
+        op: &Op,
+        environment: Option<&EnvironmentName>,
+    ) -> Result<ConformanceReport, Error> {
         op.demand(Permission::PolicyRead)?;
         let policies = self.0.current_policies(&op.realm).await?.value;
         if let Some(environment) = environment {

@@ -59,7 +59,8 @@ impl Consumers {
     pub async fn create(&self, op: &Op, input: NewConsumer) -> Result<Vec<CreatedConsumer>, Error> {
         op.demand(Permission::ConsumerCreate)?;
         if input.environments.is_empty() {
-            return Err(Error::invalid("a consumer needs an environment").hint("name at least one, for example `test`"));
+            return Err(Error::invalid("a consumer needs an environment")
+                .hint("name at least one, for example `test`"));
         }
         if let Some(key) = &input.first_key {
             op.demand(Permission::ApiKeyCreate)?;
@@ -92,8 +93,11 @@ impl Consumers {
             created.push(CreatedConsumer { consumer, key, revision: 0 });
         }
         let taken = || {
-            Error::conflict("already-exists", format!("there is a consumer `{}` in one of these environments already", input.name))
-                .hint("choose another name, or leave that environment out")
+            Error::conflict(
+                "already-exists",
+                format!("there is a consumer `{}` in one of these environments already", input.name),
+            )
+            .hint("choose another name, or leave that environment out")
         };
         let revision = self.0.create(op, draft, taken).await?;
         for consumer in &mut created {

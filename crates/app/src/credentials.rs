@@ -27,7 +27,11 @@ impl App {
     }
 
     /// Verifies a password likewise; takes as long when there is no hash.
-    pub(crate) async fn verify_password(&self, password: Password, stored: Option<String>) -> Result<bool, Error> {
+    pub(crate) async fn verify_password(
+        &self,
+        password: Password,
+        stored: Option<String>,
+    ) -> Result<bool, Error> {
         let _place = self.0.passwords.acquire().await.map_err(Error::internal)?;
         tokio::task::spawn_blocking(move || passwords::verify(&password, stored.as_deref()))
             .await
@@ -35,7 +39,11 @@ impl App {
     }
 
     /// Returns an environment, or an error that names those that exist.
-    pub(crate) async fn environment(&self, realm: &RealmName, name: &EnvironmentName) -> Result<Environment, Error> {
+    pub(crate) async fn environment(
+        &self,
+        realm: &RealmName,
+        name: &EnvironmentName,
+    ) -> Result<Environment, Error> {
         if let Some(stored) = self.store().get::<Environment>(realm, &keys::environment(name)).await? {
             return Ok(stored.value);
         }

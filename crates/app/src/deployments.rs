@@ -80,7 +80,8 @@ impl Deployments {
         self.0.environment(&op.realm, environment).await?;
         let head = self.0.pipeline_head(op, pipeline).await?.value;
         let version = self.0.pipeline_version(op, pipeline, version.unwrap_or(head.latest)).await?;
-        self.place(op, Placement { environment, version: &version, action: DeployAction::Deploy, if_match }).await
+        self.place(op, Placement { environment, version: &version, action: DeployAction::Deploy, if_match })
+            .await
     }
 
     /// Runs in environment `to` the version that runs in `from`.
@@ -124,8 +125,11 @@ impl Deployments {
         let target = match version {
             Some(version) if version.major == running.version.major => version,
             Some(version) => {
-                return Err(Error::invalid(format!("{version} is not a version of major {}", running.version.major))
-                    .hint("a rollback stays within one major; deploy the other major beside it"));
+                return Err(Error::invalid(format!(
+                    "{version} is not a version of major {}",
+                    running.version.major
+                ))
+                .hint("a rollback stays within one major; deploy the other major beside it"));
             }
             None => self
                 .ran_before(op, &running)
@@ -187,13 +191,18 @@ impl Deployments {
                 }
             };
             match self.attempt(op, &placement, admission, &policies).await {
-                Ok(deployment) => return self.deployed(op, deployment, placement.version, &policies.value).await,
+                Ok(deployment) => {
+                    return self.deployed(op, deployment, placement.version, &policies.value).await;
+                }
                 Err(PlaceError::Again) => {}
                 Err(PlaceError::Failed(error)) => return Err(error),
             }
         }
-        Err(Error::conflict("changing", "policies or deployments change faster than this deploy can be decided")
-            .hint("try again in a moment"))
+        Err(Error::conflict(
+            "changing",
+            "policies or deployments change faster than this deploy can be decided",
+        )
+        .hint("try again in a moment"))
     }
 
     async fn attempt(
@@ -252,16 +261,24 @@ impl Deployments {
                 Err(self.route_taken(op, environment, &key).await?)
             }
             Err(CommitError::Conflict { kind: Kind::PipelineVersion, .. }) => Err(PlaceError::Failed(
-                Error::not_found(format!("pipeline `{name}` was deleted meanwhile")).hint("save it again first"),
+                Error::not_found(format!("pipeline `{name}` was deleted meanwhile"))
+                    .hint("save it again first"),
             )),
-            Err(CommitError::Conflict { kind: Kind::Deployment, .. }) if if_match.is_none() => Err(PlaceError::Again),
+            Err(CommitError::Conflict { kind: Kind::Deployment, .. }) if if_match.is_none() => {
+                Err(PlaceError::Again)
+            }
             Err(CommitError::Conflict { kind: Kind::Policies, .. }) => Err(PlaceError::Again),
             Err(error) => Err(PlaceError::Failed(error.into())),
         }
     }
 
     /// Names who holds a route; when nobody does any more, the attempt is made again.
-    async fn route_taken(&self, op: &Op, environment: &EnvironmentName, key: &str) -> Result<PlaceError, Error> {
+    async fn route_taken(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        key: &str,
+    ) -> Result<PlaceError, Error> {
         let Some(claim) = self.0.store().get::<RouteClaim>(&op.realm, key).await? else {
             return Ok(PlaceError::Again);
         };
@@ -281,15 +298,14 @@ impl Deployments {
         let PipelineVersion { version, pipeline, .. } = placement.version;
         let reasons: Vec<_> = verdict.violations.iter().map(ToString::to_string).collect();
         let what = format!("{}@{version} in {}", pipeline.name, placement.environment);
-        let draft =
-            Draft::new(op, "deployment.refused").reason(format!("{what}: {}", reasons.join("; ")));
+        let draft = Draft::new(op, "deployment.refused").reason(format!("{what}: {}", reasons.join("; ")));
         self.0.commit(op, draft).await?;
         let message = format!(
             "`{}` {version} was not deployed: policies {} do not admit it in {}",
             pipeline.name, verdict.policy_version, placement.environment
         );
         Ok(Error {
-            violations: verdict.violations,
+            violations: verdict.violations.into(),
             ..Error::new(ErrorKind::Refused, "policy-refused", message)
                 .hint("make the changes that the violations name, save the pipeline, and deploy it again")
         })

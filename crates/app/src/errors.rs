@@ -44,10 +44,10 @@ pub struct Error {
     /// What to do next.
     pub hint: Option<String>,
     /// The switches to change, when a policy refused.
-    pub violations: Vec<Violation>,
+    pub violations: Box<[Violation]>,
     /// The places at fault, when the input is a document.
-    pub places: Vec<Place>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    pub places: Box<[Place]>,
+    pub(crate) source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 /// One place at fault in a document.
@@ -75,8 +75,8 @@ impl Error {
             code,
             message: message.into(),
             hint: None,
-            violations: Vec::new(),
-            places: Vec::new(),
+            violations: Box::default(),
+            places: Box::default(),
             source: None,
         }
     }
@@ -103,7 +103,11 @@ impl Error {
     pub(crate) fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self {
             source: Some(source.into()),
-            ..Self::new(ErrorKind::Unavailable, "unavailable", "the store is out of reach; nothing was changed")
+            ..Self::new(
+                ErrorKind::Unavailable,
+                "unavailable",
+                "the store is out of reach; nothing was changed",
+            )
         }
         .hint("try again in a moment")
     }
@@ -169,7 +173,7 @@ impl From<DocumentError> for Error {
         };
         Self {
             hint: error.hint.clone(),
-            places: vec![place],
+            places: Box::new([place]),
             ..Self::new(ErrorKind::Invalid, "document-invalid", error.to_string())
         }
     }

@@ -48,7 +48,9 @@ impl Globals {
         op.demand(Permission::GlobalUpdate)?;
         self.0.environment(&op.realm, environment).await?;
         if value.to_string().len() > MAX_BYTES {
-            return Err(Error::invalid("the value is larger than 64 KiB").hint("keep large data in an upstream"));
+            return Err(
+                Error::invalid("the value is larger than 64 KiB").hint("keep large data in an upstream")
+            );
         }
         let global = Global { name, environment: environment.clone(), value, updated_at: op.now };
         let mut draft = Draft::new(op, "global.set");

@@ -59,8 +59,11 @@ impl Answers {
         }
         let found = store.get_record(table, &op.realm, &key).await.map_err(Error::unavailable)?;
         let running = || {
-            Error::conflict("idempotency-key-in-use", "a request with this idempotency key is still being answered")
-                .hint("repeat it in a moment")
+            Error::conflict(
+                "idempotency-key-in-use",
+                "a request with this idempotency key is still being answered",
+            )
+            .hint("repeat it in a moment")
         };
         let kept: Kept = serde_json::from_str(&found.ok_or_else(running)?).map_err(Error::internal)?;
         if kept.digest != request.digest {
@@ -78,7 +81,12 @@ impl Answers {
     /// # Errors
     ///
     /// [`ErrorKind::Unavailable`].
-    pub async fn finish(&self, op: &Op, request: &RepeatableRequest, answer: Option<&str>) -> Result<(), Error> {
+    pub async fn finish(
+        &self,
+        op: &Op,
+        request: &RepeatableRequest,
+        answer: Option<&str>,
+    ) -> Result<(), Error> {
         let key = record_key(op, request);
         let expires_at = match answer {
             Some(_) => op.now.checked_add(KEPT).map_err(Error::internal)?,

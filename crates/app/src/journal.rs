@@ -34,7 +34,9 @@ impl Journal {
     pub async fn list(&self, op: &Op, mut filter: JournalFilter) -> Result<Vec<JournalEntry>, Error> {
         op.demand(Permission::AuditRead)?;
         if filter.key.is_some() && filter.kind.is_none() {
-            return Err(Error::invalid("a key needs its kind").hint("give `kind` too, for example `deployment`"));
+            return Err(
+                Error::invalid("a key needs its kind").hint("give `kind` too, for example `deployment`")
+            );
         }
         filter.limit = filter.limit.clamp(1, 500);
         Ok(self.0.store().journal(&op.realm, &filter).await?)

@@ -185,8 +185,11 @@ impl Keys {
         shown.key.imported = action == "api-key.import";
         let here = self.0.all::<ApiKey>(&op.realm, &format!("{environment}/")).await?;
         if here.iter().any(|stored| stored.value.digest == shown.key.digest) {
-            return Err(Error::conflict("already-exists", "a key with this secret exists in this environment already")
-                .hint("a key has one owner: issue a new key instead"));
+            return Err(Error::conflict(
+                "already-exists",
+                "a key with this secret exists in this environment already",
+            )
+            .hint("a key has one owner: issue a new key instead"));
         }
         let mut draft = Draft::new(op, action);
         draft.guard(Kind::Consumer, consumer.key(), Expect::Exists);

@@ -33,6 +33,8 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tollgate_credential::seal::MasterKey;
+use tollgate_model::ids::RequestId;
+use tollgate_model::names::RealmName;
 use tollgate_model::sources::{Clock, Random, RandomError};
 use tollgate_store::Store;
 
@@ -113,6 +115,22 @@ impl App {
             passwords: Semaphore::new(PASSWORDS_AT_ONCE),
             sign_ins: users::SignIns::default(),
         }))
+    }
+
+    /// Returns the operation in whose name the process acts by itself, in realm `default`.
+    ///
+    /// # Errors
+    ///
+    /// [`errors::ErrorKind::Unavailable`] when the system gives no randomness.
+    pub fn system_op(&self) -> Result<access::Op, errors::Error> {
+        let now = self.0.clock.now();
+        Ok(access::Op {
+            actor: access::Actor::system(),
+            source: "system".to_owned(),
+            request_id: RequestId::new(now, self.id_bytes()?),
+            now,
+            realm: RealmName::default(),
+        })
     }
 
     fn store(&self) -> &Store {

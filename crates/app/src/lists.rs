@@ -46,7 +46,7 @@ impl App {
     ) -> Result<ListPage<Stored<T>>, Error> {
         let limit = request.limit.unwrap_or(100).clamp(1, 500);
         let page = Page { prefix, after: request.cursor, limit: limit + 1 };
-        let mut items = self.store().list::<T>(realm, page).await?;
+        let mut items = self.store().list::<T>(realm, &page).await?;
         let more = items.len() > limit as usize;
         items.truncate(limit as usize);
         let next = items.last().filter(|_| more).map(|stored| stored.value.key());

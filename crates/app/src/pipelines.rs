@@ -191,7 +191,12 @@ impl Pipelines {
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`].
-    pub async fn version(&self, op: &Op, name: &PipelineName, version: Version) -> Result<JudgedVersion, Error> {
+    pub async fn version(
+        &self,
+        op: &Op,
+        name: &PipelineName,
+        version: Version,
+    ) -> Result<JudgedVersion, Error> {
         op.demand(Permission::PipelineRead)?;
         self.0.pipeline_head(op, name).await?;
         let version = self.0.pipeline_version(op, name, version).await?;
@@ -242,7 +247,11 @@ impl Pipelines {
 // === impl App ===
 
 impl App {
-    pub(crate) async fn pipeline_head(&self, op: &Op, name: &PipelineName) -> Result<Stored<PipelineHead>, Error> {
+    pub(crate) async fn pipeline_head(
+        &self,
+        op: &Op,
+        name: &PipelineName,
+    ) -> Result<Stored<PipelineHead>, Error> {
         self.store().get::<PipelineHead>(&op.realm, &keys::pipeline(name)).await?.ok_or_else(|| {
             Error::not_found(format!("there is no pipeline `{name}`"))
                 .hint("save it first: `tollgate apply -f FILE`")
@@ -266,10 +275,12 @@ impl App {
 
 fn check_if_match<T>(if_match: Option<u64>, stored: Option<&Stored<T>>) -> Result<(), Error> {
     match if_match {
-        Some(expected) if stored.is_none_or(|stored| stored.revision != expected) => {
-            Err(Error::new(ErrorKind::PreconditionFailed, "precondition-failed", "the pipeline was changed by somebody else")
-                .hint("read it again, then repeat the change"))
-        }
+        Some(expected) if stored.is_none_or(|stored| stored.revision != expected) => Err(Error::new(
+            ErrorKind::PreconditionFailed,
+            "precondition-failed",
+            "the pipeline was changed by somebody else",
+        )
+        .hint("read it again, then repeat the change")),
         _ => Ok(()),
     }
 }
@@ -302,7 +313,10 @@ fn check(realm: &RealmName, pipeline: &Pipeline, positions: &Positions) -> Resul
 
 fn root_route_fault(realm: &RealmName, first: Option<RouteSegment<'_>>) -> Option<String> {
     if *realm != RealmName::default() {
-        return Some(format!("only realm `{}` has routes at the root: leave removePrefix out", RealmName::default()));
+        return Some(format!(
+            "only realm `{}` has routes at the root: leave removePrefix out",
+            RealmName::default()
+        ));
     }
     match first {
         Some(RouteSegment::Literal(taken @ ("pipeline" | ".well-known"))) => {

@@ -148,11 +148,17 @@ impl App {
     /// Returns the policies of a realm; a realm without policies does not exist.
     pub(crate) async fn current_policies(&self, realm: &RealmName) -> Result<Stored<Policies>, Error> {
         self.store().get::<Policies>(realm, keys::POLICIES).await?.ok_or_else(|| {
-            Error::not_found(format!("there is no realm `{realm}`")).hint("`tollgate realm list` shows the realms")
+            Error::not_found(format!("there is no realm `{realm}`"))
+                .hint("`tollgate realm list` shows the realms")
         })
     }
 
-    async fn impact(&self, realm: &RealmName, today: &Policies, proposed: &Policies) -> Result<Vec<Impact>, Error> {
+    async fn impact(
+        &self,
+        realm: &RealmName,
+        today: &Policies,
+        proposed: &Policies,
+    ) -> Result<Vec<Impact>, Error> {
         let deployed = self.deployed(realm, "").await?;
         today
             .environments()

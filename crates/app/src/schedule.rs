@@ -56,7 +56,13 @@ impl Schedule {
         let until = run.due.checked_add(KEPT).map_err(Error::internal)?;
         self.0
             .store()
-            .insert_record_if_absent(RecordTable::SchedulerRuns, realm, &key(deployment, run.due), &body, Some(until))
+            .insert_record_if_absent(
+                RecordTable::SchedulerRuns,
+                realm,
+                &key(deployment, run.due),
+                &body,
+                Some(until),
+            )
             .await
             .map_err(Error::unavailable)
     }

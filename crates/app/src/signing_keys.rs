@@ -68,7 +68,8 @@ impl SigningKeys {
         let until = overlap_end(op.now, overlap_seconds)?;
         let active = self.of(&op.realm, environment).await?;
         let active = active.into_iter().find(|key| key.value.state == SigningKeyState::Active);
-        let algorithm = algorithm.or(active.as_ref().map(|key| key.value.algorithm)).unwrap_or(Algorithm::Es256);
+        let algorithm =
+            algorithm.or(active.as_ref().map(|key| key.value.algorithm)).unwrap_or(Algorithm::Es256);
         let mut draft = Draft::new(op, "signing-key.rotate");
         if let Some(mut old) = active {
             old.value.state = SigningKeyState::Retiring { until };
@@ -85,7 +86,12 @@ impl SigningKeys {
     /// # Errors
     ///
     /// [`crate::errors::ErrorKind::NotFound`], [`crate::errors::ErrorKind::PreconditionFailed`].
-    pub async fn revoke(&self, op: &Op, environment: &EnvironmentName, kid: &str) -> Result<SigningKey, Error> {
+    pub async fn revoke(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        kid: &str,
+    ) -> Result<SigningKey, Error> {
         op.demand(Permission::SigningKeyUpdate)?;
         self.0.environment(&op.realm, environment).await?;
         let all = self.of(&op.realm, environment).await?;
@@ -97,7 +103,8 @@ impl SigningKeys {
         match key.value.state {
             SigningKeyState::Revoked { .. } => return Ok(key.value),
             SigningKeyState::Active => {
-                let next = self.0.make_signing_key(&op.realm, environment, key.value.algorithm, op.now).await?;
+                let next =
+                    self.0.make_signing_key(&op.realm, environment, key.value.algorithm, op.now).await?;
                 draft.put(&next, Expect::Absent)?;
             }
             SigningKeyState::Retiring { .. } => {}
@@ -138,8 +145,12 @@ impl SigningKeys {
             Some(Ok(at)) if at > op.now => at.min(longest),
             _ => longest,
         };
-        let revocation =
-            TokenRevocation { environment: environment.clone(), jti: jti.to_owned(), revoked_at: op.now, forget_after };
+        let revocation = TokenRevocation {
+            environment: environment.clone(),
+            jti: jti.to_owned(),
+            revoked_at: op.now,
+            forget_after,
+        };
         let mut draft = Draft::new(op, "token.revoke");
         draft.put(&revocation, Expect::Any)?;
         self.0.commit(op, draft).await?;
@@ -151,7 +162,12 @@ impl SigningKeys {
     /// # Errors
     ///
     /// [`crate::errors::ErrorKind::Invalid`] when the text is no token.
-    pub async fn inspect(&self, op: &Op, environment: &EnvironmentName, token: &str) -> Result<InspectedToken, Error> {
+    pub async fn inspect(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        token: &str,
+    ) -> Result<InspectedToken, Error> {
         op.demand(Permission::SigningKeyRead)?;
         self.0.environment(&op.realm, environment).await?;
         let said = tokens::decode_unverified(token)
@@ -160,7 +176,12 @@ impl SigningKeys {
         Ok(InspectedToken { header: said.header, claims: said.claims, refused })
     }
 
-    async fn refusal(&self, op: &Op, environment: &EnvironmentName, token: &str) -> Result<Option<String>, Error> {
+    async fn refusal(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        token: &str,
+    ) -> Result<Option<String>, Error> {
         let mut set = Vec::new();
         for Stored { value: key, .. } in self.of(&op.realm, environment).await? {
             let context = contexts::signing_key(&op.realm, environment, &key.kid);
@@ -189,7 +210,11 @@ impl SigningKeys {
         })
     }
 
-    async fn of(&self, realm: &RealmName, environment: &EnvironmentName) -> Result<Vec<Stored<SigningKey>>, Error> {
+    async fn of(
+        &self,
+        realm: &RealmName,
+        environment: &EnvironmentName,
+    ) -> Result<Vec<Stored<SigningKey>>, Error> {
         self.0.all::<SigningKey>(realm, &format!("{environment}/")).await
     }
 }

@@ -66,7 +66,11 @@ impl Users {
     /// # Errors
     ///
     /// [`ErrorKind::Forbidden`], [`ErrorKind::Unavailable`].
-    pub async fn create_first_admin(&self, op: &Op, password: Option<Password>) -> Result<Option<FirstAdmin>, Error> {
+    pub async fn create_first_admin(
+        &self,
+        op: &Op,
+        password: Option<Password>,
+    ) -> Result<Option<FirstAdmin>, Error> {
         op.demand(Permission::RealmCreate)?;
         let realm = RealmName::default();
         let name = UserName::parse("admin").map_err(Error::internal)?;
@@ -191,7 +195,9 @@ impl Users {
         let realm = RealmName::default();
         let stored = self.0.store().get::<UserToken>(&realm, &keys::user_token(id)).await?;
         if stored.is_none_or(|token| token.value.user != user) {
-            return Err(Error::not_found(format!("you have no token `{id}`")).hint("list your tokens for their ids"));
+            return Err(
+                Error::not_found(format!("you have no token `{id}`")).hint("list your tokens for their ids")
+            );
         }
         let mut draft = Draft::new(op, "user-token.delete").realm(realm);
         draft.delete::<UserToken>(keys::user_token(id), Expect::Exists);
@@ -207,7 +213,9 @@ impl Users {
         expires_at: Option<Timestamp>,
     ) -> Result<ShownToken, Error> {
         if name.chars().count() > 100 || name.chars().any(char::is_control) {
-            return Err(Error::invalid("this is no name for a token").hint("use at most 100 printable characters"));
+            return Err(
+                Error::invalid("this is no name for a token").hint("use at most 100 printable characters")
+            );
         }
         let realm = RealmName::default();
         let mut draft = Draft::new(op, "user-token.create").realm(realm.clone());
@@ -220,8 +228,11 @@ impl Users {
             }
         }
         if held >= MAX_TOKENS {
-            return Err(Error::conflict("too-many-tokens", format!("you hold {MAX_TOKENS} API tokens already"))
-                .hint("delete those that you no longer use"));
+            return Err(Error::conflict(
+                "too-many-tokens",
+                format!("you hold {MAX_TOKENS} API tokens already"),
+            )
+            .hint("delete those that you no longer use"));
         }
         let shown = self.new_token(op.now, user, name, expires_at)?;
         draft.put(&shown.token, Expect::Absent)?;

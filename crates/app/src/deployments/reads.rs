@@ -88,7 +88,11 @@ impl Deployments {
     /// # Errors
     ///
     /// [`crate::errors::ErrorKind::NotFound`] when there is no such environment.
-    pub async fn list(&self, op: &Op, environment: Option<&EnvironmentName>) -> Result<Vec<DeploymentView>, Error> {
+    pub async fn list(
+        &self,
+        op: &Op,
+        environment: Option<&EnvironmentName>,
+    ) -> Result<Vec<DeploymentView>, Error> {
         op.demand(Permission::DeploymentRead)?;
         if let Some(environment) = environment {
             self.0.environment(&op.realm, environment).await?;
@@ -194,8 +198,10 @@ impl Deployments {
         let majors: Vec<_> = running.iter().map(|stored| stored.value.version.major.to_string()).collect();
         match (running.pop(), running.is_empty()) {
             (Some(only), true) => Ok(only),
-            (Some(_), false) => Err(Error::invalid(format!("several majors of `{pipeline}` run in {environment}"))
-                .hint(format!("name one of {}", majors.join(", ")))),
+            (Some(_), false) => {
+                Err(Error::invalid(format!("several majors of `{pipeline}` run in {environment}"))
+                    .hint(format!("name one of {}", majors.join(", "))))
+            }
             (None, _) => Err(Error::not_found(format!("`{pipeline}` is not deployed in {environment}"))
                 .hint(format!("deploy it first: `tollgate deploy {pipeline} --env {environment}`"))),
         }

@@ -18,7 +18,11 @@ pub(super) fn exposures(trigger: &HttpTrigger) -> impl Iterator<Item = Exposure>
 }
 
 /// Returns the paths with their shapes: the pipeline's own first, then its additional routes.
-pub(super) fn paths(realm: &RealmName, version: &PipelineVersion, trigger: &HttpTrigger) -> Vec<(String, String)> {
+pub(super) fn paths(
+    realm: &RealmName,
+    version: &PipelineVersion,
+    trigger: &HttpTrigger,
+) -> Vec<(String, String)> {
     let prefix = format!("/pipeline/{realm}/v{}", version.version.major);
     let own = format!("{prefix}/{}", version.pipeline.name);
     let before = if trigger.remove_prefix { "" } else { prefix.as_str() };
