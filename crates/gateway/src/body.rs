@@ -67,7 +67,8 @@ mod tests {
 
     use super::*;
 
-    const TIMEOUTS: BodyTimeouts = BodyTimeouts { idle: Duration::from_secs(10), total: Duration::from_secs(60) };
+    const TIMEOUTS: BodyTimeouts =
+        BodyTimeouts { idle: Duration::from_secs(10), total: Duration::from_secs(60) };
 
     /// One byte every so often, for ever; `None` sends nothing at all.
     struct Trickle(Option<Pin<Box<tokio::time::Sleep>>>, Duration);

@@ -1,8 +1,23 @@
-//! The data plane.
-#![expect(dead_code, reason = "wip")]
+//! The data plane: parses, routes, checks, limits, runs, answers.
+//!
+//! A call sees one [`tollgate_snapshot::Snapshot`] from its beginning to its end and never the store. It goes through
+//! these modules, in this order:
+//!
+//! 1. [`server`]: the connection, with its limits and timeouts;
+//! 2. [`request`]: the head of the request, which must have one reading only;
+//! 3. [`gateway`]: route, method, CORS preflight, declared length;
+//! 4. [`checks`]: credentials and rate limits; their outcome is a `Permit`;
+//! 5. [`flows`]: the body, then the flow, which demands the permit.
+//!
+//! Whatever refuses the call on its way answers with a [`problem`].
+
 mod body;
 mod bounded;
+mod checks;
 mod cors;
+mod flows;
+mod gateway;
+mod pages;
 mod passwords;
 mod problem;
 mod rate_limits;
@@ -10,6 +25,11 @@ mod request;
 mod server;
 mod upstreams;
 mod usage;
+
+pub use gateway::{Gateway, GatewaySettings, ListenerId, REQUEST_ID, ScheduledRun};
+pub use problem::{Answer, Code, TOLLGATE_ERROR};
+pub use server::ListenerSettings;
+pub use usage::Usage;
 
 #[cfg(test)]
 mod tests {

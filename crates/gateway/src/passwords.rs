@@ -51,7 +51,11 @@ impl PasswordChecks {
     }
 
     /// Tells whether a password fits a stored hash; as slow when there is no hash.
-    pub(crate) async fn verify(&self, password: Password, stored: Option<String>) -> Result<bool, Overloaded> {
+    pub(crate) async fn verify(
+        &self,
+        password: Password,
+        stored: Option<String>,
+    ) -> Result<bool, Overloaded> {
         let fact = self.memory.as_ref().zip(stored.as_deref()).map(|(memory, stored)| {
             let fact = memory.fact(&password, stored);
             (memory, fact)

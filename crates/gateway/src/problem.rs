@@ -12,6 +12,8 @@ use http_body_util::Full;
 use serde::Serialize;
 use tollgate_model::ids::RequestId;
 
+use crate::rate_limits::Decision;
+
 /// A response of the gateway, its body in memory.
 pub type Answer = Response<Full<Bytes>>;
 
@@ -137,7 +139,12 @@ impl Problem {
 
     /// An error that the author of a flow gave a status and a code.
     pub(crate) fn flow(status: StatusCode, code: String, detail: String) -> Self {
-        Self { status, code: Cow::Owned(code), detail: Some(Cow::Owned(detail)), ..Self::new(Code::FlowFailed) }
+        Self {
+            status,
+            code: Cow::Owned(code),
+            detail: Some(Cow::Owned(detail)),
+            ..Self::new(Code::FlowFailed)
+        }
     }
 
     pub(crate) fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
@@ -161,6 +168,12 @@ impl Problem {
         self.header(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
+    /// Tells the state of the caller's rate limits.
+    pub(crate) fn quota(mut self, decision: &Decision) -> Self {
+        decision.write(&mut self.headers);
+        self
+    }
+
     fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
@@ -168,6 +181,10 @@ impl Problem {
 
     pub(crate) fn code(&self) -> &str {
         &self.code
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// Writes the answer to a request.
@@ -216,7 +233,10 @@ mod tests {
     fn a_code_that_no_header_can_hold_leaves_the_answer_whole() {
         let problem = Problem::flow(StatusCode::BAD_REQUEST, "line\nbreak".to_owned(), "x".to_owned());
         let answer = problem.into_answer(RequestId::new(jiff::Timestamp::UNIX_EPOCH, [0; 10]));
-        assert_eq!(answer.headers().get(TOLLGATE_ERROR).map(HeaderValue::as_bytes), Some(&b"flow-failed"[..]));
+        assert_eq!(
+            answer.headers().get(TOLLGATE_ERROR).map(HeaderValue::as_bytes),
+            Some(&b"flow-failed"[..])
+        );
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
     }
 }

@@ -88,7 +88,9 @@ impl RateLimits {
         let now = u64::try_from(now.as_nanosecond()).unwrap_or_default();
         let key = (deployment, caller);
         let index = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default() % SHARDS;
-        let Some(shard) = self.shards.get(index) else { return Decision { retry_after: None, states: Vec::new() } };
+        let Some(shard) = self.shards.get(index) else {
+            return Decision { retry_after: None, states: Vec::new() };
+        };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let mut arrivals = shard.remove(&key).unwrap_or_default();
         let decision = charge(&mut arrivals, limits, now);

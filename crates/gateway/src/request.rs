@@ -56,7 +56,8 @@ impl<'a> Head<'a> {
         if uri.path_and_query().is_some_and(|it| it.as_str().len() > limits.uri_bytes) {
             return Err(Problem::new(Code::UriTooLong).close());
         }
-        if headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>() > limits.header_bytes
+        if headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
+            > limits.header_bytes
         {
             return Err(Problem::new(Code::HeadersTooLarge).close());
         }
@@ -82,7 +83,8 @@ impl<'a> Head<'a> {
 
     /// Returns the API key of the query, when there is one and it is not empty.
     pub(crate) fn query_api_key(&self) -> Result<Option<String>, Problem> {
-        let mut keys = form_urlencoded::parse(self.query.as_bytes()).filter(|(name, _)| name == API_KEY_PARAMETER);
+        let mut keys =
+            form_urlencoded::parse(self.query.as_bytes()).filter(|(name, _)| name == API_KEY_PARAMETER);
         let key = keys.next().map(|(_, key)| key.into_owned());
         if keys.next().is_some() || (key.is_some() && self.api_key.is_some()) {
             return Err(Problem::malformed("there are two API keys"));
@@ -122,7 +124,9 @@ fn check_host(uri: &http::Uri, headers: &HeaderMap) -> Result<(), Problem> {
         .filter(|host| !host.as_str().contains('@'))
         .ok_or_else(|| Problem::malformed("the Host header is missing or malformed"))?;
     match uri.authority() {
-        Some(authority) if *authority != host => Err(Problem::malformed("the URL contradicts the Host header")),
+        Some(authority) if *authority != host => {
+            Err(Problem::malformed("the URL contradicts the Host header"))
+        }
         _ => Ok(()),
     }
 }
@@ -137,11 +141,15 @@ fn check_path(path: &str) -> Result<(), Problem> {
         return Err(Problem::malformed("the path has an empty segment"));
     }
     // Decoding is needed only for what has a `%` or a dot in it, which most paths have not.
-    if path.contains(['%', '.']) && segments.split('/').any(|segment| matches!(&*decoded(segment), b"." | b"..")) {
+    if path.contains(['%', '.'])
+        && segments.split('/').any(|segment| matches!(&*decoded(segment), b"." | b".."))
+    {
         return Err(Problem::malformed("the path has a dot segment"));
     }
     let slash = |byte| matches!(byte, b'/' | b'\\');
-    if path.contains('\\') || path.contains('%') && segments.split('/').any(|it| decoded(it).into_iter().any(slash)) {
+    if path.contains('\\')
+        || path.contains('%') && segments.split('/').any(|it| decoded(it).into_iter().any(slash))
+    {
         return Err(Problem::malformed("the path has an encoded slash or a backslash"));
     }
     Ok(())
@@ -186,7 +194,15 @@ mod tests {
 
     #[test]
     fn a_plain_request_is_read() {
-        for uri in ["/", "/a/b.c", "/a/..b", "/a/%C3%A4?q=%20x&y", "/a/%25", "http://gateway.example:7001/a", "/a?x=//..%2f"] {
+        for uri in [
+            "/",
+            "/a/b.c",
+            "/a/..b",
+            "/a/%C3%A4?q=%20x&y",
+            "/a/%25",
+            "http://gateway.example:7001/a",
+            "/a?x=//..%2f",
+        ] {
             assert_eq!(read(uri, &[HOST]), Ok(()), "{uri}");
         }
     }
@@ -194,8 +210,28 @@ mod tests {
     #[test]
     fn an_ambiguous_path_is_refused() {
         for uri in [
-            "//", "//a", "/a//b", "/a/./b", "/a/..", "/../a", "/a/%2e%2e/b", "/a/.%2E", "/a%2fb", "/a%2Fb", "/a%5cb", "/a%5Cb",
-            "/a%00", "/a%0d%0a", "/a%7f", "/a%", "/a%2", "/a%zz", "/a?%", "/a?x=%00", "*", "http://other.example/a",
+            "//",
+            "//a",
+            "/a//b",
+            "/a/./b",
+            "/a/..",
+            "/../a",
+            "/a/%2e%2e/b",
+            "/a/.%2E",
+            "/a%2fb",
+            "/a%2Fb",
+            "/a%5cb",
+            "/a%5Cb",
+            "/a%00",
+            "/a%0d%0a",
+            "/a%7f",
+            "/a%",
+            "/a%2",
+            "/a%zz",
+            "/a?%",
+            "/a?x=%00",
+            "*",
+            "http://other.example/a",
         ] {
             assert_eq!(read(uri, &[HOST]), Err("request-malformed".to_owned()), "{uri}");
         }
@@ -204,7 +240,11 @@ mod tests {
     #[test]
     fn a_header_that_must_be_single_is_refused_twice() {
         for twice in [
-            ("apikey", "x"), ("authorization", "x"), ("host", "gateway.example:7001"), ("content-length", "1"), ("origin", "x"),
+            ("apikey", "x"),
+            ("authorization", "x"),
+            ("host", "gateway.example:7001"),
+            ("content-length", "1"),
+            ("origin", "x"),
         ] {
             assert_eq!(read("/", &[HOST, twice, twice]), Err("request-malformed".to_owned()), "{twice:?}");
         }
@@ -217,7 +257,11 @@ mod tests {
         let both = [HOST, ("content-length", "5"), ("transfer-encoding", "chunked")];
         assert_eq!(read("/", &both), Err("request-malformed".to_owned()));
         for length in ["", "+5", "-1", "5,5", "0x5", " 5", "18446744073709551616"] {
-            assert_eq!(read("/", &[HOST, ("content-length", length)]), Err("request-malformed".to_owned()), "{length}");
+            assert_eq!(
+                read("/", &[HOST, ("content-length", length)]),
+                Err("request-malformed".to_owned()),
+                "{length}"
+            );
         }
     }
 

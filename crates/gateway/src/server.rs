@@ -281,7 +281,8 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_does_not_end_is_cut_off() {
         let entered = Arc::new(Notify::new());
-        let settings = ListenerSettings { drain_timeout: Duration::from_millis(50), ..ListenerSettings::default() };
+        let settings =
+            ListenerSettings { drain_timeout: Duration::from_millis(50), ..ListenerSettings::default() };
         let server = start(settings, {
             let entered = entered.clone();
             move |_, _| {

@@ -52,7 +52,8 @@ impl Upstreams {
 
     /// Returns the client for a connect timeout, which only a client as a whole can have.
     fn client(&self, connect_timeout: Duration) -> Result<reqwest::Client, UpstreamError> {
-        let known = self.clients.read().unwrap_or_else(PoisonError::into_inner).get(&connect_timeout).cloned();
+        let known =
+            self.clients.read().unwrap_or_else(PoisonError::into_inner).get(&connect_timeout).cloned();
         if let Some(client) = known {
             return Ok(client);
         }
@@ -127,19 +128,23 @@ mod tests {
         assert_eq!(outcome(request(url)).await, Ok((200, "12345".to_owned())));
         let declared = upstream(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n123456").await;
         assert_eq!(outcome(request(declared)).await, Err(UpstreamError::TooLarge));
-        let chunked = upstream(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\n123456\r\n0\r\n\r\n").await;
+        let chunked =
+            upstream(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\n123456\r\n0\r\n\r\n").await;
         assert_eq!(outcome(request(chunked)).await, Err(UpstreamError::TooLarge));
     }
 
     #[tokio::test]
     async fn a_redirect_is_an_answer_and_not_followed() {
-        let url = upstream(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n").await;
+        let url =
+            upstream(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n")
+                .await;
         assert_eq!(outcome(request(url)).await, Ok((302, String::new())));
     }
 
     #[tokio::test]
     async fn a_silent_a_closed_and_a_wrong_upstream_are_told_apart() {
-        let silent = UpstreamRequest { read_timeout: Duration::from_millis(50), ..request(upstream(b"").await) };
+        let silent =
+            UpstreamRequest { read_timeout: Duration::from_millis(50), ..request(upstream(b"").await) };
         assert_eq!(outcome(silent).await, Err(UpstreamError::Timeout));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let closed = format!("http://{}/", listener.local_addr().expect("bound"));

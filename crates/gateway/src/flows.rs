@@ -1,0 +1,227 @@
+//! Runs flows: makes the first message, lends the flow its host, writes its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, Response};
+use http_body::Body;
+use http_body_util::Full;
+use serde_json::{Map, Value};
+use tollgate_credential::keysets::{SignTokenError, TokenRequest};
+use tollgate_flow::{
+    BoxFuture, Call, CallConsumer, CallMetadata, Flow, FlowFailure, FlowResponse, Host, IssueTokenError,
+    Message, Overloaded, UpstreamError, UpstreamRequest, UpstreamResponse, VerifyError, parse_body,
+};
+use tollgate_model::steps::LogLevel;
+use tollgate_model::triggers::Scope as TokenScope;
+use tollgate_snapshot::{ConsumerEntry, Scope};
+
+use crate::body;
+use crate::checks::{Permit, Target, TokenError, bearer, verify_token};
+use crate::gateway::Gateway;
+use crate::problem::{Answer, Code, Problem};
+use crate::request::{API_KEY, API_KEY_PARAMETER, decode_segment};
+
+/// Headers of a request that no flow sees: they carry credentials.
+const CREDENTIAL_HEADERS: [http::HeaderName; 3] = [API_KEY, AUTHORIZATION, PROXY_AUTHORIZATION];
+
+/// One run of a flow, as the host that the flow sees.
+pub(crate) struct Run<'a> {
+    pub(crate) gateway: &'a Gateway,
+    pub(crate) scope: &'a Scope,
+    pub(crate) consumer: Option<Arc<ConsumerEntry>>,
+    pub(crate) metadata: CallMetadata,
+}
+
+/// Reads the body of a permitted call and makes the first message of its flow.
+pub(crate) async fn read_message<B>(
+    target: &Target<'_>,
+    parameters: &[(&str, &str)],
+    headers: &HeaderMap,
+    body: B,
+    timeouts: body::BodyTimeouts,
+) -> Result<Message, Problem>
+where
+    B: Body<Data = Bytes>,
+{
+    let trigger = &target.endpoint.trigger;
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut message = Message {
+        method: target.head.method.map(|method| method.as_str().to_owned()).unwrap_or_default(),
+        content_type: content_type.to_owned(),
+        path: target.head.path.to_owned(),
+        headers: visible_headers(headers),
+        ..Message::default()
+    };
+    if !body.is_end_stream() {
+        if !is_taken(&trigger.request_content_types, content_type) {
+            return Err(Problem::new(Code::ContentTypeUnsupported).close());
+        }
+        let bytes = body::read(body, trigger.max_request_bytes.get(), timeouts).await?;
+        (message.body, message.form) = parse_body(content_type, &bytes).map_err(|_| {
+            Problem::new(Code::RequestMalformed)
+                .detail("the body is not the JSON that its content type says it is")
+        })?;
+    }
+    message.add_query(target.head.query);
+    if trigger.api_key.is_on() {
+        message.query_and_path.shift_remove(API_KEY_PARAMETER);
+    }
+    // A parameter of the route is what the route says, whatever the query adds.
+    for (name, value) in parameters {
+        message.query_and_path.insert((*name).to_owned(), Value::String(decode_segment(value)?));
+    }
+    Ok(message)
+}
+
+/// Runs a flow, for which the checks gave a permit.
+pub(crate) async fn run(
+    flow: &Flow,
+    mut permit: Permit,
+    message: Message,
+    authorization: Option<&HeaderValue>,
+    timeout: Duration,
+    run: &Run<'_>,
+) -> Result<FlowResponse, Problem> {
+    let values = run.scope.values.as_ref().map_err(|_| Problem::new(Code::CheckUnavailable))?;
+    let call = Call {
+        message,
+        claims: permit.take_claims().map(|claims| claims.all),
+        consumer: permit
+            .consumer()
+            .map(|consumer| CallConsumer { id: consumer.subject.clone(), name: consumer.name.to_string() }),
+        metadata: run.metadata.clone(),
+        bearer: bearer(authorization),
+    };
+    let response = tokio::time::timeout(timeout, flow.run(call, values, run))
+        .await
+        .map_err(|_| Problem::new(Code::FlowTimeout))?;
+    match response.failure {
+        None => Ok(response),
+        Some(FlowFailure { status, code, message, detail }) => {
+            tracing::warn!(
+                target: "tollgate::flow", request_id = run.metadata.request_id, pipeline = run.metadata.pipeline,
+                version = run.metadata.version, environment = run.metadata.environment, code, detail, "a flow failed"
+            );
+            Err(Problem::flow(status, code, message))
+        }
+    }
+}
+
+/// Writes the answer of a flow.
+pub(crate) fn write(response: FlowResponse, defaults: &HeaderMap) -> Answer {
+    let mut answer = Response::new(Full::new(response.body));
+    *answer.status_mut() = response.status;
+    let headers = answer.headers_mut();
+    headers.clone_from(defaults);
+    for (name, _) in &response.headers {
+        headers.remove(name);
+    }
+    headers.extend(response.headers.into_iter().map(|(name, value)| (Some(name), value)));
+    answer
+}
+
+fn visible_headers(headers: &HeaderMap) -> Map<String, Value> {
+    let mut visible = Map::new();
+    for name in headers.keys().filter(|name| !CREDENTIAL_HEADERS.contains(name)) {
+        let values: Vec<_> =
+            headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        visible.insert(name.as_str().to_owned(), Value::String(values.join(", ")));
+    }
+    visible
+}
+
+/// Tells whether a content type is one of those taken: `text/plain`, `text/*`; all when none is listed.
+fn is_taken(taken: &[String], content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    taken.is_empty()
+        || taken.iter().any(|pattern| match pattern.strip_suffix("/*") {
+            Some("*") => true,
+            Some(range) => essence.split_once('/').is_some_and(|(kind, _)| kind.eq_ignore_ascii_case(range)),
+            None => pattern.eq_ignore_ascii_case(essence),
+        })
+}
+
+// === impl Run ===
+
+impl Host for Run<'_> {
+    fn http(&self, request: UpstreamRequest) -> BoxFuture<'_, Result<UpstreamResponse, UpstreamError>> {
+        Box::pin(self.gateway.upstreams.call(request))
+    }
+
+    fn issue_token(
+        &self,
+        claims: Map<String, Value>,
+        scopes: &[TokenScope],
+        expires_in_ms: u64,
+    ) -> Result<String, IssueTokenError> {
+        let consumer = self.consumer.as_ref().ok_or(IssueTokenError::NoConsumer)?;
+        let key_set = self.scope.key_set.as_ref().map_err(|_| IssueTokenError::Unavailable)?;
+        let request = TokenRequest { subject: &consumer.subject, scopes, expires_in_ms, claims };
+        key_set.sign(request, self.gateway.clock.now(), &*self.gateway.random).map_err(|error| match error {
+            SignTokenError::TooLarge => IssueTokenError::ClaimsTooLarge,
+            SignTokenError::NoActiveKey | SignTokenError::Unavailable => IssueTokenError::Unavailable,
+        })
+    }
+
+    fn verify_token(&self, token: &str) -> Result<Map<String, Value>, VerifyError> {
+        let holder = self.consumer.as_ref().map(|consumer| consumer.id);
+        match verify_token(self.scope, token, holder, self.gateway.clock.now()) {
+            Ok((claims, _)) => Ok(claims.all),
+            Err(TokenError::Unavailable) => Err(VerifyError::Unavailable),
+            Err(TokenError::Invalid | TokenError::OtherConsumer) => Err(VerifyError::Invalid),
+        }
+    }
+
+    fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'_, Result<(), Overloaded>> {
+        // The work of a step owns what it needs: the trait object is 'static.
+        Box::pin(self.gateway.passwords.run(work))
+    }
+
+    fn log(&self, level: LogLevel, step: &str, message: &str) {
+        let CallMetadata { pipeline, version, environment, request_id, .. } = &self.metadata;
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "tollgate::flow", request_id, pipeline, version, environment, step, "{message}"
+                )
+            };
+        }
+        match level {
+            LogLevel::Debug => line!(debug),
+            LogLevel::Info => line!(info),
+            LogLevel::Warn => line!(warn),
+            LogLevel::Error => line!(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_types_match_exactly_or_by_range() {
+        let taken = ["text/*".to_owned(), "application/xml".to_owned()];
+        for good in ["text/plain", "Text/CSV; charset=utf-8", "application/XML"] {
+            assert!(is_taken(&taken, good), "{good}");
+        }
+        for bad in ["", "textual/plain", "text", "application/json", "application/xml2"] {
+            assert!(!is_taken(&taken, bad), "{bad}");
+        }
+        assert!(is_taken(&[], "anything/at-all") && is_taken(&["*/*".to_owned()], ""));
+    }
+
+    #[test]
+    fn no_flow_sees_credentials() {
+        let mut headers = HeaderMap::new();
+        for name in ["apikey", "authorization", "proxy-authorization", "x-seen"] {
+            headers.insert(name, HeaderValue::from_static("value"));
+        }
+        headers.append("x-seen", HeaderValue::from_static("again"));
+        let visible = visible_headers(&headers);
+        assert_eq!(Value::Object(visible), serde_json::json!({ "x-seen": "value, again" }));
+    }
+}

@@ -1,0 +1,369 @@
+//! One call, from the head of the request to the answer and the log line.
+
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
+use http::{HeaderName, HeaderValue, Request, StatusCode};
+use http_body::Body;
+use http_body_util::Full;
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tollgate_flow::{CallMetadata, FlowResponse, Message};
+use tollgate_model::environments::Exposure;
+use tollgate_model::ids::{ExecutionId, RequestId};
+use tollgate_model::names::EnvironmentName;
+use tollgate_model::sources::{Clock, Random};
+use tollgate_snapshot::{ConsumerEntry, Endpoint, EndpointRoute, Schedule, SharedSnapshot, Snapshot};
+
+use crate::body::BodyTimeouts;
+use crate::checks::{Checks, Permit, Target};
+use crate::cors;
+use crate::flows::{self, Run};
+use crate::pages;
+use crate::passwords::PasswordChecks;
+use crate::problem::{Answer, Code, Problem, TOLLGATE_ERROR};
+use crate::rate_limits::{Decision, RateLimits};
+use crate::request::{Head, HeadLimits};
+use crate::server::{self, ListenerSettings};
+use crate::upstreams::Upstreams;
+use crate::usage::Usage;
+
+/// The header that every answer carries: the id under which logs know the call.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The data plane: answers calls from the snapshot and nothing else.
+pub struct Gateway {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) passwords: PasswordChecks,
+    pub(crate) upstreams: Upstreams,
+    snapshot: Arc<SharedSnapshot>,
+    settings: GatewaySettings,
+    usage: Arc<Usage>,
+    rate_limits: RateLimits,
+}
+
+/// Bounds on what calls may cost.
+#[derive(Debug, Clone)]
+pub struct GatewaySettings {
+    /// What each listener takes.
+    pub listener: ListenerSettings,
+    /// Longest path and query together, in bytes.
+    pub max_uri_bytes: usize,
+    /// Names and values of all header fields together, in bytes.
+    pub max_header_bytes: usize,
+    /// Longest pause between two pieces of a request body.
+    pub body_idle_timeout: Duration,
+    /// Longest time for a whole request body.
+    pub body_timeout: Duration,
+    /// Password checks that run at once; each takes a core and 19 MiB for about 20 ms.
+    pub password_workers: usize,
+    /// Password checks that wait; further ones are answered 503.
+    pub password_queue: usize,
+    /// Callers whose rate limits are remembered.
+    pub rate_limit_callers: usize,
+}
+
+/// One of an environment's listeners.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ListenerId {
+    /// The environment whose pipelines it offers.
+    pub environment: EnvironmentName,
+    /// Which of them.
+    pub exposure: Exposure,
+}
+
+/// How a scheduled run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScheduledRun {
+    /// Names the run in the log.
+    pub execution_id: ExecutionId,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// The status that a caller would have got.
+    pub status: StatusCode,
+    /// The code of its error, when it failed.
+    pub error: Option<String>,
+}
+
+/// What becomes known of a call on its way, for its answer and its log line.
+#[derive(Default)]
+struct Record {
+    endpoint: Option<Arc<Endpoint>>,
+    route: Option<Arc<EndpointRoute>>,
+    consumer: Option<Arc<ConsumerEntry>>,
+    quota: Option<Decision>,
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Returns a gateway that answers from whatever `snapshot` holds at the time of each call.
+    pub fn new(
+        snapshot: Arc<SharedSnapshot>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        settings: GatewaySettings,
+        usage: Arc<Usage>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            passwords: PasswordChecks::new(settings.password_workers, settings.password_queue, &*random),
+            upstreams: Upstreams::default(),
+            rate_limits: RateLimits::new(settings.rate_limit_callers),
+            snapshot,
+            clock,
+            random,
+            settings,
+            usage,
+        })
+    }
+
+    /// Serves a listener until `shutdown` turns true or its sender is gone, then lets the calls in flight end.
+    ///
+    /// Dropping the future aborts the listener's connections.
+    pub async fn serve(
+        self: &Arc<Self>,
+        listener: TcpListener,
+        environment: EnvironmentName,
+        exposure: Exposure,
+        shutdown: watch::Receiver<bool>,
+    ) {
+        let id = Arc::new(ListenerId { environment, exposure });
+        let gateway = self.clone();
+        let handler = move |remote, request| {
+            let (gateway, id) = (gateway.clone(), id.clone());
+            async move { gateway.handle(&id, remote, request).await }
+        };
+        server::serve(listener, self.settings.listener, shutdown, handler).await;
+    }
+
+    /// Answers one call.
+    ///
+    /// Dropping the future ends the call: the caller has hung up.
+    pub async fn handle<B>(&self, listener: &ListenerId, remote: SocketAddr, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes>,
+    {
+        let started = Instant::now();
+        let now = self.clock.now();
+        let request_id = RequestId::new(now, self.random_bytes());
+        let (parts, body) = request.into_parts();
+        let mut record = Record::default();
+        let outcome = {
+            let call = self.answer(listener, remote, &parts, body, request_id, now, &mut record);
+            caught(call).await
+        };
+        let mut answer = match outcome {
+            Some(Ok(answer)) => answer,
+            Some(Err(problem)) => problem.into_answer(request_id),
+            None => {
+                tracing::error!(%request_id, "a call panicked");
+                Problem::new(Code::InternalError).close().into_answer(request_id)
+            }
+        };
+        finish(&parts, &record, request_id, &mut answer);
+        let endpoint = record.endpoint.as_deref();
+        tracing::info!(
+            target: "tollgate::access",
+            %request_id,
+            method = parts.method.as_str(),
+            route = record.route.as_ref().map(|route| route.path.as_str()),
+            status = answer.status().as_u16(),
+            code = answer.headers().get(TOLLGATE_ERROR).and_then(|code| code.to_str().ok()),
+            duration_ms = started.elapsed().as_secs_f64() * 1_000.0,
+            environment = listener.environment.as_str(),
+            exposure = listener.exposure.as_str(),
+            pipeline = endpoint.map(|endpoint| endpoint.pipeline.as_str()),
+            version = endpoint.map(|endpoint| endpoint.version_text.as_str()),
+            consumer = record.consumer.as_ref().map(|consumer| consumer.name.as_str()),
+        );
+        answer
+    }
+
+    /// Runs a pipeline whose time has come. The outcome is logged like that of a call.
+    pub async fn run_scheduled(&self, snapshot: &Snapshot, schedule: &Schedule) -> ScheduledRun {
+        let started_at = self.clock.now();
+        let request_id = RequestId::new(started_at, self.random_bytes());
+        let execution_id = ExecutionId::new(started_at, self.random_bytes());
+        let outcome = caught(async {
+            let flow = schedule.flow.as_ref().map_err(|_| Problem::new(Code::CheckUnavailable))?;
+            let scope = snapshot
+                .scope(&schedule.realm, &schedule.environment)
+                .ok_or_else(|| Problem::new(Code::CheckUnavailable))?;
+            let metadata = CallMetadata {
+                realm: schedule.realm.to_string(),
+                environment: schedule.environment.to_string(),
+                pipeline: schedule.pipeline.to_string(),
+                version: schedule.version.to_string(),
+                execution_id: execution_id.to_string(),
+                request_id: request_id.to_string(),
+            };
+            let run = Run { gateway: self, scope, consumer: None, metadata };
+            let timeout = Duration::from_millis(schedule.trigger.timeout_ms.get().into());
+            flows::run(flow, Permit::of_schedule(), Message::default(), None, timeout, &run).await
+        })
+        .await;
+        let (status, error) = match outcome {
+            Some(Ok(response)) => (response.status, None),
+            Some(Err(problem)) => (problem.status(), Some(problem.code().to_owned())),
+            None => (StatusCode::INTERNAL_SERVER_ERROR, Some(Code::InternalError.as_str().to_owned())),
+        };
+        tracing::info!(
+            target: "tollgate::schedule",
+            %request_id, %execution_id,
+            pipeline = schedule.pipeline.as_str(),
+            version = %schedule.version,
+            environment = schedule.environment.as_str(),
+            status = status.as_u16(),
+            code = error,
+            "a schedule ran"
+        );
+        ScheduledRun { execution_id, started_at, ended_at: self.clock.now(), status, error }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one call, taken apart once")]
+    async fn answer<B>(
+        &self,
+        listener: &ListenerId,
+        remote: SocketAddr,
+        parts: &http::request::Parts,
+        body: B,
+        request_id: RequestId,
+        now: Timestamp,
+        record: &mut Record,
+    ) -> Result<Answer, Problem>
+    where
+        B: Body<Data = Bytes>,
+    {
+        let limits = HeadLimits {
+            uri_bytes: self.settings.max_uri_bytes,
+            header_bytes: self.settings.max_header_bytes,
+        };
+        let head = Head::read(parts, limits)?;
+        let snapshot = self.snapshot.load();
+        if let Some(answer) = pages::answer(&head, &listener.environment, snapshot.as_deref(), now) {
+            return answer;
+        }
+        let snapshot = snapshot.ok_or_else(|| Problem::new(Code::CheckUnavailable))?;
+        let found = snapshot
+            .listener(&listener.environment, listener.exposure)
+            .and_then(|routes| routes.find(head.path))
+            .ok_or_else(|| Problem::new(Code::RouteNotFound))?;
+        let (endpoint, route) = (found.endpoint, found.route);
+        record.endpoint = Some(endpoint.clone());
+        record.route = Some(route.clone());
+        let trigger = &endpoint.trigger;
+        if let Some(cors) =
+            trigger.cors.as_ref().filter(|_| cors::is_preflight(&parts.method, &parts.headers))
+        {
+            return Ok(cors::preflight(cors, head.origin, route.methods.as_slice()));
+        }
+        if !head.method.is_some_and(|method| route.methods.contains(method)) {
+            return Err(Problem::new(Code::MethodNotAllowed).allow(route.allow.clone()));
+        }
+        if head.content_length.is_some_and(|length| length > trigger.max_request_bytes.get()) {
+            return Err(Problem::new(Code::RequestTooLarge).close());
+        }
+        let scope = snapshot.scope(&endpoint.realm, &endpoint.environment);
+        let target =
+            Target { head: &head, endpoint, route, scope: scope.map(Arc::as_ref), remote: remote.ip(), now };
+        let checks =
+            Checks { passwords: &self.passwords, rate_limits: &self.rate_limits, usage: &self.usage };
+        let mut permit = checks.pass(&target).await?;
+        record.consumer = permit.consumer().cloned();
+        record.quota = permit.take_quota();
+
+        let flow = endpoint.flow.as_ref().map_err(|_| Problem::new(Code::CheckUnavailable))?;
+        let scope = target.scope()?;
+        let timeouts =
+            BodyTimeouts { idle: self.settings.body_idle_timeout, total: self.settings.body_timeout };
+        let message = flows::read_message(&target, &found.parameters, &parts.headers, body, timeouts).await?;
+        let metadata = CallMetadata {
+            realm: endpoint.realm.to_string(),
+            environment: endpoint.environment.to_string(),
+            pipeline: endpoint.pipeline.to_string(),
+            version: endpoint.version_text.clone(),
+            execution_id: ExecutionId::new(now, self.random_bytes()).to_string(),
+            request_id: request_id.to_string(),
+        };
+        let run = Run { gateway: self, scope, consumer: record.consumer.clone(), metadata };
+        let timeout = Duration::from_millis(trigger.timeout_ms.get().into());
+        let response = flows::run(flow, permit, message, head.authorization, timeout, &run).await?;
+        Ok(flows::write(response, &endpoint.response_headers))
+    }
+
+    /// Returns random bytes for an id. Without randomness ids may come twice, which harms nobody but a reader of logs.
+    fn random_bytes(&self) -> [u8; 10] {
+        let mut bytes = [0; 10];
+        if self.random.fill(&mut bytes).is_err() {
+            tracing::warn!("there is no randomness for ids");
+        }
+        bytes
+    }
+}
+
+/// Adds what every answer carries, and takes away the body where HTTP allows none (RFC 9110 sections 9.3.2, 15).
+fn finish(parts: &http::request::Parts, record: &Record, request_id: RequestId, answer: &mut Answer) {
+    let (status, is_head) = (answer.status(), parts.method == http::Method::HEAD);
+    let is_bodiless =
+        status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if is_bodiless {
+        *answer.body_mut() = Full::default();
+        answer.headers_mut().remove(CONTENT_TYPE);
+    } else if is_head {
+        let length = std::mem::take(answer.body_mut()).size_hint().exact().unwrap_or_default();
+        answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    let headers = answer.headers_mut();
+    if let Some(quota) = &record.quota {
+        quota.write(headers);
+    }
+    let cors = record.endpoint.as_ref().and_then(|endpoint| endpoint.trigger.cors.as_ref());
+    if let Some(cors) = cors.filter(|_| !cors::is_preflight(&parts.method, &parts.headers)) {
+        cors::permit_reading(cors, parts.headers.get(ORIGIN), headers);
+    }
+    if let Ok(id) = HeaderValue::try_from(request_id.to_string()) {
+        headers.insert(REQUEST_ID, id);
+    }
+}
+
+/// Runs a future; `None` when it panics.
+async fn caught<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        // A panicked call is dropped and never polled again; what it shares with others are locks that are taken for
+        // one statement and stay usable.
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Some),
+            Err(_) => Poll::Ready(None),
+        }
+    })
+    .await
+}
+
+// === impl GatewaySettings ===
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            listener: ListenerSettings::default(),
+            max_uri_bytes: 8 * 1024,
+            max_header_bytes: 48 * 1024,
+            body_idle_timeout: Duration::from_secs(15),
+            body_timeout: Duration::from_secs(120),
+            password_workers: 2,
+            password_queue: 32,
+            rate_limit_callers: 200_000,
+        }
+    }
+}
