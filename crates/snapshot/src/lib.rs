@@ -1,1 +1,25 @@
-//! Placeholder.
+//! Everything a gateway needs to answer, as one immutable value.
+//!
+//! A [`Builder`] holds the stored objects and makes a [`Snapshot`] of them; each change makes the next one, which shares
+//! with the one before whatever did not change. What can't be built (a flow that does not compile, a key that does not
+//! open) is [`Broken`]: it answers 503 and takes nothing else down.
+
+mod builder;
+pub mod contexts;
+mod endpoints;
+mod files;
+mod routes;
+mod scopes;
+mod shared;
+
+pub use builder::{Builder, KINDS, ObjectChange, Snapshot};
+pub use endpoints::{Endpoint, EndpointRoute, Schedule};
+pub use files::RestoreError;
+pub use routes::{ExposedPath, Found, Routes, exposed_paths};
+pub use scopes::{BasicEntry, ConsumerEntry, KeyEntry, Scope};
+pub use shared::SharedSnapshot;
+
+/// A part that could not be built. Whoever needs it must answer 503 `check-unavailable`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Broken(pub String);

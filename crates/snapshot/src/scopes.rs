@@ -1,0 +1,135 @@
+//! Consumers, credentials, key set and values of one environment.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tollgate_credential::keys::KeyDigest;
+use tollgate_credential::keysets::KeySet;
+use tollgate_flow::Values;
+use tollgate_model::consumers::CredentialState;
+use tollgate_model::ids::{BasicAuthId, ConsumerId, KeyId};
+use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName, RealmName};
+
+use crate::Broken;
+
+/// What the callers of one environment are checked against.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// The realm.
+    pub realm: RealmName,
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// API keys by digest; expired and revoked ones are among them.
+    pub keys: imbl::HashMap<KeyDigest, Arc<KeyEntry>>,
+    /// Basic Auth credentials by user name.
+    pub basic: Arc<HashMap<String, Arc<BasicEntry>>>,
+    /// Consumers by id, each also reachable as text: the `sub` of tokens.
+    pub consumers: Arc<HashMap<ConsumerId, Arc<ConsumerEntry>>>,
+    /// The key set.
+    pub key_set: Result<Arc<KeySet>, Broken>,
+    /// `jti` of revoked tokens.
+    pub revoked_tokens: Arc<HashSet<String>>,
+    /// Globals and accounts.
+    pub values: Result<Arc<Values>, Broken>,
+}
+
+/// An API key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyEntry {
+    /// Names the key.
+    pub id: KeyId,
+    /// Whose it is.
+    pub consumer: ConsumerId,
+    /// When it stops working by itself.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A Basic Auth credential that is not revoked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BasicEntry {
+    /// Names the credential.
+    pub id: BasicAuthId,
+    /// Whose it is.
+    pub consumer: ConsumerId,
+    /// Argon2id hash in PHC string format.
+    pub password_hash: String,
+}
+
+/// A consumer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerEntry {
+    /// Its id.
+    pub id: ConsumerId,
+    /// Its id as text.
+    pub subject: String,
+    /// Its name.
+    pub name: ConsumerName,
+    /// The pipelines that it may call.
+    pub pipelines: BTreeSet<PipelineName>,
+    /// Tokens issued to it up to this time are revoked.
+    pub tokens_revoked_before: Option<Timestamp>,
+}
+
+// === impl Scope ===
+
+impl Scope {
+    pub(crate) fn new(realm: RealmName, environment: EnvironmentName) -> Self {
+        Self {
+            realm,
+            environment,
+            keys: imbl::HashMap::new(),
+            basic: Arc::default(),
+            consumers: Arc::default(),
+            key_set: Err(Broken("the environment has no signing key".to_owned())),
+            revoked_tokens: Arc::default(),
+            values: Ok(Arc::default()),
+        }
+    }
+
+    /// Returns the consumer that a token names as its subject.
+    pub fn consumer_of_subject(&self, subject: &str) -> Option<&Arc<ConsumerEntry>> {
+        self.consumers.get(&ConsumerId::parse(subject).ok()?)
+    }
+}
+
+// === impl KeyEntry ===
+
+impl KeyEntry {
+    /// Returns what the key is good for at `now`.
+    pub fn state(&self, now: Timestamp) -> CredentialState {
+        if self.revoked_at.is_some_and(|at| at <= now) {
+            CredentialState::Revoked
+        } else if self.expires_at.is_some_and(|at| at <= now) {
+            CredentialState::Expired
+        } else {
+            CredentialState::Active
+        }
+    }
+}
+
+// === impl BasicEntry ===
+
+impl std::fmt::Debug for BasicEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BasicEntry({})", self.id)
+    }
+}
+
+// === impl ConsumerEntry ===
+
+impl ConsumerEntry {
+    /// Tells whether it may call a pipeline.
+    pub fn may_call(&self, pipeline: &PipelineName) -> bool {
+        self.pipelines.contains(pipeline)
+    }
+
+    /// Tells whether tokens issued at a time (in seconds, as `iat` is) were revoked.
+    ///
+    /// `iat` has no fractions, so a token of the very second of the revocation counts as revoked.
+    pub fn has_revoked_tokens_of(&self, issued_at: i64) -> bool {
+        self.tokens_revoked_before.is_some_and(|before| issued_at <= before.as_second())
+    }
+}
