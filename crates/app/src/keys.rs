@@ -31,6 +31,8 @@ pub struct NewKey {
 pub struct ShownKey {
     /// What is kept of it.
     pub key: ApiKey,
+    /// Whose it is.
+    pub consumer: ConsumerName,
     /// The key itself; `None` when it was brought by the caller.
     pub plain: Option<PlainKey>,
 }
@@ -242,6 +244,6 @@ impl App {
             replaced_by: None,
             imported: false,
         };
-        Ok(ShownKey { key, plain: Some(issued.plain) })
+        Ok(ShownKey { key, consumer: consumer.name.clone(), plain: Some(issued.plain) })
     }
 }

@@ -29,6 +29,11 @@ pub mod users;
 mod changes;
 mod credentials;
 
+// What use cases take and give, so that API and console need no crate below this one.
+pub use tollgate_credential::passwords::Password;
+pub use tollgate_policy::{Conformance, ConformanceItem, Impact};
+pub use tollgate_store::{JournalEntry, JournalFilter, Stored};
+
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
