@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tollgate_flow::{CallMetadata, FlowResponse, Message};
+use tollgate_flow::{CallMetadata, Message};
 use tollgate_model::environments::Exposure;
 use tollgate_model::ids::{ExecutionId, RequestId};
 use tollgate_model::names::EnvironmentName;
@@ -365,5 +365,20 @@ impl Default for GatewaySettings {
             password_queue: 32,
             rate_limit_callers: 200_000,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_one_call_and_nothing_else() {
+        let panics = async {
+            tokio::task::yield_now().await;
+            assert!(std::hint::black_box(false), "on purpose");
+        };
+        assert_eq!(caught(panics).await, None);
+        assert_eq!(caught(std::future::ready(1)).await, Some(1));
     }
 }

@@ -119,8 +119,9 @@ impl Memory {
 mod tests {
     use std::sync::mpsc;
 
+    use tollgate_testkit::SeededRandom;
+
     use super::*;
-    use crate::tests::Counter;
 
     fn password(text: &str) -> Password {
         Password::parse(text).expect("a password")
@@ -128,8 +129,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_success_is_remembered_for_its_hash_and_its_password_only() {
-        let checks = PasswordChecks::new(1, 1, &Counter::default());
-        let stored = passwords::hash(&password("right"), &Counter::default()).expect("hashes");
+        let checks = PasswordChecks::new(1, 1, &SeededRandom::new(1));
+        let stored = passwords::hash(&password("right"), &SeededRandom::new(1)).expect("hashes");
         let memory = checks.memory.as_ref().expect("there was randomness");
         assert_eq!(checks.verify(password("right"), Some(stored.clone())).await, Ok(true));
         assert!(memory.knows(memory.fact(&password("right"), &stored)));
@@ -143,8 +144,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_is_not_remembered() {
-        let checks = PasswordChecks::new(1, 1, &Counter::default());
-        let stored = passwords::hash(&password("right"), &Counter::default()).expect("hashes");
+        let checks = PasswordChecks::new(1, 1, &SeededRandom::new(1));
+        let stored = passwords::hash(&password("right"), &SeededRandom::new(1)).expect("hashes");
         assert_eq!(checks.verify(password("wrong"), Some(stored.clone())).await, Ok(false));
         assert_eq!(checks.verify(password("wrong"), Some(stored)).await, Ok(false));
         assert_eq!(checks.verify(password("wrong"), None).await, Ok(false));
@@ -152,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_beyond_the_waiting_room_is_turned_away() {
-        let checks = Arc::new(PasswordChecks::new(1, 1, &Counter::default()));
+        let checks = Arc::new(PasswordChecks::new(1, 1, &SeededRandom::new(1)));
         let (release, gate) = mpsc::channel::<()>();
         let running = tokio::spawn({
             let checks = checks.clone();

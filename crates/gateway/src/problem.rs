@@ -96,9 +96,12 @@ codes! {
     InternalError = "internal-error", 500, "The gateway failed";
 }
 
-/// An answer with an error, before it belongs to a request.
+/// An answer with an error, before it belongs to a request. Boxed: it is the rare outcome of most functions here.
 #[derive(Debug)]
-pub(crate) struct Problem {
+pub(crate) struct Problem(Box<Content>);
+
+#[derive(Debug)]
+struct Content {
     status: StatusCode,
     code: Cow<'static, str>,
     title: &'static str,
@@ -123,13 +126,13 @@ struct Body<'a> {
 
 impl Problem {
     pub(crate) fn new(code: Code) -> Self {
-        Self {
+        Self(Box::new(Content {
             status: code.status(),
             code: Cow::Borrowed(code.as_str()),
             title: code.title(),
             detail: None,
             headers: HeaderMap::new(),
-        }
+        }))
     }
 
     /// A malformed request; the connection is closed, because what follows on it cannot be trusted.
@@ -139,16 +142,14 @@ impl Problem {
 
     /// An error that the author of a flow gave a status and a code.
     pub(crate) fn flow(status: StatusCode, code: String, detail: String) -> Self {
-        Self {
-            status,
-            code: Cow::Owned(code),
-            detail: Some(Cow::Owned(detail)),
-            ..Self::new(Code::FlowFailed)
-        }
+        let mut problem = Self::new(Code::FlowFailed).detail(detail);
+        problem.0.status = status;
+        problem.0.code = Cow::Owned(code);
+        problem
     }
 
     pub(crate) fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
-        self.detail = Some(detail.into());
+        self.0.detail = Some(detail.into());
         self
     }
 
@@ -170,48 +171,42 @@ impl Problem {
 
     /// Tells the state of the caller's rate limits.
     pub(crate) fn quota(mut self, decision: &Decision) -> Self {
-        decision.write(&mut self.headers);
+        decision.write(&mut self.0.headers);
         self
     }
 
     fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.0.headers.insert(name, value);
         self
     }
 
     pub(crate) fn code(&self) -> &str {
-        &self.code
+        &self.0.code
     }
 
     pub(crate) fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// Writes the answer to a request.
     pub(crate) fn into_answer(self, request_id: RequestId) -> Answer {
+        let Content { status, code, title, detail, headers } = *self.0;
         let body = Body {
-            r#type: format!("urn:tollgate:error:{}", self.code),
-            title: self.title,
-            status: self.status.as_u16(),
-            code: &self.code,
-            detail: self.detail.as_deref(),
+            r#type: format!("urn:tollgate:error:{code}"),
+            title,
+            status: status.as_u16(),
+            code: &code,
+            detail: detail.as_deref(),
             request_id: request_id.to_string(),
         };
-        let bytes = serde_json::to_vec(&body).unwrap_or_default();
-        let mut answer = Response::new(Full::from(bytes));
-        *answer.status_mut() = self.status;
-        let code = HeaderValue::from_str(&self.code)
+        let mut answer = Response::new(Full::from(serde_json::to_vec(&body).unwrap_or_default()));
+        *answer.status_mut() = status;
+        *answer.headers_mut() = headers;
+        let code = HeaderValue::from_str(&code)
             .unwrap_or_else(|_| HeaderValue::from_static(Code::FlowFailed.as_str()));
-        *answer.headers_mut() = self.headers;
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         answer.headers_mut().insert(TOLLGATE_ERROR, code);
         answer
-    }
-}
-
-impl From<Code> for Problem {
-    fn from(code: Code) -> Self {
-        Self::new(code)
     }
 }
 

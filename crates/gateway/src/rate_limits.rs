@@ -33,11 +33,16 @@ pub(crate) enum Caller {
     Address(IpAddr),
 }
 
+/// The theoretical arrival times of a caller's limits, in nanoseconds since 1970.
+type Arrivals = [u64; MAX_LIMITS];
+
+type Shard = BoundedMap<(DeploymentId, Caller), Arrivals>;
+
 /// The counters of all callers.
 #[derive(Debug)]
 pub(crate) struct RateLimits {
     hasher: RandomState,
-    shards: Vec<Mutex<BoundedMap<(DeploymentId, Caller), [u64; MAX_LIMITS]>>>,
+    shards: Vec<Mutex<Shard>>,
 }
 
 /// What the limits say of one call.
@@ -99,8 +104,8 @@ impl RateLimits {
     }
 }
 
-/// Charges the limits whose theoretical arrival times are `arrivals`, in nanoseconds.
-fn charge(arrivals: &mut [u64; MAX_LIMITS], limits: &[Limit], now: u64) -> Decision {
+/// Charges limits; `now` is in nanoseconds since 1970.
+fn charge(arrivals: &mut Arrivals, limits: &[Limit], now: u64) -> Decision {
     let interval = |limit: &Limit| limit.interval.seconds() * NANOS;
     let cost = |limit: &Limit| (interval(limit) / u64::from(limit.limit.get())).max(1);
     // A clock that was set back, or a limit that was made smaller, must not lock a caller out for longer than the

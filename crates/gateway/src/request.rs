@@ -43,8 +43,6 @@ pub(crate) struct Head<'a> {
     pub(crate) origin: Option<&'a HeaderValue>,
     /// The declared length of the body, in bytes.
     pub(crate) content_length: Option<u64>,
-    /// Whether the body is in chunks.
-    pub(crate) is_chunked: bool,
 }
 
 // === impl Head ===
@@ -65,8 +63,7 @@ impl<'a> Head<'a> {
         check_encoding(uri.query().unwrap_or_default())?;
         check_host(uri, headers)?;
         let content_length = single(headers, &CONTENT_LENGTH, "there are two Content-Length headers")?;
-        let is_chunked = headers.contains_key(TRANSFER_ENCODING);
-        if is_chunked && content_length.is_some() {
+        if content_length.is_some() && headers.contains_key(TRANSFER_ENCODING) {
             return Err(Problem::malformed("Content-Length and Transfer-Encoding contradict each other"));
         }
         Ok(Self {
@@ -77,7 +74,6 @@ impl<'a> Head<'a> {
             authorization: single(headers, &AUTHORIZATION, "there are two Authorization headers")?,
             origin: single(headers, &ORIGIN, "there are two Origin headers")?,
             content_length: content_length.map(parse_length).transpose()?,
-            is_chunked,
         })
     }
 

@@ -1,0 +1,136 @@
+//! Ways around the checks that were thought of, each of which must stay closed.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use tollgate_model::names::EnvironmentName;
+
+use crate::world::{World, get, request};
+
+const SECRET: &str = "{kind: Pipeline, name: secret, project: store, \
+    trigger: {type: rest, externalApi: true, apiKey: {query: true}, routes: ['/items/:id']}, \
+    steps: [{json: {message: '{{ message }}'}}]}";
+
+/// Everything that is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_path_leads_around_its_route() {
+    let test = EnvironmentName::test();
+    let mut world = World::new();
+    world.deploy(SECRET);
+    world.publish();
+    for path in [
+        "//pipeline/default/v1/secret",
+        "/pipeline/default/v1//secret",
+        "/pipeline/default/v1/./secret",
+        "/x/../pipeline/default/v1/secret",
+        "/pipeline/default/v1/%2e/secret",
+        "/pipeline%2fdefault/v1/secret",
+        "/pipeline/default/v1/secret%00",
+        "/pipeline/default/v1/secret%0d%0aapikey:%20x",
+        "/pipeline/default/v1/items/..%2fsecret",
+        "/pipeline/default/v1\\secret",
+    ] {
+        assert_eq!(world.call(&test, get(path, &[])).await.code(), "request-malformed", "{path}");
+    }
+    for path in [
+        "/pipeline/default/v1/secret/",
+        "/pipeline/default/v1/%73ecret",
+        "/pipeline/default/V1/secret",
+        "/pipeline/default/v01/secret",
+        "/pipeline/default/v1/secret;x",
+        "/pipeline/default/v1/items/",
+        "/",
+    ] {
+        assert_eq!(world.call(&test, get(path, &[])).await.code(), "route-not-found", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_caller_sends_twice_is_never_chosen_from() {
+    let test = EnvironmentName::test();
+    let mut world = World::new();
+    world.deploy(SECRET);
+    let alice = world.consumer(&test, "alice", &["secret"]);
+    let (_, key) = world.key(&test, alice);
+    world.publish();
+    let path = "/pipeline/default/v1/secret";
+    for second in ["", "junk", &key] {
+        let reply = world.call(&test, get(path, &[("apikey", &key), ("apikey", second)])).await;
+        assert_eq!(reply.code(), "request-malformed", "{second:?}");
+        assert_eq!(reply.header("connection"), "close");
+    }
+    let joined = format!("{key}, {key}");
+    assert_eq!(world.call(&test, get(path, &[("apikey", &joined)])).await.code(), "api-key-invalid");
+}
+
+#[tokio::test]
+async fn a_parameter_of_the_route_cannot_be_replaced_by_the_query() {
+    let test = EnvironmentName::test();
+    let mut world = World::new();
+    world.deploy(SECRET);
+    let alice = world.consumer(&test, "alice", &["secret"]);
+    let (_, key) = world.key(&test, alice);
+    world.publish();
+    let path = "/pipeline/default/v1/items/a%20b?id=other&x=1&x=2";
+    let reply = world.call(&test, get(path, &[("apikey", &key), ("cookie", "c")])).await;
+    let message = &reply.json()["message"];
+    assert_eq!(message["queryAndPath"], serde_json::json!({ "id": "a b", "x": ["1", "2"] }));
+    assert_eq!(message["headers"]["apikey"], serde_json::Value::Null, "the flow sees no key");
+    let broken = world.call(&test, get("/pipeline/default/v1/items/%ff", &[("apikey", &key)])).await;
+    assert_eq!(broken.code(), "request-malformed", "no UTF-8");
+}
+
+#[tokio::test]
+async fn no_secret_reaches_the_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let test = EnvironmentName::test();
+    let mut world = World::new();
+    world.deploy(SECRET);
+    let alice = world.consumer(&test, "alice", &["secret"]);
+    let (_, key) = world.key(&test, alice);
+    let token = world.token(&test, alice, &[]);
+    world.publish();
+    let path = format!("/pipeline/default/v1/items/private-id?apikey={key}&q=private-query");
+    let authorization = format!("Bearer {token}");
+    let headers = [("authorization", authorization.as_str()), ("x-note", "private-header")];
+    world.call(&test, request("POST", &path, &headers, "private-body")).await;
+    world.call(&test, get("/pipeline/default/v1/secret", &[("apikey", "tg_test_wrong")])).await;
+
+    let log = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
+    for secret in [key.as_str(), &token, "tg_test_", "private-"] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .filter(|line: &serde_json::Value| line["target"] == "tollgate::access")
+        .collect();
+    let [good, bad] = lines.as_slice() else { panic!("{log}") };
+    let fields = &good["fields"];
+    assert_eq!(fields["route"], "/pipeline/default/v1/items/:id");
+    assert_eq!(fields["status"], 200);
+    assert_eq!((&fields["consumer"], &fields["pipeline"]), (&"alice".into(), &"secret".into()));
+    assert_eq!((&fields["version"], &fields["environment"]), (&"1.0".into(), &"test".into()));
+    assert_eq!(bad["fields"]["code"], "api-key-invalid");
+}

@@ -1,0 +1,9 @@
+//! Calls through [`tollgate_gateway::Gateway::handle`], in process, against a snapshot built from stored objects.
+
+mod answers;
+mod attacks;
+mod credentials;
+mod flows;
+mod order;
+mod tcp;
+mod world;
