@@ -157,7 +157,12 @@ mod tests {
         let (release, gate) = mpsc::channel::<()>();
         let running = tokio::spawn({
             let checks = checks.clone();
-            async move { checks.run(move || drop(gate.recv())).await }
+            async move {
+                let wait = move || {
+                    let _ = gate.recv();
+                };
+                checks.run(wait).await
+            }
         });
         let waiting = tokio::spawn({
             let checks = checks.clone();

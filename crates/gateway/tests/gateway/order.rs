@@ -47,17 +47,10 @@ fn challenge(code: &str) -> &'static str {
     }
 }
 
-fn combinations() -> Vec<[Fault; 8]> {
-    ASPECTS.iter().enumerate().fold(vec![[None; 8]], |rows, (aspect, faults)| {
-        rows.iter()
-            .flat_map(|row| {
-                faults.iter().map(|fault| {
-                    let mut row = *row;
-                    row[aspect] = *fault;
-                    row
-                })
-            })
-            .collect()
+fn combinations() -> Vec<Vec<Fault>> {
+    ASPECTS.iter().fold(vec![Vec::new()], |rows, faults| {
+        let with = |row: &Vec<Fault>, fault: &Fault| row.iter().chain([fault]).copied().collect();
+        rows.iter().flat_map(|row| faults.iter().map(move |fault| with(row, fault))).collect()
     })
 }
 
@@ -94,8 +87,8 @@ async fn the_first_check_that_fails_answers() {
     let bobs = format!("Bearer {}", world.token(&test, bob, &["read"]));
     world.publish();
 
-    let make = |row: [Fault; 8]| {
-        let [malformed, route, method, size, key, jwt, limited, fails] = row;
+    let make = |row: &[Fault]| {
+        let [malformed, route, method, size, key, jwt, limited, fails] = *row else { panic!("{row:?}") };
         let name = match (fails, limited) {
             (None, None) => "fine",
             (Some(_), None) => "fails",
@@ -136,7 +129,7 @@ async fn the_first_check_that_fails_answers() {
 
     for row in combinations() {
         let expected = row.iter().copied().flatten().next().unwrap_or_default();
-        let reply = world.call(&test, make(row)).await;
+        let reply = world.call(&test, make(&row)).await;
         assert_eq!(reply.code(), expected, "{row:?}");
         let status = STATUSES.iter().find(|(code, _)| *code == expected).map(|(_, status)| *status);
         assert_eq!(Some(reply.status.as_u16()), status, "{row:?}");

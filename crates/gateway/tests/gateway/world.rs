@@ -100,11 +100,20 @@ impl Reply {
 impl World {
     /// Environments `test` and `prod` with a signing key each, and nothing else.
     pub(crate) fn new() -> Self {
-        Self::with_settings(GatewaySettings::default())
+        Self::seeded(1)
+    }
+
+    /// One whose keys, tokens and ids are others than those of [`World::new`].
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self::make(seed, GatewaySettings::default())
     }
 
     pub(crate) fn with_settings(settings: GatewaySettings) -> Self {
-        let (clock, random) = (FixedClock::default(), SeededRandom::new(1));
+        Self::make(1, settings)
+    }
+
+    fn make(seed: u64, settings: GatewaySettings) -> Self {
+        let (clock, random) = (FixedClock::default(), SeededRandom::new(seed));
         let (shared, usage) = (Arc::new(SharedSnapshot::empty()), Arc::new(Usage::new()));
         let gateway = Gateway::new(
             shared.clone(),
