@@ -27,7 +27,6 @@ use crate::request::Head;
 use crate::usage::Usage;
 
 /// The right to run one flow once. Only [`Checks::pass`] makes one for a call.
-#[derive(Debug)]
 pub(crate) struct Permit {
     consumer: Option<Arc<ConsumerEntry>>,
     claims: Option<Claims>,

@@ -14,13 +14,14 @@ use tollgate_flow::{
     BoxFuture, Call, CallConsumer, CallMetadata, Flow, FlowFailure, FlowResponse, Host, IssueTokenError,
     Message, Overloaded, UpstreamError, UpstreamRequest, UpstreamResponse, VerifyError, parse_body,
 };
+use tollgate_model::ids::ExecutionId;
 use tollgate_model::steps::LogLevel;
 use tollgate_model::triggers::Scope as TokenScope;
 use tollgate_snapshot::{ConsumerEntry, Scope};
 
-use crate::body;
+use crate::body::{self, BodyTimeouts};
 use crate::checks::{Permit, Target, TokenError, bearer, verify_token};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Received};
 use crate::problem::{Answer, Code, Problem};
 use crate::request::{API_KEY, API_KEY_PARAMETER, decode_segment};
 
@@ -35,13 +36,47 @@ pub(crate) struct Run<'a> {
     pub(crate) metadata: CallMetadata,
 }
 
-/// Reads the body of a permitted call and makes the first message of its flow.
-pub(crate) async fn read_message<B>(
+/// Answers a call, for which the checks gave a permit, by its flow.
+pub(crate) async fn answer<B>(
+    gateway: &Gateway,
+    permit: Permit,
+    target: &Target<'_>,
+    received: &Received<'_>,
+    parameters: &[(&str, &str)],
+    body: B,
+) -> Result<Answer, Problem>
+where
+    B: Body<Data = Bytes>,
+{
+    let endpoint = target.endpoint;
+    let flow = endpoint.flow.as_ref().map_err(|_| Problem::new(Code::CheckUnavailable))?;
+    if let Some(constant) = flow.constant().filter(|_| body.is_end_stream()) {
+        return Ok(write(constant.clone(), &endpoint.response_headers));
+    }
+    let settings = &gateway.settings;
+    let timeouts = BodyTimeouts { idle: settings.body_idle_timeout, total: settings.body_timeout };
+    let message = read_message(target, parameters, &received.parts.headers, body, timeouts).await?;
+    let metadata = CallMetadata {
+        realm: endpoint.realm.to_string(),
+        environment: endpoint.environment.to_string(),
+        pipeline: endpoint.pipeline.to_string(),
+        version: endpoint.version_text.clone(),
+        execution_id: ExecutionId::new(received.now, gateway.random_bytes()).to_string(),
+        request_id: received.request_id.to_string(),
+    };
+    let host = Run { gateway, scope: target.scope()?, consumer: permit.consumer().cloned(), metadata };
+    let timeout = Duration::from_millis(endpoint.trigger.timeout_ms.get().into());
+    let response = run(flow, permit, message, target.head.authorization, timeout, &host).await?;
+    Ok(write(response, &endpoint.response_headers))
+}
+
+/// Reads the body of a call and makes the first message of its flow.
+async fn read_message<B>(
     target: &Target<'_>,
     parameters: &[(&str, &str)],
     headers: &HeaderMap,
     body: B,
-    timeouts: body::BodyTimeouts,
+    timeouts: BodyTimeouts,
 ) -> Result<Message, Problem>
 where
     B: Body<Data = Bytes>,
@@ -110,8 +145,8 @@ pub(crate) async fn run(
     }
 }
 
-/// Writes the answer of a flow.
-pub(crate) fn write(response: FlowResponse, defaults: &HeaderMap) -> Answer {
+/// Writes the answer of a flow; its own headers go before those of its trigger.
+fn write(response: FlowResponse, defaults: &HeaderMap) -> Answer {
     let mut answer = Response::new(Full::new(response.body));
     *answer.status_mut() = response.status;
     let headers = answer.headers_mut();
@@ -119,7 +154,9 @@ pub(crate) fn write(response: FlowResponse, defaults: &HeaderMap) -> Answer {
     for (name, _) in &response.headers {
         headers.remove(name);
     }
-    headers.extend(response.headers.into_iter().map(|(name, value)| (Some(name), value)));
+    for (name, value) in response.headers {
+        headers.append(name, value);
+    }
     answer
 }
 

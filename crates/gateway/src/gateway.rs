@@ -23,7 +23,6 @@ use tollgate_model::names::EnvironmentName;
 use tollgate_model::sources::{Clock, Random};
 use tollgate_snapshot::{ConsumerEntry, Endpoint, EndpointRoute, Schedule, SharedSnapshot, Snapshot};
 
-use crate::body::BodyTimeouts;
 use crate::checks::{Checks, Permit, Target};
 use crate::cors;
 use crate::flows::{self, Run};
@@ -46,7 +45,7 @@ pub struct Gateway {
     pub(crate) passwords: PasswordChecks,
     pub(crate) upstreams: Upstreams,
     snapshot: Arc<SharedSnapshot>,
-    settings: GatewaySettings,
+    pub(crate) settings: GatewaySettings,
     usage: Arc<Usage>,
     rate_limits: RateLimits,
 }
@@ -94,6 +93,14 @@ pub struct ScheduledRun {
     pub status: StatusCode,
     /// The code of its error, when it failed.
     pub error: Option<String>,
+}
+
+/// A call as it came in, without its body.
+pub(crate) struct Received<'a> {
+    pub(crate) parts: &'a http::request::Parts,
+    pub(crate) request_id: RequestId,
+    pub(crate) now: Timestamp,
+    remote: SocketAddr,
 }
 
 /// What becomes known of a call on its way, for its answer and its log line.
@@ -159,10 +166,8 @@ impl Gateway {
         let request_id = RequestId::new(now, self.random_bytes());
         let (parts, body) = request.into_parts();
         let mut record = Record::default();
-        let outcome = {
-            let call = self.answer(listener, remote, &parts, body, request_id, now, &mut record);
-            caught(call).await
-        };
+        let received = Received { parts: &parts, request_id, now, remote };
+        let outcome = caught(self.answer(listener, &received, body, &mut record)).await;
         let mut answer = match outcome {
             Some(Ok(answer)) => answer,
             Some(Err(problem)) => problem.into_answer(request_id),
@@ -231,20 +236,17 @@ impl Gateway {
         ScheduledRun { execution_id, started_at, ended_at: self.clock.now(), status, error }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one call, taken apart once")]
     async fn answer<B>(
         &self,
         listener: &ListenerId,
-        remote: SocketAddr,
-        parts: &http::request::Parts,
+        received: &Received<'_>,
         body: B,
-        request_id: RequestId,
-        now: Timestamp,
         record: &mut Record,
     ) -> Result<Answer, Problem>
     where
         B: Body<Data = Bytes>,
     {
+        let Received { parts, now, remote, .. } = *received;
         let limits = HeadLimits {
             uri_bytes: self.settings.max_uri_bytes,
             header_bytes: self.settings.max_header_bytes,
@@ -282,28 +284,11 @@ impl Gateway {
         let mut permit = checks.pass(&target).await?;
         record.consumer = permit.consumer().cloned();
         record.quota = permit.take_quota();
-
-        let flow = endpoint.flow.as_ref().map_err(|_| Problem::new(Code::CheckUnavailable))?;
-        let scope = target.scope()?;
-        let timeouts =
-            BodyTimeouts { idle: self.settings.body_idle_timeout, total: self.settings.body_timeout };
-        let message = flows::read_message(&target, &found.parameters, &parts.headers, body, timeouts).await?;
-        let metadata = CallMetadata {
-            realm: endpoint.realm.to_string(),
-            environment: endpoint.environment.to_string(),
-            pipeline: endpoint.pipeline.to_string(),
-            version: endpoint.version_text.clone(),
-            execution_id: ExecutionId::new(now, self.random_bytes()).to_string(),
-            request_id: request_id.to_string(),
-        };
-        let run = Run { gateway: self, scope, consumer: record.consumer.clone(), metadata };
-        let timeout = Duration::from_millis(trigger.timeout_ms.get().into());
-        let response = flows::run(flow, permit, message, head.authorization, timeout, &run).await?;
-        Ok(flows::write(response, &endpoint.response_headers))
+        flows::answer(self, permit, &target, received, &found.parameters, body).await
     }
 
     /// Returns random bytes for an id. Without randomness ids may come twice, which harms nobody but a reader of logs.
-    fn random_bytes(&self) -> [u8; 10] {
+    pub(crate) fn random_bytes(&self) -> [u8; 10] {
         let mut bytes = [0; 10];
         if self.random.fill(&mut bytes).is_err() {
             tracing::warn!("there is no randomness for ids");

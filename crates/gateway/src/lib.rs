@@ -23,6 +23,7 @@ mod problem;
 mod rate_limits;
 mod request;
 mod server;
+mod stalls;
 mod upstreams;
 mod usage;
 

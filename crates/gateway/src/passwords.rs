@@ -155,15 +155,16 @@ mod tests {
     async fn work_beyond_the_waiting_room_is_turned_away() {
         let checks = Arc::new(PasswordChecks::new(1, 1, &SeededRandom::new(1)));
         let (release, gate) = mpsc::channel::<()>();
+        let (begin, begun) = tokio::sync::oneshot::channel();
         let running = tokio::spawn({
             let checks = checks.clone();
-            async move {
-                let wait = move || {
-                    let _ = gate.recv();
-                };
-                checks.run(wait).await
-            }
+            let work = move || {
+                let _ = begin.send(());
+                let _ = gate.recv();
+            };
+            async move { checks.run(work).await }
         });
+        begun.await.expect("the first runs");
         let waiting = tokio::spawn({
             let checks = checks.clone();
             async move { checks.run(|| ()).await }

@@ -26,8 +26,7 @@ pub(crate) struct HeadLimits {
     pub(crate) header_bytes: usize,
 }
 
-/// The head of a request that has one reading.
-#[derive(Debug)]
+/// The head of a request that has one reading. No `Debug`: it holds credentials.
 pub(crate) struct Head<'a> {
     /// Begins with `/`; as sent, still percent-encoded.
     pub(crate) path: &'a str,

@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::problem::Answer;
+use crate::stalls::WriteTimeout;
 
 /// How long a failed `accept` is waited out: the process may have run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -31,6 +32,8 @@ pub struct ListenerSettings {
     pub max_connections: usize,
     /// Longest wait for a whole head, and for the next request on an idle connection.
     pub header_timeout: Duration,
+    /// Longest wait for the caller to take the next piece of its answer.
+    pub write_timeout: Duration,
     /// Largest head, in bytes. It can also have no more than 100 fields, hyper's default.
     pub max_head_bytes: usize,
     /// How long calls in flight may go on after the shutdown began.
@@ -44,6 +47,7 @@ impl Default for ListenerSettings {
         Self {
             max_connections: 10_000,
             header_timeout: Duration::from_secs(15),
+            write_timeout: Duration::from_secs(30),
             max_head_bytes: 64 * 1024,
             drain_timeout: Duration::from_secs(30),
         }
@@ -121,7 +125,7 @@ async fn serve_connection<H, F>(
         .timer(TokioTimer::new())
         .header_read_timeout(settings.header_timeout)
         .max_header_size(settings.max_head_bytes)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(WriteTimeout::new(stream, settings.write_timeout)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

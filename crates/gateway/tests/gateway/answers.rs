@@ -13,12 +13,15 @@ const OPEN: &str = "{kind: Pipeline, name: open, project: store, steps: [{json: 
     responseHeaders: {cache-control: no-store}}}";
 const LIMITED: &str = "{kind: Pipeline, name: limited, project: store, steps: [{json: {ok: true}}], \
     trigger: {type: rest, externalApi: true, rateLimit: {limits: [{interval: minute, limit: 2}]}}}";
+const OWN: &str = "{kind: Pipeline, name: own, project: store, \
+    steps: [{respond: {headers: {cache-control: public}, body: {ok: true}}}], \
+    trigger: {type: rest, externalApi: true, responseHeaders: {cache-control: no-store, x-by: us}}}";
 const EMPTY: &str = "{kind: Pipeline, name: empty, project: store, steps: [{respond: {status: 204}}], \
     trigger: {type: rest, externalApi: true}}";
 
 fn world() -> World {
     let mut world = World::new();
-    for file in [OPEN, LIMITED, EMPTY] {
+    for file in [OPEN, LIMITED, OWN, EMPTY] {
         world.deploy(file);
     }
     world.publish();
@@ -27,12 +30,16 @@ fn world() -> World {
 
 #[tokio::test]
 async fn a_flows_answer_is_its_own_and_carries_the_triggers_headers() {
-    let reply = world().call(&EnvironmentName::test(), get("/pipeline/default/v1/open", &[])).await;
+    let (world, test) = (world(), EnvironmentName::test());
+    let reply = world.call(&test, get("/pipeline/default/v1/open", &[])).await;
     assert_eq!((reply.status.as_u16(), reply.json()), (200, json!({ "ok": true })));
     assert_eq!(reply.header("content-type"), "application/json");
     assert_eq!(reply.header("cache-control"), "no-store");
     assert!(reply.header("x-request-id").starts_with("req_"));
     assert!(!reply.headers.contains_key("tollgate-error"));
+    let own = world.call(&test, get("/pipeline/default/v1/own", &[])).await;
+    assert_eq!((own.header("cache-control"), own.header("x-by")), ("public", "us"));
+    assert_eq!(own.headers.get_all("cache-control").iter().count(), 1);
 }
 
 #[tokio::test]

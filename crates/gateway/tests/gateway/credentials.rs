@@ -313,3 +313,35 @@ async fn a_pipeline_answers_only_where_it_is_exposed() {
     assert_eq!(world.call_on(&test, Exposure::Internal, request()).await.code(), "route-not-found");
     assert_eq!(world.call(&staging, request()).await.code(), "route-not-found");
 }
+
+#[tokio::test]
+async fn a_rate_limit_counts_consumers_or_credentials_or_addresses() {
+    let test = EnvironmentName::test();
+    let mut world = World::new();
+    let limited = |name: &str, by: &str, keyed: bool| {
+        format!(
+            "{{kind: Pipeline, name: {name}, project: store, steps: [{{json: {{ok: true}}}}], trigger: {{type: rest, \
+             externalApi: true, apiKey: {keyed}, rateLimit: {{by: {by}, limits: [{{interval: day, limit: 1}}]}}}}}}"
+        )
+    };
+    world.deploy(&limited("by-consumer", "consumer", true));
+    world.deploy(&limited("by-credential", "credential", true));
+    world.deploy(&limited("by-address", "consumer", false));
+    let names = ["by-consumer", "by-credential"];
+    let alice = world.consumer(&test, "alice", &names);
+    let bob = world.consumer(&test, "bob", &names);
+    let [first, second, bobs] = [alice, alice, bob].map(|consumer| world.key(&test, consumer).1);
+    world.publish();
+    for (name, key, code) in [
+        ("by-consumer", &first, ""),
+        ("by-consumer", &second, "rate-limited"),
+        ("by-consumer", &bobs, ""),
+        ("by-credential", &first, ""),
+        ("by-credential", &first, "rate-limited"),
+        ("by-credential", &second, ""),
+        ("by-address", &first, ""),
+        ("by-address", &bobs, "rate-limited"),
+    ] {
+        assert_eq!(code_of(&world, &test, name, &[("apikey", key)]).await, code, "{name}");
+    }
+}

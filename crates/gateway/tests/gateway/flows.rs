@@ -21,6 +21,7 @@ async fn a_body_is_read_by_its_content_type_and_counted() {
     let mut world = World::new();
     let echo = "{json: {body: '{{ message.body }}', form: '{{ message.form }}'}}";
     world.deploy(&open("echo", ", maxRequestBytes: 12", echo));
+    world.deploy(&open("constant", ", maxRequestBytes: 12", "{json: {ok: true}}"));
     world.deploy(&open("texts", ", requestContentTypes: ['text/*']", echo));
     world.publish();
     let post = async |name: &str, content_type: &str, body: &str| {
@@ -33,6 +34,7 @@ async fn a_body_is_read_by_its_content_type_and_counted() {
     assert_eq!(form.json()["form"], json!({ "a": "1" }));
     assert_eq!(post("echo", "application/json", "{").await.code(), "request-malformed");
     assert_eq!(post("echo", "text/plain", "thirteen char").await.code(), "request-too-large");
+    assert_eq!(post("constant", "text/plain", "thirteen char").await.code(), "request-too-large");
     assert_eq!(post("texts", "text/plain", "hello").await.status.as_u16(), 200);
     assert_eq!(post("texts", "application/json", "{}").await.code(), "content-type-unsupported");
     assert_eq!(
