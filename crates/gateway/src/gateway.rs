@@ -265,6 +265,7 @@ impl Gateway {
         record.endpoint = Some(endpoint.clone());
         record.route = Some(route.clone());
         let trigger = &endpoint.trigger;
+        // With CORS on, preflights are offered by the gateway itself, whatever methods the trigger names.
         if let Some(cors) =
             trigger.cors.as_ref().filter(|_| cors::is_preflight(&parts.method, &parts.headers))
         {

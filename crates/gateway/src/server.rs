@@ -258,7 +258,11 @@ mod tests {
     #[tokio::test]
     async fn calls_in_flight_end_before_the_shutdown_does() {
         let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let server = start(ListenerSettings::default(), {
+        // Long enough that only the shutdown itself can end a connection.
+        let hour = Duration::from_secs(3_600);
+        let settings =
+            ListenerSettings { header_timeout: hour, drain_timeout: hour, ..ListenerSettings::default() };
+        let server = start(settings, {
             let (entered, release) = (entered.clone(), release.clone());
             move |_, _| {
                 let (entered, release) = (entered.clone(), release.clone());
@@ -270,6 +274,7 @@ mod tests {
             }
         })
         .await;
+        let _idle = TcpStream::connect(server.address).await.expect("listening");
         let call = tokio::spawn(exchange(server.address, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"));
         entered.notified().await;
         server.stop.send(true).expect("serving");
