@@ -1,1 +1,81 @@
-//! Placeholder.
+//! The management API: routes, request and response types, OpenAPI. Converts and delegates to [`tollgate_app`].
+//!
+//! Every operation is one entry of a table ([`operations::Operation`]): method, path, the permission that it needs,
+//! body, answer, handler. The router and the OpenAPI document are both made from that table, so that neither can know an
+//! operation that the other does not, and none can be added without saying who may call it.
+
+mod access;
+mod accounts;
+mod answers;
+mod basic_auth;
+mod consumers;
+mod deployments;
+mod environments;
+mod extract;
+mod globals;
+mod guards;
+mod idempotency;
+mod journal;
+mod keys;
+mod meta;
+mod openapi;
+mod operations;
+mod pipelines;
+mod policies;
+mod problem;
+mod sessions;
+mod signing_keys;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::routing::get;
+use tollgate_app::App;
+
+pub use openapi::openapi;
+
+/// Longest request body, in bytes.
+const MAX_BODY_BYTES: usize = 2 << 20;
+
+/// What an operator can set.
+#[derive(Debug, Clone, Default)]
+pub struct ApiSettings {
+    /// Version of the product.
+    pub version: String,
+    /// Names under which browsers may reach this address, besides `localhost` and IP addresses.
+    pub allowed_hosts: Vec<String>,
+    /// Whether session cookies are sent over TLS only.
+    pub secure_cookies: bool,
+}
+
+/// What every handler can reach.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) app: App,
+    pub(crate) settings: Arc<ApiSettings>,
+}
+
+/// Makes the router of the management API, with `/healthz` and `/readyz` beside it.
+///
+/// The remote address of callers is read from `ConnectInfo<SocketAddr>`.
+pub fn router(app: App, settings: ApiSettings) -> Router {
+    let api = Api { app, settings: Arc::new(settings) };
+    let mut routes = Router::new();
+    for operation in operations::all() {
+        routes = operation.add_to(routes, &api);
+    }
+    Router::new()
+        .nest(
+            "/api/v1",
+            routes.fallback(guards::unknown_path).method_not_allowed_fallback(guards::unknown_method),
+        )
+        .route("/healthz", get(meta::healthz))
+        .route("/readyz", get(meta::readyz))
+        .fallback(guards::unknown_path)
+        .method_not_allowed_fallback(guards::unknown_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(api.clone(), guards::guard))
+        .with_state(api)
+}

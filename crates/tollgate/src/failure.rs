@@ -38,6 +38,11 @@ impl Failure {
         Self::Other { exit: Exit::Usage, message: message.into(), hints: Vec::new(), body: None }
     }
 
+    /// Makes a failure of something that is not there: exit code 4.
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::Other { exit: Exit::NotFound, message: message.into(), hints: Vec::new(), body: None }
+    }
+
     /// Adds a line that says what to do next.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -110,7 +115,9 @@ fn problem_text(body: &Value) -> String {
     let (title, detail) = (text(body, "title"), text(body, "detail"));
     let headline = if detail.is_empty() { title } else { detail };
     let headline = if headline.is_empty() { "the server refused without a reason" } else { headline };
-    let _ = writeln!(out, "error: {headline}");
+    let file = text(body, "file");
+    let place = if file.is_empty() { String::new() } else { format!("{file}: ") };
+    let _ = writeln!(out, "error: {place}{headline}");
     for error in items(body, "errors") {
         let (message, line) = (text(error, "message"), error.get("line").and_then(Value::as_u64));
         let column = error.get("column").and_then(Value::as_u64);

@@ -1,0 +1,143 @@
+//! Who may call: authenticates, then demands the operation's permission. Deny by default: an operation without a guard
+//! cannot be put into the table.
+
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, Method, StatusCode, header};
+use tollgate_app::access::Op;
+use tollgate_model::ids::RequestId;
+use tollgate_model::names::RealmName;
+use tollgate_model::users::UserToken;
+
+use crate::Api;
+use crate::operations::Access;
+use crate::problem::Problem;
+
+/// The cookie of a browser's session: an API token.
+pub(crate) const SESSION_COOKIE: &str = "tollgate_session";
+
+/// The guard of one operation.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    pub(crate) api: Api,
+    pub(crate) access: Access,
+}
+
+/// The token with which a request was signed in.
+#[derive(Debug, Clone)]
+pub(crate) struct SignedInWith(pub(crate) UserToken);
+
+/// Lets a request through to its operation, with the [`Op`] that it is.
+pub(crate) async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match identify(&guard, &mut parts).await {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn identify(guard: &Guard, parts: &mut http::request::Parts) -> Result<(), Problem> {
+    let mut op = guard.api.app.system_op()?;
+    op.source = source(parts);
+    if let Some(id) = parts.extensions.get::<RequestId>() {
+        op.request_id = *id;
+    }
+    op.actor.permissions.clear();
+    op.actor.name = "nobody".to_owned();
+    let realm = realm(parts).await?;
+    op.realm = realm.clone().unwrap_or_default();
+    if guard.access != Access::Public {
+        sign_in(guard, parts, &mut op).await?;
+    }
+    if let Access::Needs(permission) = guard.access {
+        op.demand(permission)?;
+    }
+    if let Some(realm) = realm {
+        demand_existing(&guard.api, &realm).await?;
+    }
+    parts.extensions.insert(op);
+    Ok(())
+}
+
+async fn sign_in(guard: &Guard, parts: &mut http::request::Parts, op: &mut Op) -> Result<(), Problem> {
+    let token = match (bearer(&parts.headers)?, cookie(&parts.headers)) {
+        (Some(token), _) => token,
+        (None, Some(token)) => {
+            // A page of another site can send the cookie, but no header of its own choosing.
+            let safe = matches!(parts.method, Method::GET | Method::HEAD);
+            if !safe && !parts.headers.contains_key("x-requested-with") {
+                return Err(Problem::new(
+                    StatusCode::FORBIDDEN,
+                    "cross-site-request",
+                    "a change by session cookie needs the header x-requested-with",
+                ));
+            }
+            token
+        }
+        (None, None) => return Err(Problem::unauthenticated()),
+    };
+    let signed_in = guard.api.app.users().authenticate(token, op.now).await?;
+    op.actor = signed_in.actor;
+    parts.extensions.insert(SignedInWith(signed_in.token));
+    Ok(())
+}
+
+async fn demand_existing(api: &Api, realm: &RealmName) -> Result<(), Problem> {
+    let realms = api.app.realms().list(&api.app.system_op()?).await?;
+    if realms.iter().any(|it| it.name == *realm) {
+        return Ok(());
+    }
+    let detail = format!("there is no realm `{realm}`");
+    Err(Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
+        .hint("`tollgate realm list` shows the realms"))
+}
+
+/// Returns the realm that the path names.
+async fn realm(parts: &mut http::request::Parts) -> Result<Option<RealmName>, Problem> {
+    let parameters = RawPathParams::from_request_parts(parts, &()).await;
+    let named = parameters.iter().flat_map(|parameters| parameters.iter()).find(|(name, _)| *name == "realm");
+    match named {
+        None => Ok(None),
+        Some((_, name)) => RealmName::parse(name)
+            .map(Some)
+            .map_err(|error| Problem::new(StatusCode::NOT_FOUND, "not-found", error.to_string())),
+    }
+}
+
+fn source(parts: &http::request::Parts) -> String {
+    parts
+        .extensions
+        .get::<ConnectInfo<SocketAddr>>()
+        .map_or_else(|| "unknown".to_owned(), |remote| remote.0.ip().to_string())
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "request-malformed",
+            "there are two Authorization headers",
+        ));
+    }
+    let text = value.to_str().unwrap_or_default();
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
+        _ => Err(Problem::unauthenticated()),
+    }
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, _)| *name == SESSION_COOKIE)
+        .map(|(_, value)| value)
+}

@@ -1,0 +1,133 @@
+//! Accounts: names and names of fields; values go in and never come out.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tollgate_app::Password;
+use tollgate_app::access::Permission;
+use tollgate_app::accounts::{AccountFields, AccountView as Account};
+use tollgate_model::names::{EnvironmentName, ValueName};
+
+use crate::Api;
+use crate::answers::{Answer, ListView, Tagged};
+use crate::extract::{Body, Caller, IfMatch, In};
+use crate::operations::{Access, Operation};
+use crate::problem::Problem;
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct AccountView {
+    name: String,
+    /// Names of the fields.
+    fields: Vec<String>,
+    updated_at: String,
+}
+
+/// All fields of an account; those that it had before are gone.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SetBody {
+    /// Secrets that flows read as they are.
+    #[serde(default)]
+    fields: BTreeMap<String, String>,
+    /// Passwords of which only the Argon2id hash is kept, for `verifyPassword`.
+    #[serde(default)]
+    hashed_fields: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct InEnvironment {
+    environment: EnvironmentName,
+}
+
+#[derive(Deserialize)]
+struct Place {
+    environment: EnvironmentName,
+    name: ValueName,
+}
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let (read, update) = (Access::Needs(Permission::AccountRead), Access::Needs(Permission::AccountUpdate));
+    vec![
+        Operation::get(
+            "/realms/{realm}/environments/{environment}/accounts",
+            read,
+            "Lists the accounts and the names of their fields",
+            list,
+        )
+        .answers::<ListView<AccountView>>(),
+        Operation::put(
+            "/realms/{realm}/environments/{environment}/accounts/{name}",
+            update,
+            "Sets an account with all its fields",
+            set,
+        )
+        .takes::<SetBody>()
+        .answers::<AccountView>(),
+        Operation::delete(
+            "/realms/{realm}/environments/{environment}/accounts/{name}",
+            update,
+            "Deletes an account",
+            delete,
+        ),
+    ]
+}
+
+async fn list(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<InEnvironment>,
+) -> Answer<Json<ListView<AccountView>>> {
+    let accounts = api.app.accounts().list(&op, &path.environment).await?;
+    Ok(ListView::whole(accounts, |account| AccountView::from(&account)))
+}
+
+async fn set(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    IfMatch(if_match): IfMatch,
+    In(path): In<Place>,
+    Body(body): Body<SetBody>,
+) -> Answer<Tagged<AccountView>> {
+    let fields = AccountFields { plain: secrets(&body.fields)?, hashed: secrets(&body.hashed_fields)? };
+    let account = api.app.accounts().set(&op, &path.environment, path.name, fields, if_match).await?;
+    Ok(Tagged(AccountView::from(&account), account.revision))
+}
+
+async fn delete(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    IfMatch(if_match): IfMatch,
+    In(path): In<Place>,
+) -> Answer<StatusCode> {
+    api.app.accounts().delete(&op, &path.environment, &path.name, if_match).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn secrets(fields: &BTreeMap<String, String>) -> Answer<BTreeMap<String, Password>> {
+    fields
+        .iter()
+        .map(|(name, secret)| match Password::parse(secret) {
+            Ok(secret) => Ok((name.clone(), secret)),
+            Err(_) => Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid",
+                format!("the value of field `{name}` is not 1 to 1024 bytes long"),
+            )),
+        })
+        .collect()
+}
+
+impl From<&Account> for AccountView {
+    fn from(account: &Account) -> Self {
+        Self {
+            name: account.name.to_string(),
+            fields: account.fields.clone(),
+            updated_at: account.updated_at.to_string(),
+        }
+    }
+}

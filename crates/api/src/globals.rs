@@ -1,0 +1,104 @@
+//! Globals.
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tollgate_app::access::Permission;
+use tollgate_model::names::{EnvironmentName, ValueName};
+use tollgate_model::values::Global;
+
+use crate::Api;
+use crate::answers::{Answer, ListView, Tagged};
+use crate::extract::{Body, Caller, IfMatch, In};
+use crate::operations::{Access, Operation};
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct GlobalView {
+    name: String,
+    value: Value,
+    updated_at: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SetBody {
+    /// Any JSON; not for secrets.
+    value: Value,
+}
+
+#[derive(Deserialize)]
+struct InEnvironment {
+    environment: EnvironmentName,
+}
+
+#[derive(Deserialize)]
+struct Place {
+    environment: EnvironmentName,
+    name: ValueName,
+}
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let (read, update) = (Access::Needs(Permission::GlobalRead), Access::Needs(Permission::GlobalUpdate));
+    vec![
+        Operation::get("/realms/{realm}/environments/{environment}/globals", read, "Lists the globals", list)
+            .answers::<ListView<GlobalView>>(),
+        Operation::put(
+            "/realms/{realm}/environments/{environment}/globals/{name}",
+            update,
+            "Sets a global",
+            set,
+        )
+        .takes::<SetBody>()
+        .answers::<GlobalView>(),
+        Operation::delete(
+            "/realms/{realm}/environments/{environment}/globals/{name}",
+            update,
+            "Deletes a global",
+            delete,
+        ),
+    ]
+}
+
+async fn list(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<InEnvironment>,
+) -> Answer<Json<ListView<GlobalView>>> {
+    let globals = api.app.globals().list(&op, &path.environment).await?;
+    Ok(ListView::whole(globals, |global| GlobalView::from(&global.value)))
+}
+
+async fn set(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    IfMatch(if_match): IfMatch,
+    In(path): In<Place>,
+    Body(body): Body<SetBody>,
+) -> Answer<Tagged<GlobalView>> {
+    let stored = api.app.globals().set(&op, &path.environment, path.name, body.value, if_match).await?;
+    Ok(Tagged(GlobalView::from(&stored.value), stored.revision))
+}
+
+async fn delete(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    IfMatch(if_match): IfMatch,
+    In(path): In<Place>,
+) -> Answer<StatusCode> {
+    api.app.globals().delete(&op, &path.environment, &path.name, if_match).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl From<&Global> for GlobalView {
+    fn from(global: &Global) -> Self {
+        Self {
+            name: global.name.to_string(),
+            value: global.value.clone(),
+            updated_at: global.updated_at.to_string(),
+        }
+    }
+}

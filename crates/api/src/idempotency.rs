@@ -1,0 +1,93 @@
+//! `Idempotency-Key`: a repeated creation gets the answer of the first one.
+
+use aws_lc_rs::digest::{Context, SHA256};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::BodyExt as _;
+use serde::{Deserialize, Serialize};
+use tollgate_app::access::Op;
+use tollgate_app::idempotency::RepeatableRequest;
+
+use crate::Api;
+use crate::extract;
+use crate::problem::Problem;
+
+/// A kept answer.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    status: u16,
+    body: String,
+}
+
+/// Does a request once, however often it is sent with the same key.
+pub(crate) async fn repeat(State(api): State<Api>, request: Request, next: Next) -> Response {
+    match repeat_inner(&api, request, next).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn repeat_inner(api: &Api, request: Request, next: Next) -> Result<Response, Problem> {
+    let Some(key) = request.headers().get("idempotency-key") else { return Ok(next.run(request).await) };
+    let key = key.to_str().unwrap_or_default().to_owned();
+    if key.is_empty() || key.len() > 255 {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "idempotency-key-invalid",
+            "Idempotency-Key is 1 to 255 visible characters",
+        ));
+    }
+    let op = request.extensions().get::<Op>().cloned().ok_or_else(Problem::unauthenticated)?;
+    let (parts, body) = request.into_parts();
+    let bytes = extract::read(Request::from_parts(parts.clone(), body), api).await?;
+    let mut digest = Context::new(&SHA256);
+    for part in [parts.method.as_str().as_bytes(), b" ", parts.uri.to_string().as_bytes(), b"\n", &bytes] {
+        digest.update(part);
+    }
+    let digest = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let repeatable = RepeatableRequest { key, digest };
+    if let Some(kept) = api.app.idempotency().begin(&op, &repeatable).await? {
+        return replay(&kept);
+    }
+    // In a task of its own: a caller that hangs up must not leave the key in use.
+    let api = api.clone();
+    let work = async move {
+        finish(&api, &op, &repeatable, next.run(Request::from_parts(parts, Body::from(bytes))).await).await
+    };
+    tokio::spawn(work).await.map_err(|_| internal("the request could not be finished"))?
+}
+
+/// Keeps an answer, and gives it on.
+async fn finish(
+    api: &Api,
+    op: &Op,
+    repeatable: &RepeatableRequest,
+    response: Response,
+) -> Result<Response, Problem> {
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.map_err(|_| internal("the answer could not be read"))?.to_bytes();
+    let kept = parts
+        .status
+        .is_success()
+        .then(|| Kept { status: parts.status.as_u16(), body: String::from_utf8_lossy(&bytes).into_owned() });
+    let kept = kept.and_then(|kept| serde_json::to_string(&kept).ok());
+    api.app.idempotency().finish(op, repeatable, kept.as_deref()).await?;
+    Ok(Response::from_parts(parts, Body::from(bytes)))
+}
+
+fn internal(detail: &str) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+}
+
+fn replay(kept: &str) -> Result<Response, Problem> {
+    let broken = || internal("the kept answer could not be read");
+    let kept: Kept = serde_json::from_str(kept).map_err(|_| broken())?;
+    let status = StatusCode::from_u16(kept.status).map_err(|_| broken())?;
+    let mut response = (status, kept.body).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+    Ok(response)
+}

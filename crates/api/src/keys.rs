@@ -1,0 +1,234 @@
+//! API keys.
+
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tollgate_app::access::Permission;
+use tollgate_app::keys::{KeyView as Key, NewKey, ShownKey};
+use tollgate_model::consumers::{ApiKey, CredentialState};
+use tollgate_model::ids::KeyId;
+use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName};
+
+use crate::Api;
+use crate::answers::{Answer, Created, ListView};
+use crate::extract::{Body, Caller, In};
+use crate::operations::{Access, Operation};
+
+/// An API key.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KeyView {
+    id: String,
+    name: String,
+    consumer: String,
+    environment: String,
+    /// The key in plain: only in the answer that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// Its last four characters.
+    hint: String,
+    /// `active`, `expired` or `revoked`.
+    state: &'static str,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_at: Option<String>,
+    /// To about a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_at: Option<String>,
+    /// The key that took its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaced_by: Option<String>,
+    /// Whether it came from another system.
+    imported: bool,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NewKeyBody {
+    #[serde(default = "default_name")]
+    name: CredentialName,
+    /// RFC 3339; without, until it is revoked.
+    #[schemars(with = "Option<String>")]
+    expires_at: Option<Timestamp>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ImportKeyBody {
+    #[serde(default = "default_name")]
+    name: CredentialName,
+    /// The key: 16 to 256 visible ASCII characters.
+    key: String,
+    /// RFC 3339; without, until it is revoked.
+    #[schemars(with = "Option<String>")]
+    expires_at: Option<Timestamp>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RotateKeyBody {
+    /// How long the old key goes on working.
+    #[serde(default = "day")]
+    overlap_seconds: u32,
+    /// What to call the new key; the old one's name when absent.
+    name: Option<CredentialName>,
+}
+
+fn day() -> u32 {
+    86_400
+}
+
+/// The name of a key that nobody named.
+pub(crate) fn default_name() -> CredentialName {
+    CredentialName::parse("default").unwrap_or_else(|_| unreachable!("`default` is a credential name"))
+}
+
+#[derive(Deserialize)]
+struct OfConsumer {
+    environment: EnvironmentName,
+    consumer: ConsumerName,
+}
+
+#[derive(Deserialize)]
+struct OneKey {
+    environment: EnvironmentName,
+    id: KeyId,
+}
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let (read, create) = (Access::Needs(Permission::ApiKeyRead), Access::Needs(Permission::ApiKeyCreate));
+    vec![
+        Operation::get(
+            "/realms/{realm}/environments/{environment}/consumers/{consumer}/keys",
+            read,
+            "Lists a consumer's keys",
+            list,
+        )
+        .answers::<ListView<KeyView>>(),
+        Operation::post(
+            "/realms/{realm}/environments/{environment}/consumers/{consumer}/keys",
+            create,
+            "Makes a key and shows it once",
+            issue,
+        )
+        .takes::<NewKeyBody>()
+        .answers::<KeyView>()
+        .creates(),
+        Operation::post(
+            "/realms/{realm}/environments/{environment}/consumers/{consumer}/keys/import",
+            create,
+            "Takes over a key from another system",
+            import,
+        )
+        .takes::<ImportKeyBody>()
+        .answers::<KeyView>()
+        .creates(),
+        Operation::post(
+            "/realms/{realm}/environments/{environment}/keys/{id}/rotate",
+            create,
+            "Makes a key that takes another's place; both work during the overlap",
+            rotate,
+        )
+        .takes::<RotateKeyBody>()
+        .answers::<KeyView>()
+        .creates(),
+        Operation::post(
+            "/realms/{realm}/environments/{environment}/keys/{id}/revoke",
+            Access::Needs(Permission::ApiKeyRevoke),
+            "Revokes a key",
+            revoke,
+        )
+        .answers::<KeyView>(),
+    ]
+}
+
+async fn list(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<OfConsumer>,
+) -> Answer<Json<ListView<KeyView>>> {
+    let keys = api.app.keys().list(&op, &path.environment, &path.consumer).await?;
+    Ok(ListView::whole(keys, |key| KeyView::listed(&key, op.now)))
+}
+
+async fn issue(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<OfConsumer>,
+    Body(body): Body<NewKeyBody>,
+) -> Answer<Created<KeyView>> {
+    let NewKeyBody { name, expires_at } = body;
+    let shown =
+        api.app.keys().create(&op, &path.environment, &path.consumer, NewKey { name, expires_at }).await?;
+    Ok(Created(KeyView::shown(&shown, op.now)))
+}
+
+async fn import(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<OfConsumer>,
+    Body(body): Body<ImportKeyBody>,
+) -> Answer<Created<KeyView>> {
+    let ImportKeyBody { name, key, expires_at } = body;
+    let keys = api.app.keys();
+    let shown =
+        keys.import(&op, &path.environment, &path.consumer, NewKey { name, expires_at }, &key).await?;
+    Ok(Created(KeyView::shown(&shown, op.now)))
+}
+
+async fn rotate(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<OneKey>,
+    Body(body): Body<RotateKeyBody>,
+) -> Answer<Created<KeyView>> {
+    let RotateKeyBody { overlap_seconds, name } = body;
+    let shown = api.app.keys().rotate(&op, &path.environment, path.id, overlap_seconds, name).await?;
+    Ok(Created(KeyView::shown(&shown, op.now)))
+}
+
+async fn revoke(State(api): State<Api>, Caller(op): Caller, In(path): In<OneKey>) -> Answer<Json<KeyView>> {
+    let key = api.app.keys().revoke(&op, &path.environment, path.id).await?;
+    Ok(Json(KeyView::listed(&key, op.now)))
+}
+
+// === impl KeyView ===
+
+impl KeyView {
+    /// Shows a new key in plain.
+    pub(crate) fn shown(shown: &ShownKey, now: Timestamp) -> Self {
+        let plain = shown.plain.as_ref().map(|plain| plain.expose_secret().to_owned());
+        Self { key: plain, ..Self::new(&shown.key, &shown.consumer, now) }
+    }
+
+    fn listed(view: &Key, now: Timestamp) -> Self {
+        let last_used_at = view.last_used_at.map(|at| at.to_string());
+        Self { last_used_at, ..Self::new(&view.key, &view.consumer, now) }
+    }
+
+    fn new(key: &ApiKey, consumer: &ConsumerName, now: Timestamp) -> Self {
+        Self {
+            id: key.id.to_string(),
+            name: key.name.to_string(),
+            consumer: consumer.to_string(),
+            environment: key.environment.to_string(),
+            key: None,
+            hint: key.hint.clone(),
+            state: match key.state(now) {
+                CredentialState::Active => "active",
+                CredentialState::Expired => "expired",
+                CredentialState::Revoked => "revoked",
+            },
+            created_at: key.created_at.to_string(),
+            expires_at: key.expires_at.map(|at| at.to_string()),
+            revoked_at: key.revoked_at.map(|at| at.to_string()),
+            last_used_at: None,
+            replaced_by: key.replaced_by.map(|id| id.to_string()),
+            imported: key.imported,
+        }
+    }
+}

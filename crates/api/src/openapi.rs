@@ -1,0 +1,136 @@
+//! The OpenAPI 3.1 document, made from the table of operations.
+
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::operations::{self, Access, Operation};
+
+/// Returns the OpenAPI 3.1 document of the management API.
+pub fn openapi() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    });
+    let mut generator = settings.into_generator();
+    let mut paths = Map::new();
+    for operation in operations::all() {
+        let entry = paths.entry(operation.path.to_owned()).or_insert_with(|| json!({}));
+        let document = describe(&operation, &mut generator);
+        if let Some(methods) = entry.as_object_mut() {
+            methods.insert(operation.method.as_str().to_ascii_lowercase(), document);
+        }
+    }
+    let mut schemas = generator.take_definitions(true);
+    schemas.insert("Problem".to_owned(), problem());
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tollgate management API",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{ "url": "/api/v1" }],
+        "security": [{ "apiToken": [] }],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "apiToken": { "type": "http", "scheme": "bearer", "bearerFormat": "tgu_…" },
+                "session": { "type": "apiKey", "in": "cookie", "name": crate::access::SESSION_COOKIE },
+            },
+        },
+    })
+}
+
+fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
+    let mut parameters: Vec<Value> = path_parameters(operation.path)
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+        .collect();
+    parameters
+        .extend(operation.query.iter().flat_map(|schema| query_parameters(&schema(generator).to_value())));
+    if operation.repeatable {
+        parameters.push(json!({ "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "maxLength": 255 },
+            "description": "A repeated request with this key and body gets the first one's answer, for 24 hours." }));
+    }
+    let mut answer =
+        json!({ "description": if operation.answer.is_some() { "Done." } else { "Done; no content." } });
+    if let (Some(schema), Some(fields)) = (operation.answer, answer.as_object_mut()) {
+        fields.insert("content".to_owned(), json!({ "application/json": { "schema": schema(generator) } }));
+    }
+    let problem = json!({ "description": "Refused.",
+        "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } } });
+    let permission = match operation.access {
+        Access::Public => "none",
+        Access::SignedIn => "signed-in",
+        Access::Needs(permission) => permission.as_str(),
+    };
+    let mut document = json!({
+        "operationId": operation_id(operation),
+        "summary": operation.summary,
+        "x-permission": permission,
+        "parameters": parameters,
+        "responses": { operation.status.to_string(): answer, "default": problem },
+    });
+    if let Some(fields) = document.as_object_mut() {
+        if operation.access == Access::Public {
+            fields.insert("security".to_owned(), json!([]));
+        } else {
+            fields.insert("security".to_owned(), json!([{ "apiToken": [] }, { "session": [] }]));
+        }
+        if let Some(schema) = operation.body {
+            let content = json!({ "application/json": { "schema": schema(generator) } });
+            fields.insert("requestBody".to_owned(), json!({ "required": true, "content": content }));
+        }
+    }
+    document
+}
+
+fn path_parameters(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+}
+
+fn query_parameters(schema: &Value) -> Vec<Value> {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    properties
+        .into_iter()
+        .flatten()
+        .map(|(name, schema)| json!({ "name": name, "in": "query", "schema": schema }))
+        .collect()
+}
+
+/// Names an operation after method and path: `GET /realms/{realm}/pipelines` is `getRealmsPipelines`.
+fn operation_id(operation: &Operation) -> String {
+    let words =
+        operation.path.split(['/', '-', '.']).filter(|word| !word.is_empty() && !word.starts_with('{'));
+    words.fold(operation.method.as_str().to_ascii_lowercase(), |id, word| {
+        let mut letters = word.chars();
+        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+        let by = if operation.path.ends_with('}')
+            && operation.path.contains(&format!("{word}/{{"))
+            && operation.path.rsplit('/').nth(1) == Some(word)
+        {
+            "One"
+        } else {
+            ""
+        };
+        id + &first.into_iter().chain(letters).collect::<String>() + by
+    })
+}
+
+fn problem() -> Value {
+    let text = || json!({ "type": "string" });
+    json!({
+        "type": "object",
+        "description": "Problem details (RFC 9457).",
+        "required": ["type", "title", "status", "code", "detail"],
+        "properties": {
+            "type": text(), "title": text(), "status": { "type": "integer" }, "code": text(), "detail": text(), "hint": text(),
+            "errors": { "type": "array", "items": { "type": "object", "properties": {
+                "pointer": text(), "line": { "type": ["integer", "null"] }, "column": { "type": ["integer", "null"] },
+                "message": text(), "hint": { "type": ["string", "null"] } } } },
+            "violations": { "type": "array", "items": { "type": "object", "properties": {
+                "policy": text(), "environment": text(), "missing": text(), "message": text(), "pointer": text(), "fix": {} } } },
+        },
+    })
+}

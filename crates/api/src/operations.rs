@@ -1,0 +1,179 @@
+//! The table of operations.
+
+use axum::Router;
+use axum::handler::Handler;
+use axum::middleware;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use http::Method;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use tollgate_app::access::Permission;
+
+use crate::{
+    Api, access, accounts, basic_auth, consumers, deployments, environments, globals, idempotency, journal,
+    keys, meta, pipelines, policies, sessions, signing_keys,
+};
+
+/// Who may call an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Anybody, without signing in.
+    Public,
+    /// Everybody who signed in: it concerns only themselves.
+    SignedIn,
+    /// Whoever has this permission.
+    Needs(Permission),
+}
+
+/// One operation of the API.
+pub(crate) struct Operation {
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    pub(crate) summary: &'static str,
+    pub(crate) access: Access,
+    pub(crate) body: Option<MakeSchema>,
+    pub(crate) query: Option<MakeSchema>,
+    pub(crate) status: u16,
+    pub(crate) answer: Option<MakeSchema>,
+    /// Whether a repeated request with the same `Idempotency-Key` gets the first one's answer.
+    pub(crate) repeatable: bool,
+    handler: MethodRouter<Api>,
+}
+
+pub(crate) type MakeSchema = fn(&mut SchemaGenerator) -> Schema;
+
+/// Returns every operation.
+pub(crate) fn all() -> Vec<Operation> {
+    [
+        meta::operations(),
+        sessions::operations(),
+        environments::operations(),
+        pipelines::operations(),
+        policies::operations(),
+        deployments::operations(),
+        consumers::operations(),
+        keys::operations(),
+        basic_auth::operations(),
+        signing_keys::operations(),
+        globals::operations(),
+        accounts::operations(),
+        journal::operations(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn make_schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+// === impl Operation ===
+
+impl Operation {
+    pub(crate) fn get<T: 'static>(
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: impl Handler<T, Api>,
+    ) -> Self {
+        Self::new(Method::GET, MethodFilter::GET, path, access, summary, handler)
+    }
+
+    pub(crate) fn post<T: 'static>(
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: impl Handler<T, Api>,
+    ) -> Self {
+        Self::new(Method::POST, MethodFilter::POST, path, access, summary, handler)
+    }
+
+    pub(crate) fn put<T: 'static>(
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: impl Handler<T, Api>,
+    ) -> Self {
+        Self::new(Method::PUT, MethodFilter::PUT, path, access, summary, handler)
+    }
+
+    pub(crate) fn delete<T: 'static>(
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: impl Handler<T, Api>,
+    ) -> Self {
+        let mut operation = Self::new(Method::DELETE, MethodFilter::DELETE, path, access, summary, handler);
+        operation.status = 204;
+        operation
+    }
+
+    fn new<T: 'static>(
+        method: Method,
+        filter: MethodFilter,
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: impl Handler<T, Api>,
+    ) -> Self {
+        Self {
+            method,
+            path,
+            summary,
+            access,
+            body: None,
+            query: None,
+            status: 200,
+            answer: None,
+            repeatable: false,
+            handler: on(filter, handler),
+        }
+    }
+
+    /// Says what the request's body is.
+    pub(crate) fn takes<T: JsonSchema>(mut self) -> Self {
+        self.body = Some(make_schema::<T>);
+        self
+    }
+
+    /// Says which query parameters there are.
+    pub(crate) fn asks<T: JsonSchema>(mut self) -> Self {
+        self.query = Some(|_| schemars::schema_for!(T));
+        self
+    }
+
+    /// Says what the answer's body is.
+    pub(crate) fn answers<T: JsonSchema>(mut self) -> Self {
+        self.answer = Some(make_schema::<T>);
+        self
+    }
+
+    /// Says that it makes something: 201, and repeatable with `Idempotency-Key`.
+    pub(crate) fn creates(mut self) -> Self {
+        self.status = 201;
+        self.repeatable = true;
+        self
+    }
+
+    /// Says that it makes something, and not the same twice: 201.
+    pub(crate) fn created(mut self) -> Self {
+        self.status = 201;
+        self
+    }
+
+    /// Says that there is nothing to answer: 204.
+    pub(crate) fn empty(mut self) -> Self {
+        self.status = 204;
+        self
+    }
+
+    /// Puts the operation into a router, behind its guards.
+    pub(crate) fn add_to(self, router: Router<Api>, api: &Api) -> Router<Api> {
+        let mut handler = self.handler;
+        if self.repeatable {
+            handler = handler.route_layer(middleware::from_fn_with_state(api.clone(), idempotency::repeat));
+        }
+        let guard = access::Guard { api: api.clone(), access: self.access };
+        router.route(self.path, handler.route_layer(middleware::from_fn_with_state(guard, access::admit)))
+    }
+}

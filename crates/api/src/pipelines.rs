@@ -1,0 +1,256 @@
+//! Pipelines and their versions.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tollgate_app::access::Permission;
+use tollgate_app::pipelines::{JudgedVersion, SaveChange, SavePipeline};
+use tollgate_model::names::PipelineName;
+use tollgate_model::pipelines::PipelineHead;
+use tollgate_model::verdicts::Verdict;
+use tollgate_model::versions::Version;
+
+use crate::Api;
+use crate::answers::{Answer, ListView, PageQuery, Tagged};
+use crate::extract::{Ask, Body, Caller, IfMatch, In};
+use crate::operations::{Access, Operation};
+
+/// A pipeline file to save.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SaveBody {
+    /// The file: YAML or JSON.
+    document: String,
+    /// Saves a change as the first version of the next major.
+    #[serde(default)]
+    new_major: bool,
+    /// Checks everything and saves nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct SavedView {
+    name: String,
+    /// The version that has this content.
+    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_version: Option<String>,
+    /// `created`, `updated` or `unchanged`.
+    change: &'static str,
+    login_flow: bool,
+    /// What today's policies say, per environment.
+    verdicts: Vec<Value>,
+    /// What is allowed but advised against.
+    reminders: Vec<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct PipelineView {
+    name: String,
+    project: String,
+    /// The latest version.
+    latest: String,
+    /// Every version, oldest first.
+    versions: Vec<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct VersionView {
+    name: String,
+    version: String,
+    project: String,
+    login_flow: bool,
+    created_at: String,
+    created_by: String,
+    /// The pipeline as in its file.
+    pipeline: Value,
+    /// What today's policies say, per environment.
+    verdicts: Vec<Value>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct VersionItem {
+    version: String,
+    login_flow: bool,
+    created_at: String,
+    created_by: String,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: PipelineName,
+}
+
+#[derive(Deserialize)]
+struct VersionPath {
+    name: PipelineName,
+    version: Version,
+}
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let needs = Access::Needs;
+    vec![
+        Operation::get(
+            "/realms/{realm}/pipelines",
+            needs(Permission::PipelineRead),
+            "Lists the pipelines",
+            list,
+        )
+        .asks::<PageQuery>()
+        .answers::<ListView<PipelineView>>(),
+        Operation::post(
+            "/realms/{realm}/pipelines",
+            needs(Permission::PipelineUpdate),
+            "Saves a pipeline file as the next version, unless the latest says the same",
+            save,
+        )
+        .takes::<SaveBody>()
+        .answers::<SavedView>()
+        .creates(),
+        Operation::get(
+            "/realms/{realm}/pipelines/{name}",
+            needs(Permission::PipelineRead),
+            "Returns a pipeline",
+            get,
+        )
+        .answers::<PipelineView>(),
+        Operation::delete(
+            "/realms/{realm}/pipelines/{name}",
+            needs(Permission::PipelineDelete),
+            "Deletes a pipeline that runs nowhere",
+            delete,
+        ),
+        Operation::get(
+            "/realms/{realm}/pipelines/{name}/versions",
+            needs(Permission::PipelineRead),
+            "Lists the versions of a pipeline",
+            versions,
+        )
+        .answers::<ListView<VersionItem>>(),
+        Operation::get(
+            "/realms/{realm}/pipelines/{name}/versions/{version}",
+            needs(Permission::PipelineRead),
+            "Returns a version, and what the policies say of it",
+            version,
+        )
+        .answers::<VersionView>(),
+    ]
+}
+
+async fn list(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    Ask(page): Ask<PageQuery>,
+) -> Answer<Json<ListView<PipelineView>>> {
+    Ok(ListView::page(api.app.pipelines().list(&op, page.into()).await?, |head| PipelineView::from(&head)))
+}
+
+async fn save(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    IfMatch(if_match): IfMatch,
+    Body(body): Body<SaveBody>,
+) -> Answer<Response> {
+    let SaveBody { document, new_major, dry_run } = body;
+    let saved =
+        api.app.pipelines().save(&op, SavePipeline { document, new_major, dry_run, if_match }).await?;
+    let change = match saved.change {
+        SaveChange::Created => "created",
+        SaveChange::Updated => "updated",
+        SaveChange::Unchanged => "unchanged",
+    };
+    let status =
+        if dry_run || saved.change == SaveChange::Unchanged { StatusCode::OK } else { StatusCode::CREATED };
+    let view = SavedView {
+        name: saved.name.to_string(),
+        version: saved.version.to_string(),
+        previous_version: saved.previous_version.map(|version| version.to_string()),
+        change,
+        login_flow: saved.login_flow,
+        verdicts: saved.verdicts.iter().map(verdict).collect(),
+        reminders: saved.reminders,
+    };
+    Ok(match saved.revision {
+        Some(revision) => (status, Tagged(view, revision)).into_response(),
+        None => (status, Json(view)).into_response(),
+    })
+}
+
+async fn get(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<Named>,
+) -> Answer<Tagged<PipelineView>> {
+    let stored = api.app.pipelines().get(&op, &path.name).await?;
+    Ok(Tagged(PipelineView::from(&stored.value), stored.revision))
+}
+
+async fn delete(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    IfMatch(if_match): IfMatch,
+    In(path): In<Named>,
+) -> Answer<StatusCode> {
+    api.app.pipelines().delete(&op, &path.name, if_match).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn versions(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<Named>,
+) -> Answer<Json<ListView<VersionItem>>> {
+    Ok(ListView::whole(api.app.pipelines().versions(&op, &path.name).await?, |version| VersionItem {
+        version: version.version.to_string(),
+        login_flow: version.login_flow,
+        created_at: version.created_at.to_string(),
+        created_by: version.created_by,
+    }))
+}
+
+async fn version(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<VersionPath>,
+) -> Answer<Json<VersionView>> {
+    let JudgedVersion { version, verdicts } =
+        api.app.pipelines().version(&op, &path.name, path.version).await?;
+    Ok(Json(VersionView {
+        name: version.pipeline.name.to_string(),
+        version: version.version.to_string(),
+        project: version.pipeline.project.to_string(),
+        login_flow: version.login_flow,
+        created_at: version.created_at.to_string(),
+        created_by: version.created_by,
+        pipeline: json!(version.pipeline),
+        verdicts: verdicts.iter().map(verdict).collect(),
+    }))
+}
+
+/// A verdict with its outcome in one word.
+pub(crate) fn verdict(verdict: &Verdict) -> Value {
+    let mut view = json!(verdict);
+    if let Some(fields) = view.as_object_mut() {
+        fields.insert("conforms".to_owned(), verdict.conforms().into());
+    }
+    view
+}
+
+impl From<&PipelineHead> for PipelineView {
+    fn from(head: &PipelineHead) -> Self {
+        Self {
+            name: head.name.to_string(),
+            project: head.project.to_string(),
+            latest: head.latest.to_string(),
+            versions: head.versions.iter().map(ToString::to_string).collect(),
+        }
+    }
+}

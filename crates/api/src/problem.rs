@@ -1,0 +1,116 @@
+//! Refusals: the one table from use-case errors to statuses, as RFC 9457 problem details.
+
+use std::error::Error as _;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Map, Value, json};
+use tollgate_app::errors::{Error, ErrorKind};
+
+/// A refusal.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) detail: String,
+    pub(crate) hint: Option<String>,
+    pub(crate) more: Map<String, Value>,
+}
+
+// === impl Problem ===
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), hint: None, more: Map::new() }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn unauthenticated() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "this needs an API token, and there is none or it is not good",
+        )
+        .hint("send `Authorization: Bearer tgu_…`")
+    }
+}
+
+fn status_of(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+        ErrorKind::Invalid | ErrorKind::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+        ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorKind::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn title_of(status: StatusCode, code: &str) -> &'static str {
+    match (code, status) {
+        ("policy-refused", _) => "Refused by policy",
+        (_, StatusCode::UNPROCESSABLE_ENTITY) => "Not valid",
+        _ => status.canonical_reason().unwrap_or("Error"),
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        if matches!(error.kind, ErrorKind::Internal | ErrorKind::Unavailable) {
+            let mut chain = String::new();
+            let mut source = error.source();
+            while let Some(inner) = source {
+                chain.push_str(&format!(": {inner}"));
+                source = inner.source();
+            }
+            tracing::error!(code = error.code, "{error}{chain}");
+        }
+        let mut more = Map::new();
+        if !error.violations.is_empty() {
+            more.insert("violations".to_owned(), json!(error.violations));
+        }
+        if !error.places.is_empty() {
+            let places = error.places.iter().map(|place| {
+                json!({ "pointer": place.pointer, "line": place.line, "column": place.column, "message": place.message,
+                    "hint": place.hint })
+            });
+            more.insert("errors".to_owned(), places.collect());
+        }
+        Self {
+            status: status_of(error.kind),
+            code: error.code,
+            detail: error.message,
+            hint: error.hint,
+            more,
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = Map::from_iter([
+            ("type".to_owned(), format!("urn:tollgate:error:{}", self.code).into()),
+            ("title".to_owned(), title_of(self.status, self.code).into()),
+            ("status".to_owned(), self.status.as_u16().into()),
+            ("code".to_owned(), self.code.into()),
+            ("detail".to_owned(), self.detail.into()),
+        ]);
+        body.extend(self.hint.map(|hint| ("hint".to_owned(), hint.into())));
+        body.extend(self.more);
+        let mut response = (self.status, Value::Object(body).to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert("tollgate-error", HeaderValue::from_static(self.code));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,212 @@
+//! `tollgate apply` and `tollgate diff`: resources as files.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+use similar::TextDiff;
+use tollgate_model::document::{ConsumerFile, GlobalFile, Resource};
+use tollgate_model::names::EnvironmentName;
+use tollgate_model::pipelines::Pipeline;
+use tollgate_model::policies::PolicyFile;
+
+use super::files::{self, FileResource};
+use super::{Context, confirm, resources};
+use crate::failure::Failure;
+use crate::output::{Format, print_out, yaml};
+
+/// Arguments of `tollgate apply`.
+#[derive(Args)]
+pub(crate) struct ApplyArguments {
+    /// A file, a directory of .yaml, .yml and .json files, or `-` for stdin; repeatable.
+    #[arg(short, long = "file", value_name = "PATH", required = true)]
+    files: Vec<PathBuf>,
+    /// Checks everything and saves nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Saves changed pipelines as the first version of their next major.
+    #[arg(long)]
+    new_major: bool,
+    /// Saves changes of policies without asking.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Arguments of `tollgate diff`.
+#[derive(Args)]
+pub(crate) struct DiffArguments {
+    /// A file, a directory of .yaml, .yml and .json files, or `-` for stdin; repeatable.
+    #[arg(short, long = "file", value_name = "PATH", required = true)]
+    files: Vec<PathBuf>,
+    /// Exits with 1 when something would change.
+    #[arg(long)]
+    exit_code: bool,
+}
+
+/// Saves the resources in files, one after the other; the first refusal ends it.
+pub(crate) async fn apply(context: &Context<'_>, arguments: ApplyArguments) -> Result<(), Failure> {
+    let mut results = Vec::new();
+    for file in files::read(&arguments.files)? {
+        let result = match &file.located.value {
+            Resource::Pipeline(pipeline) => apply_pipeline(context, &arguments, &file, pipeline).await,
+            Resource::Policy(policy) => apply_policy(context, &arguments, policy).await,
+            Resource::Consumer(consumer) => apply_consumer(context, &arguments, consumer).await,
+            Resource::Global(global) => apply_global(context, &arguments, global).await,
+        };
+        let result = result.map_err(|failure| file.locate(failure))?;
+        if context.output.format() == Format::Table {
+            let text = |field: &str| result.get(field).and_then(Value::as_str).unwrap_or_default();
+            let version = result.get("version").and_then(Value::as_str).map(|it| format!(" {it}")).unwrap_or_default();
+            print_out(&format!("{} {}{version}: {}\n", text("kind"), text("name"), text("change")));
+            for reminder in result.get("reminders").and_then(Value::as_array).into_iter().flatten() {
+                eprintln!("reminder: {}", reminder.as_str().unwrap_or_default());
+            }
+        }
+        results.push(result);
+    }
+    if context.output.format() != Format::Table {
+        context.output.document(&json!({ "items": results }));
+    }
+    Ok(())
+}
+
+async fn apply_pipeline(
+    context: &Context<'_>,
+    arguments: &ApplyArguments,
+    file: &FileResource,
+    pipeline: &Pipeline,
+) -> Result<Value, Failure> {
+    let body = json!({
+        "document": file.to_json().to_string(), "newMajor": arguments.new_major, "dryRun": arguments.dry_run,
+    });
+    let mut saved = context.client.post(&context.client.realm_path(&["pipelines"]), &body).await?.body;
+    if let Some(fields) = saved.as_object_mut() {
+        fields.insert("kind".to_owned(), "Pipeline".into());
+        fields.insert("name".to_owned(), pipeline.name.to_string().into());
+    }
+    Ok(saved)
+}
+
+async fn apply_policy(
+    context: &Context<'_>,
+    arguments: &ApplyArguments,
+    policy: &PolicyFile,
+) -> Result<Value, Failure> {
+    let path = context.client.realm_path(&["policies", policy.name.as_str()]);
+    let now = context.client.get(&path).await?;
+    let change = if now.get("environments") == Some(&json!(policy.environments)) { "unchanged" } else { "updated" };
+    let body = json!({ "environments": policy.environments, "partial": false });
+    let impact = context.client.post(&format!("{path}/impact"), &body).await?.body;
+    let mut result = now;
+    if change == "updated" {
+        confirm::show_impact(&impact);
+        if !arguments.dry_run {
+            confirm::demand_yes(arguments.yes, &impact)?;
+            result = context.client.put(&path, &body).await?;
+        }
+    }
+    Ok(json!({ "kind": "Policy", "name": policy.name, "change": change, "version": result.get("version") }))
+}
+
+async fn apply_consumer(
+    context: &Context<'_>,
+    arguments: &ApplyArguments,
+    consumer: &ConsumerFile,
+) -> Result<Value, Failure> {
+    let client = &context.client;
+    let wanted: BTreeSet<&str> = consumer.pipelines.iter().map(|name| name.as_str()).collect();
+    let mut missing: Vec<&EnvironmentName> = Vec::new();
+    let mut change = "unchanged";
+    for environment in &consumer.environments {
+        let path = client.environment_path(environment.as_str(), &["consumers", consumer.name.as_str()]);
+        let found = match client.get(&path).await {
+            Ok(found) => found,
+            Err(Failure::Problem { status: 404, body }) if body.get("code").and_then(Value::as_str) == Some("consumer-not-found") => {
+                missing.push(environment);
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        let has: BTreeSet<&str> = found
+            .get("pipelines")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        for (verb, pipelines) in [("associate", &wanted - &has), ("dissociate", &has - &wanted)] {
+            if !pipelines.is_empty() {
+                change = "updated";
+                if !arguments.dry_run {
+                    client.post(&format!("{path}/{verb}"), &json!({ "pipelines": pipelines })).await?;
+                }
+            }
+        }
+    }
+    if !missing.is_empty() {
+        change = "created";
+        if !arguments.dry_run {
+            let body = json!({ "name": consumer.name, "environments": missing, "pipelines": wanted,
+                "description": consumer.description, "createKey": false });
+            client.post(&client.realm_path(&["consumers"]), &body).await?;
+        }
+    }
+    Ok(json!({ "kind": "Consumer", "name": consumer.name, "change": change }))
+}
+
+async fn apply_global(
+    context: &Context<'_>,
+    arguments: &ApplyArguments,
+    global: &GlobalFile,
+) -> Result<Value, Failure> {
+    let client = &context.client;
+    let mut change = "unchanged";
+    for (environment, value) in &global.environments {
+        let globals = client.list(&client.environment_path(environment.as_str(), &["globals"])).await?;
+        let items = globals.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let now = items.iter().find(|it| it.get("name").and_then(Value::as_str) == Some(global.name.as_str()));
+        if now.and_then(|it| it.get("value")) == Some(value) {
+            continue;
+        }
+        change = "updated";
+        if !arguments.dry_run {
+            let path = client.environment_path(environment.as_str(), &["globals", global.name.as_str()]);
+            client.put(&path, &json!({ "value": value })).await?;
+        }
+    }
+    Ok(json!({ "kind": "Global", "name": global.name, "change": change }))
+}
+
+/// Shows what `apply` would change, as a unified diff.
+pub(crate) async fn diff(context: &Context<'_>, arguments: DiffArguments) -> Result<ExitCode, Failure> {
+    let mut changes = Vec::new();
+    for file in files::read(&arguments.files)? {
+        let after = file.to_json();
+        let name = after.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let kind = file.located.value.kind();
+        let before = match resources::as_file(context, &file.located.value).await {
+            Ok(before) => before,
+            Err(Failure::Problem { status: 404, .. }) => Value::Null,
+            Err(failure) => return Err(failure),
+        };
+        if before == after {
+            continue;
+        }
+        if context.output.format() == Format::Table {
+            let old = if before.is_null() { String::new() } else { yaml(&before) };
+            let new = yaml(&after);
+            let diff = TextDiff::from_lines(old.as_str(), new.as_str());
+            let (from, to) = (format!("{kind} {name} (saved)"), format!("{kind} {name} ({})", file.file));
+            print_out(&diff.unified_diff().header(&from, &to).to_string());
+        }
+        changes.push(json!({ "kind": kind, "name": name, "before": before, "after": after }));
+    }
+    if context.output.format() != Format::Table {
+        context.output.document(&json!({ "items": changes }));
+    } else if changes.is_empty() {
+        eprintln!("nothing would change");
+    }
+    Ok(if arguments.exit_code && !changes.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

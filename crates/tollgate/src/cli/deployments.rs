@@ -1,0 +1,241 @@
+//! Deploy, undeploy, promote, roll back, list.
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+use tollgate_model::names::{EnvironmentName, PipelineName};
+use tollgate_model::versions::Version;
+
+use super::Context;
+use crate::failure::Failure;
+use crate::output::Column;
+
+/// A pipeline, or one version of it: `product-list` or `product-list@1.2`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PipelineRef {
+    name: PipelineName,
+    version: Option<Version>,
+}
+
+/// Arguments of `tollgate deploy`.
+#[derive(Args)]
+pub(crate) struct DeployArguments {
+    /// The pipeline, or one version of it: NAME or NAME@VERSION; without a version the latest.
+    pipeline: PipelineRef,
+    /// Where to.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    env: EnvironmentName,
+}
+
+/// Arguments of `tollgate undeploy`.
+#[derive(Args)]
+pub(crate) struct UndeployArguments {
+    /// The pipeline.
+    pipeline: PipelineName,
+    /// Where it runs.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    env: EnvironmentName,
+    /// Which major, when several run.
+    #[arg(long)]
+    major: Option<u32>,
+}
+
+/// Arguments of `tollgate promote`.
+#[derive(Args)]
+pub(crate) struct PromoteArguments {
+    /// The pipeline.
+    pipeline: PipelineName,
+    /// Where it runs.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    from: EnvironmentName,
+    /// Where it shall run too.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    to: EnvironmentName,
+    /// Which major, when several run.
+    #[arg(long)]
+    major: Option<u32>,
+}
+
+/// Arguments of `tollgate rollback`.
+#[derive(Args)]
+pub(crate) struct RollbackArguments {
+    /// The pipeline, or the version to go back to: NAME or NAME@VERSION; without, the version deployed before.
+    pipeline: PipelineRef,
+    /// Where.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    env: EnvironmentName,
+    /// Which major, when several run.
+    #[arg(long)]
+    major: Option<u32>,
+}
+
+/// Arguments of `tollgate deployments`.
+#[derive(Args)]
+pub(crate) struct ListArguments {
+    /// Only this environment.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    env: Option<EnvironmentName>,
+}
+
+/// Arguments of `tollgate history`.
+#[derive(Args)]
+pub(crate) struct HistoryArguments {
+    /// The pipeline.
+    pipeline: PipelineName,
+    /// Where.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    env: EnvironmentName,
+}
+
+/// Arguments of `tollgate runs`.
+#[derive(Args)]
+pub(crate) struct RunsArguments {
+    /// The pipeline.
+    pipeline: PipelineName,
+    /// Where.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    env: EnvironmentName,
+    /// Which major, when several run.
+    #[arg(long)]
+    major: Option<u32>,
+}
+
+const COLUMNS: &[Column] = &[
+    ("ENVIRONMENT", "/environment"),
+    ("PIPELINE", "/pipeline"),
+    ("VERSION", "/version"),
+    ("POLICY", "/policyVersion"),
+    ("CONFORMS", "/conforms"),
+    ("DEPLOYED", "/deployedAt"),
+    ("BY", "/deployedBy"),
+    ("URL", "/urls/0/path"),
+];
+
+/// Deploys a pipeline version.
+pub(crate) async fn deploy(context: &Context<'_>, arguments: DeployArguments) -> Result<(), Failure> {
+    let PipelineRef { name, version } = arguments.pipeline;
+    let mut body = json!({ "pipeline": name });
+    if let (Some(version), Some(fields)) = (version, body.as_object_mut()) {
+        fields.insert("version".to_owned(), version.to_string().into());
+    }
+    let path = context.client.environment_path(arguments.env.as_str(), &["deployments"]);
+    let answer = context.client.post(&path, &body).await?.body;
+    done(context, &answer, "deployed");
+    Ok(())
+}
+
+/// Stops a deployment.
+pub(crate) async fn undeploy(context: &Context<'_>, arguments: UndeployArguments) -> Result<(), Failure> {
+    let UndeployArguments { pipeline, env, major } = arguments;
+    let path = context.client.environment_path(env.as_str(), &["deployments", pipeline.as_str()]);
+    context.client.delete(&with_major(path, major)).await?;
+    let document = json!({ "pipeline": pipeline, "environment": env, "undeployed": true });
+    context.output.done(&document, &format!("undeployed {pipeline} from {env}"));
+    Ok(())
+}
+
+/// Deploys in one environment what runs in another.
+pub(crate) async fn promote(context: &Context<'_>, arguments: PromoteArguments) -> Result<(), Failure> {
+    let PromoteArguments { pipeline, from, to, major } = arguments;
+    let mut body = Map::from_iter([("from".to_owned(), from.to_string().into())]);
+    body.extend(major.map(|major| ("major".to_owned(), major.into())));
+    let path = context.client.environment_path(to.as_str(), &["deployments", pipeline.as_str(), "promote"]);
+    let answer = context.client.post(&path, &Value::Object(body)).await?.body;
+    done(context, &answer, "promoted");
+    Ok(())
+}
+
+/// Deploys an earlier version again.
+pub(crate) async fn rollback(context: &Context<'_>, arguments: RollbackArguments) -> Result<(), Failure> {
+    let RollbackArguments { pipeline: PipelineRef { name, version }, env, major } = arguments;
+    let mut body = Map::new();
+    body.extend(version.map(|version| ("version".to_owned(), version.to_string().into())));
+    body.extend(major.map(|major| ("major".to_owned(), major.into())));
+    let path = context.client.environment_path(env.as_str(), &["deployments", name.as_str(), "rollback"]);
+    let answer = context.client.post(&path, &Value::Object(body)).await?.body;
+    done(context, &answer, "rolled back to");
+    Ok(())
+}
+
+/// Lists deployments.
+pub(crate) async fn list(context: &Context<'_>, arguments: ListArguments) -> Result<(), Failure> {
+    let mut path = context.client.realm_path(&["deployments"]);
+    if let Some(environment) = arguments.env {
+        path.push_str(&format!("?environment={environment}"));
+    }
+    context.output.list(&context.client.list(&path).await?, COLUMNS);
+    Ok(())
+}
+
+/// Lists what was deployed in an environment, newest first.
+pub(crate) async fn history(context: &Context<'_>, arguments: HistoryArguments) -> Result<(), Failure> {
+    let HistoryArguments { pipeline, env } = arguments;
+    let path = context.client.environment_path(env.as_str(), &["deployments", pipeline.as_str(), "history"]);
+    context.output.list(
+        &context.client.list(&path).await?,
+        &[("SEQ", "/seq"), ("AT", "/at"), ("ACTOR", "/actor"), ("ACTION", "/action"), ("VERSION", "/version"), ("POLICY", "/policyVersion")],
+    );
+    Ok(())
+}
+
+/// Lists the last runs of a scheduled pipeline.
+pub(crate) async fn runs(context: &Context<'_>, arguments: RunsArguments) -> Result<(), Failure> {
+    let RunsArguments { pipeline, env, major } = arguments;
+    let path = context.client.environment_path(env.as_str(), &["deployments", pipeline.as_str(), "runs"]);
+    context.output.list(
+        &context.client.list(&with_major(path, major)).await?,
+        &[("DUE", "/due"), ("VERSION", "/version"), ("ENDED", "/endedAt"), ("STATUS", "/outcome/status"), ("FAILURE", "/outcome/failure")],
+    );
+    Ok(())
+}
+
+fn done(context: &Context<'_>, answer: &Value, what: &str) {
+    let deployment = answer.get("deployment").unwrap_or(answer);
+    let text = |field: &str| deployment.get(field).and_then(Value::as_str).unwrap_or("-");
+    let urls = deployment.get("urls").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut sentence = format!(
+        "{what} {} {} in {} (admitted by policy version {})",
+        text("pipeline"),
+        text("version"),
+        text("environment"),
+        text("policyVersion"),
+    );
+    for url in urls {
+        let text = |field: &str| url.get(field).and_then(Value::as_str).unwrap_or("-");
+        sentence.push_str(&format!("\n  {}: {}", text("exposure"), text("path")));
+    }
+    context.output.done(answer, &sentence);
+}
+
+fn with_major(path: String, major: Option<u32>) -> String {
+    match major {
+        Some(major) => format!("{path}?major={major}"),
+        None => path,
+    }
+}
+
+// === impl PipelineRef ===
+
+impl std::str::FromStr for PipelineRef {
+    type Err = String;
+
+    fn from_str(input: &str) -> Result<Self, Self::Err> {
+        let (name, version) = match input.split_once('@') {
+            Some((name, version)) => (name, Some(Version::parse(version).map_err(|error| error.to_string())?)),
+            None => (input, None),
+        };
+        Ok(Self { name: PipelineName::parse(name).map_err(|error| error.to_string())?, version })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_follows_the_name_behind_an_at_sign() {
+        let read = |text: &str| text.parse::<PipelineRef>().map(|it| (it.name.to_string(), it.version));
+        assert_eq!(read("login"), Ok(("login".to_owned(), None)));
+        assert_eq!(read("login@1.2"), Ok(("login".to_owned(), Version::parse("1.2").ok())));
+        assert!(read("login@latest").is_err() && read("@1.0").is_err() && read("Log in").is_err());
+    }
+}

@@ -1,0 +1,132 @@
+//! Resource files given with `-f`: a file, a directory of files, or `-` for stdin.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tollgate_model::document::{self, DocumentError, Located, Resource};
+
+use crate::failure::{Exit, Failure};
+
+/// A resource and the file that it stands in.
+pub(crate) struct FileResource {
+    pub(crate) file: String,
+    pub(crate) located: Located<Resource>,
+}
+
+/// Reads every resource of the given paths, in the order given; files of a directory by name.
+///
+/// # Errors
+///
+/// A failure that names file, line and field of the first mistake.
+pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<FileResource>, Failure> {
+    let mut resources = Vec::new();
+    for path in paths {
+        if path.as_os_str() == "-" {
+            let mut text = String::new();
+            let limit = document::MAX_BYTES as u64 + 1;
+            std::io::stdin().lock().take(limit).read_to_string(&mut text).map_err(|error| unreadable(path, &error))?;
+            parse("<stdin>", &text, &mut resources)?;
+        } else if path.is_dir() {
+            for file in files_of(path)? {
+                read_file(&file, &mut resources)?;
+            }
+        } else {
+            read_file(path, &mut resources)?;
+        }
+    }
+    if resources.is_empty() {
+        return Err(Failure::usage("there is no .yaml, .yml or .json file to read"));
+    }
+    Ok(resources)
+}
+
+fn files_of(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let entries = std::fs::read_dir(directory).map_err(|error| unreadable(directory, &error))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| unreadable(directory, &error))?.path();
+        let known = path.extension().is_some_and(|it| it == "yaml" || it == "yml" || it == "json");
+        if known && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read_file(path: &Path, resources: &mut Vec<FileResource>) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    parse(&path.display().to_string(), &text, resources)
+}
+
+fn parse(file: &str, text: &str, resources: &mut Vec<FileResource>) -> Result<(), Failure> {
+    let located = document::parse_resources(text).map_err(|error| invalid(file, &error))?;
+    resources.extend(located.into_iter().map(|located| FileResource { file: file.to_owned(), located }));
+    Ok(())
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot read {}: {error}", path.display()))
+}
+
+fn invalid(file: &str, error: &DocumentError) -> Failure {
+    let place = error.position.map(|at| format!(":{}:{}", at.line, at.column)).unwrap_or_default();
+    let body = json!({ "title": "The file is not valid", "code": "invalid", "file": file, "errors": [{
+        "message": error.message, "pointer": error.pointer, "hint": error.hint,
+        "line": error.position.map(|at| at.line), "column": error.position.map(|at| at.column) }] });
+    Failure::Other {
+        exit: Exit::Failed,
+        message: format!("{file}{place}: {}", error.message),
+        hints: error.hint.clone().into_iter().collect(),
+        body: Some(body),
+    }
+}
+
+// === impl FileResource ===
+
+impl FileResource {
+    /// Puts file, line and column of this resource into the errors of a problem, by their JSON pointers.
+    pub(crate) fn locate(&self, failure: Failure) -> Failure {
+        let Failure::Problem { status, mut body } = failure else { return failure };
+        for list in ["errors", "violations"] {
+            for error in body.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                let Some(pointer) = error.get("pointer").and_then(Value::as_str) else { continue };
+                let at = self.located.positions.find(pointer);
+                if let Some(fields) = error.as_object_mut() {
+                    fields.insert("line".to_owned(), at.line.into());
+                    fields.insert("column".to_owned(), at.column.into());
+                }
+            }
+        }
+        if let Some(fields) = body.as_object_mut() {
+            fields.insert("file".to_owned(), self.file.clone().into());
+        }
+        Failure::Problem { status, body }
+    }
+
+    /// Returns the resource as JSON, `kind` included.
+    pub(crate) fn to_json(&self) -> Value {
+        to_json(&self.located.value)
+    }
+}
+
+/// Returns a resource as JSON, `kind` first.
+pub(crate) fn to_json(resource: &Resource) -> Value {
+    let fields = match resource {
+        Resource::Pipeline(it) => json!(it),
+        Resource::Policy(it) => json!(it),
+        Resource::Consumer(it) => json!(it),
+        Resource::Global(it) => json!(it),
+    };
+    with_kind(resource.kind(), fields)
+}
+
+/// Puts `kind` in front of the fields of a resource.
+pub(crate) fn with_kind(kind: &str, fields: Value) -> Value {
+    let mut document = serde_json::Map::from_iter([("kind".to_owned(), kind.into())]);
+    if let Value::Object(fields) = fields {
+        document.extend(fields);
+    }
+    Value::Object(document)
+}

@@ -1,0 +1,119 @@
+//! `tollgate new pipeline`: a file to start from.
+
+use clap::Subcommand;
+use serde_json::Value;
+use tollgate_model::names::PipelineName;
+use tollgate_model::policies::AccessRequirement;
+
+use super::Context;
+use crate::failure::Failure;
+use crate::output::print_out;
+
+/// `tollgate new …`
+#[derive(Subcommand)]
+pub(crate) enum NewCommand {
+    /// Prints a pipeline file whose switches are as the strictest environment demands.
+    Pipeline {
+        /// Its name; part of its URL.
+        name: PipelineName,
+        /// A pipeline that issues tokens.
+        #[arg(long)]
+        login_flow: bool,
+        /// The project that it belongs to.
+        #[arg(long, default_value = "default")]
+        project: tollgate_model::names::ProjectName,
+    },
+}
+
+/// Runs `tollgate new …`.
+pub(crate) async fn new(context: &Context<'_>, command: NewCommand) -> Result<(), Failure> {
+    let NewCommand::Pipeline { name, login_flow, project } = command;
+    let strictest = strictest(context).await;
+    print_out(&file(&name, project.as_str(), login_flow, strictest));
+    Ok(())
+}
+
+/// Finds what the strictest environment demands of external APIs; everything, when no server answers.
+async fn strictest(context: &Context<'_>) -> AccessRequirement {
+    let path = context.client.realm_path(&["policies", "external-api-access"]);
+    match context.client.get(&path).await {
+        Ok(policy) => policy
+            .get("environments")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, value)| value.as_str()?.parse::<AccessRequirement>().ok())
+            .max()
+            .unwrap_or(AccessRequirement::JwtWithApiKey),
+        Err(_) => {
+            eprintln!("no server answers: the switches are as the strictest policy demands");
+            AccessRequirement::JwtWithApiKey
+        }
+    }
+}
+
+fn file(name: &PipelineName, project: &str, login_flow: bool, demanded: AccessRequirement) -> String {
+    if login_flow {
+        return format!(
+            "kind: Pipeline
+name: {name}
+project: {project}
+description: Issues tokens to consumers whose user and password are right
+trigger: {{ type: rest, methods: [POST], externalApi: true, apiKey: true }}
+steps:
+  - assert:
+      # set with: tollgate global set portal-user USER --env ENVIRONMENT
+      # and:      tollgate account set portal --hash passwordHash --env ENVIRONMENT
+      condition: message.body.user == globals[\"portal-user\"] && verifyPassword(message.body.password, accounts.portal.passwordHash)
+      status: 401
+      error: invalid user or password
+  - json: {{ user: \"{{{{ message.body.user }}}}\" }}
+  - jwtGenerate: {{ scopes: [], expiresInMs: 900000 }}
+"
+        );
+    }
+    let api_key = demanded >= AccessRequirement::ApiKey;
+    let jwt = demanded == AccessRequirement::JwtWithApiKey;
+    format!(
+        "kind: Pipeline
+name: {name}
+project: {project}
+trigger:
+  type: rest
+  methods: [GET]
+  externalApi: true
+  apiKey: {api_key}
+  jwt: {jwt}
+steps:
+  - json: {{ hello: \"{{{{ message.method }}}}\" }}
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use tollgate_model::document::parse_pipeline;
+    use tollgate_model::names::EnvironmentName;
+    use tollgate_model::policies::{Policies, PolicyName};
+
+    use super::*;
+
+    #[test]
+    fn a_new_file_compiles_and_conforms_where_it_is_strictest() {
+        let name = PipelineName::parse("orders").expect("a slug");
+        let environment = EnvironmentName::prod();
+        for demanded in AccessRequirement::ALL {
+            let policies = Policies::initial(&BTreeSet::from([environment.clone()]))
+                .change(PolicyName::ExternalApiAccess, &BTreeMap::from([(environment.clone(), demanded)]))
+                .expect("a known environment");
+            for login_flow in [false, true] {
+                let pipeline = parse_pipeline(&file(&name, "default", login_flow, demanded)).expect("valid").value;
+                assert!(tollgate_flow::compile(&pipeline).is_ok());
+                assert_eq!(tollgate_policy::is_login_flow(&pipeline), login_flow);
+                assert!(tollgate_policy::admit(&policies, &pipeline, &environment).is_ok(), "{demanded}");
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! `tollgate get` and `tollgate delete`: any resource by kind and name.
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+use tollgate_model::document::Resource;
+use tollgate_model::names::EnvironmentName;
+use tollgate_model::versions::Version;
+
+use super::Context;
+use super::files::with_kind;
+use crate::failure::Failure;
+use crate::output::Column;
+
+/// Kinds of resources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ResourceKind {
+    /// Pipelines and their versions.
+    #[value(alias = "pipelines")]
+    Pipeline,
+    /// Policies.
+    #[value(alias = "policies")]
+    Policy,
+    /// Consumers of an environment.
+    #[value(alias = "consumers")]
+    Consumer,
+    /// Globals of an environment.
+    #[value(alias = "globals")]
+    Global,
+    /// Accounts of an environment: names of fields, never values.
+    #[value(alias = "accounts")]
+    Account,
+    /// Deployments.
+    #[value(alias = "deployments")]
+    Deployment,
+    /// Environments.
+    #[value(alias = "environments")]
+    Environment,
+    /// Projects.
+    #[value(alias = "projects")]
+    Project,
+    /// Realms.
+    #[value(alias = "realms")]
+    Realm,
+}
+
+/// Arguments of `tollgate get`.
+#[derive(Args)]
+pub(crate) struct GetArguments {
+    /// The kind.
+    kind: ResourceKind,
+    /// One of them; without, all.
+    name: Option<String>,
+    /// The environment, for what lives in one.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    env: Option<EnvironmentName>,
+    /// Which version of a pipeline; without, the latest.
+    #[arg(long)]
+    version: Option<Version>,
+}
+
+/// Arguments of `tollgate delete`.
+#[derive(Args)]
+pub(crate) struct DeleteArguments {
+    /// The kind: pipeline, consumer, global or account.
+    kind: ResourceKind,
+    /// Which one.
+    name: String,
+    /// The environment, for what lives in one.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    env: Option<EnvironmentName>,
+}
+
+/// Shows resources: one as a file, all as a table.
+pub(crate) async fn get(context: &Context<'_>, arguments: GetArguments) -> Result<(), Failure> {
+    let GetArguments { kind, name, env, version } = arguments;
+    let client = &context.client;
+    let Some(name) = name else {
+        let list = client.list(&list_path(context, kind, env.as_ref())?).await?;
+        context.output.list(&list, columns(kind));
+        return Ok(());
+    };
+    let document = match kind {
+        ResourceKind::Pipeline => pipeline_as_file(context, &name, version).await?,
+        ResourceKind::Policy => {
+            let policy = client.get(&client.realm_path(&["policies", &name])).await?;
+            with_kind("Policy", json!({ "name": name, "environments": policy.get("environments") }))
+        }
+        ResourceKind::Consumer | ResourceKind::Deployment => {
+            let path = format!("{}/{}", list_path_in(context, kind, env.as_ref())?, crate::client::segment(&name));
+            client.get(&path).await?
+        }
+        _ => {
+            let list = client.list(&list_path(context, kind, env.as_ref())?).await?;
+            let items = list.get("items").and_then(Value::as_array).into_iter().flatten();
+            items
+                .into_iter()
+                .find(|it| it.get("name").and_then(Value::as_str) == Some(name.as_str()))
+                .cloned()
+                .ok_or_else(|| Failure::not_found(format!("there is no {} `{name}`", word(kind))))?
+        }
+    };
+    context.output.document(&document);
+    Ok(())
+}
+
+/// Deletes a resource.
+pub(crate) async fn delete(context: &Context<'_>, arguments: DeleteArguments) -> Result<(), Failure> {
+    let DeleteArguments { kind, name, env } = arguments;
+    let parent = match kind {
+        ResourceKind::Pipeline => context.client.realm_path(&["pipelines"]),
+        ResourceKind::Consumer | ResourceKind::Global | ResourceKind::Account => {
+            list_path_in(context, kind, env.as_ref())?
+        }
+        ResourceKind::Deployment => {
+            return Err(Failure::usage("a deployment is not deleted").hint("stop it with `tollgate undeploy`"));
+        }
+        _ => return Err(Failure::usage(format!("a {} cannot be deleted", word(kind)))),
+    };
+    context.client.delete(&format!("{parent}/{}", crate::client::segment(&name))).await?;
+    let document = json!({ "kind": word(kind), "name": name, "deleted": true });
+    context.output.done(&document, &format!("deleted {} {name}", word(kind)));
+    Ok(())
+}
+
+/// Returns what is saved of a resource in the form of its file, for comparison.
+pub(crate) async fn as_file(context: &Context<'_>, resource: &Resource) -> Result<Value, Failure> {
+    let client = &context.client;
+    match resource {
+        Resource::Pipeline(pipeline) => pipeline_as_file(context, pipeline.name.as_str(), None).await,
+        Resource::Policy(policy) => {
+            let saved = client.get(&client.realm_path(&["policies", policy.name.as_str()])).await?;
+            Ok(with_kind("Policy", json!({ "name": policy.name, "environments": saved.get("environments") })))
+        }
+        Resource::Consumer(consumer) => {
+            let mut saved = Value::Null;
+            let mut environments = Vec::new();
+            for environment in &consumer.environments {
+                let path = client.environment_path(environment.as_str(), &["consumers", consumer.name.as_str()]);
+                match client.get(&path).await {
+                    Ok(found) => {
+                        environments.push(environment);
+                        saved = found;
+                    }
+                    Err(Failure::Problem { status: 404, .. }) => {}
+                    Err(failure) => return Err(failure),
+                }
+            }
+            if saved.is_null() {
+                return Ok(Value::Null);
+            }
+            let mut fields = Map::from_iter([
+                ("name".to_owned(), json!(consumer.name)),
+                ("environments".to_owned(), json!(environments)),
+            ]);
+            fields.extend(saved.get("description").map(|text| ("description".to_owned(), text.clone())));
+            fields.insert("pipelines".to_owned(), saved.get("pipelines").cloned().unwrap_or_default());
+            Ok(with_kind("Consumer", Value::Object(fields)))
+        }
+        Resource::Global(global) => {
+            let mut values = Map::new();
+            for environment in global.environments.keys() {
+                let list = client.list(&client.environment_path(environment.as_str(), &["globals"])).await?;
+                let items = list.get("items").and_then(Value::as_array).into_iter().flatten();
+                let found = items.into_iter().find(|it| it.get("name").and_then(Value::as_str) == Some(global.name.as_str()));
+                values.extend(found.and_then(|it| it.get("value")).map(|it| (environment.to_string(), it.clone())));
+            }
+            if values.is_empty() {
+                return Ok(Value::Null);
+            }
+            Ok(with_kind("Global", json!({ "name": global.name, "environments": values })))
+        }
+    }
+}
+
+async fn pipeline_as_file(context: &Context<'_>, name: &str, version: Option<Version>) -> Result<Value, Failure> {
+    let client = &context.client;
+    let version = match version {
+        Some(version) => version.to_string(),
+        None => {
+            let head = client.get(&client.realm_path(&["pipelines", name])).await?;
+            head.get("latest").and_then(Value::as_str).unwrap_or_default().to_owned()
+        }
+    };
+    let saved = client.get(&client.realm_path(&["pipelines", name, "versions", &version])).await?;
+    Ok(with_kind("Pipeline", saved.get("pipeline").cloned().unwrap_or_default()))
+}
+
+fn list_path(
+    context: &Context<'_>,
+    kind: ResourceKind,
+    environment: Option<&EnvironmentName>,
+) -> Result<String, Failure> {
+    let realm = |noun: &str| Ok(context.client.realm_path(&[noun]));
+    match kind {
+        ResourceKind::Pipeline => realm("pipelines"),
+        ResourceKind::Policy => realm("policies"),
+        ResourceKind::Environment => realm("environments"),
+        ResourceKind::Project => realm("projects"),
+        ResourceKind::Deployment => match environment {
+            Some(environment) => Ok(format!("{}?environment={environment}", context.client.realm_path(&["deployments"]))),
+            None => realm("deployments"),
+        },
+        ResourceKind::Realm => Ok("/realms".to_owned()),
+        ResourceKind::Consumer | ResourceKind::Global | ResourceKind::Account => {
+            list_path_in(context, kind, environment)
+        }
+    }
+}
+
+/// Returns the path of a kind that lives in an environment.
+fn list_path_in(
+    context: &Context<'_>,
+    kind: ResourceKind,
+    environment: Option<&EnvironmentName>,
+) -> Result<String, Failure> {
+    let environment = environment
+        .ok_or_else(|| Failure::usage(format!("a {} lives in an environment: add --env", word(kind))))?;
+    Ok(context.client.environment_path(environment.as_str(), &[&format!("{}s", word(kind))]))
+}
+
+fn word(kind: ResourceKind) -> &'static str {
+    match kind {
+        ResourceKind::Pipeline => "pipeline",
+        ResourceKind::Policy => "policy",
+        ResourceKind::Consumer => "consumer",
+        ResourceKind::Global => "global",
+        ResourceKind::Account => "account",
+        ResourceKind::Deployment => "deployment",
+        ResourceKind::Environment => "environment",
+        ResourceKind::Project => "project",
+        ResourceKind::Realm => "realm",
+    }
+}
+
+fn columns(kind: ResourceKind) -> &'static [Column] {
+    match kind {
+        ResourceKind::Pipeline => &[("NAME", "/name"), ("PROJECT", "/project"), ("LATEST", "/latest"), ("VERSIONS", "/versions")],
+        ResourceKind::Policy => &[("NAME", "/name"), ("ENVIRONMENTS", "/environments")],
+        ResourceKind::Consumer => &[("NAME", "/name"), ("PIPELINES", "/pipelines"), ("CREATED", "/createdAt")],
+        ResourceKind::Global => &[("NAME", "/name"), ("VALUE", "/value")],
+        ResourceKind::Account => &[("NAME", "/name"), ("FIELDS", "/fields")],
+        ResourceKind::Deployment => &[("ENVIRONMENT", "/environment"), ("PIPELINE", "/pipeline"), ("VERSION", "/version"), ("CONFORMS", "/conforms")],
+        ResourceKind::Environment | ResourceKind::Project | ResourceKind::Realm => &[("NAME", "/name"), ("CREATED", "/createdAt")],
+    }
+}
