@@ -227,7 +227,12 @@ mod tests {
                 visit(child);
             }
             for argument in command.get_arguments() {
-                assert!(argument.get_help().is_some(), "`{} {}` has no help", command.get_name(), argument.get_id());
+                assert!(
+                    argument.get_help().is_some(),
+                    "`{} {}` has no help",
+                    command.get_name(),
+                    argument.get_id()
+                );
             }
         }
         visit(&Arguments::command());

@@ -16,12 +16,6 @@ pub(crate) struct Client {
     realm: String,
 }
 
-/// An answer: its status and its JSON body (`null` when empty).
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Value,
-}
-
 // === impl Client ===
 
 impl Client {
@@ -61,7 +55,7 @@ impl Client {
 
     /// Gets a resource.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.send(Method::GET, path, None).await.map(|answer| answer.body)
+        self.send(Method::GET, path, None).await
     }
 
     /// Gets every page of a list, as one document `{ items: [...] }`.
@@ -71,10 +65,14 @@ impl Client {
         loop {
             let mark = if path.contains('?') { '&' } else { '?' };
             let page = match &cursor {
-                Some(cursor) => self.get(&format!("{path}{mark}limit=200&cursor={}", segment(cursor))).await?,
+                Some(cursor) => {
+                    self.get(&format!("{path}{mark}limit=200&cursor={}", segment(cursor))).await?
+                }
                 None => self.get(&format!("{path}{mark}limit=200")).await?,
             };
-            let Value::Object(mut page) = page else { return Err(Failure::new("the server's list is no object")) };
+            let Value::Object(mut page) = page else {
+                return Err(Failure::new("the server's list is no object"));
+            };
             if let Some(Value::Array(more)) = page.remove("items") {
                 items.extend(more);
             }
@@ -89,21 +87,21 @@ impl Client {
     }
 
     /// Posts a body.
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.send(Method::POST, path, Some(body)).await
     }
 
     /// Puts a body.
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.send(Method::PUT, path, Some(body)).await.map(|answer| answer.body)
+        self.send(Method::PUT, path, Some(body)).await
     }
 
     /// Deletes a resource.
     pub(crate) async fn delete(&self, path: &str) -> Result<Value, Failure> {
-        self.send(Method::DELETE, path, None).await.map(|answer| answer.body)
+        self.send(Method::DELETE, path, None).await
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let url = format!("{}/api/v1{path}", self.server);
         let mut request = self.http.request(method, &url).header("accept", "application/json");
         if let Some(token) = &self.token {
@@ -126,7 +124,7 @@ impl Client {
                     .hint("is this the address of Tollgate's console? It is printed by `tollgate up`")
             })?
         };
-        if (200..300).contains(&status) { Ok(Answer { status, body }) } else { Err(Failure::Problem { status, body }) }
+        if (200..300).contains(&status) { Ok(body) } else { Err(Failure::Problem { status, body }) }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {

@@ -171,7 +171,10 @@ mod tests {
         let failure = Failure::Problem { status: 422, body: body.clone() };
         assert_eq!(failure.exit(), Exit::Refused);
         let words = problem_text(&body);
-        assert!(words.contains("Missing external API Key (policy external-api-access, environment test)"), "{words}");
+        assert!(
+            words.contains("Missing external API Key (policy external-api-access, environment test)"),
+            "{words}"
+        );
         assert!(words.contains("hint: set /trigger/apiKey to true"), "{words}");
     }
 

@@ -61,7 +61,8 @@ impl Output {
             self.document(document);
         }
         for reminder in document.get("reminders").and_then(Value::as_array).into_iter().flatten() {
-            if let Some(text) = reminder.as_str().or_else(|| reminder.get("message").and_then(Value::as_str)) {
+            if let Some(text) = reminder.as_str().or_else(|| reminder.get("message").and_then(Value::as_str))
+            {
                 eprintln!("reminder: {text}");
             }
         }
@@ -85,12 +86,15 @@ pub(crate) fn yaml(value: &Value) -> String {
 
 /// Lays rows out in columns, as wide as their widest cell, without anything a plain terminal can't show.
 pub(crate) fn table(rows: &[Value], columns: &[Column]) -> String {
-    let mut lines: Vec<Vec<String>> = vec![columns.iter().map(|(heading, _)| (*heading).to_owned()).collect()];
+    let mut lines: Vec<Vec<String>> =
+        vec![columns.iter().map(|(heading, _)| (*heading).to_owned()).collect()];
     for row in rows {
         lines.push(columns.iter().map(|(_, pointer)| cell(row.pointer(pointer))).collect());
     }
     let widths: Vec<usize> = (0..columns.len())
-        .map(|i| lines.iter().filter_map(|line| line.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .map(|i| {
+            lines.iter().filter_map(|line| line.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
         .collect();
     let mut out = String::new();
     for line in &lines {
@@ -118,7 +122,9 @@ fn cell(value: Option<&Value>) -> String {
         }
         Some(other) => other.to_string(),
     };
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
 }
 
 #[cfg(test)]

@@ -109,7 +109,8 @@ fn read_token(path: &Path) -> Option<String> {
 }
 
 fn is_loopback(server: &str) -> bool {
-    let authority = server.strip_prefix("http://").or_else(|| server.strip_prefix("https://")).unwrap_or_default();
+    let authority =
+        server.strip_prefix("http://").or_else(|| server.strip_prefix("https://")).unwrap_or_default();
     let host = authority.split('/').next().unwrap_or_default();
     host == "localhost"
         || host.starts_with("localhost:")
@@ -123,12 +124,18 @@ mod tests {
 
     #[test]
     fn the_local_admin_token_is_offered_to_loopback_only() {
-        for local in ["http://127.0.0.1:7000", "http://localhost:7000", "http://[::1]:7000", "http://localhost"] {
+        for local in
+            ["http://127.0.0.1:7000", "http://localhost:7000", "http://[::1]:7000", "http://localhost"]
+        {
             assert!(is_loopback(local), "{local}");
         }
         for other in [
-            "https://tollgate.example", "http://127.0.0.1.example:7000", "http://localhost.example",
-            "http://user@127.0.0.1:7000", "http://10.0.0.1:7000", "",
+            "https://tollgate.example",
+            "http://127.0.0.1.example:7000",
+            "http://localhost.example",
+            "http://user@127.0.0.1:7000",
+            "http://10.0.0.1:7000",
+            "",
         ] {
             assert!(!is_loopback(other), "{other}");
         }

@@ -62,7 +62,9 @@ pub(crate) async fn run(context: &Context<'_>, command: AccountCommand) -> Resul
         }
         AccountCommand::Delete { name, env } => {
             client.delete(&client.environment_path(env.as_str(), &["accounts", name.as_str()])).await?;
-            context.output.done(&json!({ "name": name, "deleted": true }), &format!("deleted account {name} of {env}"));
+            context
+                .output
+                .done(&json!({ "name": name, "deleted": true }), &format!("deleted account {name} of {env}"));
         }
     }
     Ok(())

@@ -58,7 +58,8 @@ pub(crate) async fn apply(context: &Context<'_>, arguments: ApplyArguments) -> R
         let result = result.map_err(|failure| file.locate(failure))?;
         if context.output.format() == Format::Table {
             let text = |field: &str| result.get(field).and_then(Value::as_str).unwrap_or_default();
-            let version = result.get("version").and_then(Value::as_str).map(|it| format!(" {it}")).unwrap_or_default();
+            let version =
+                result.get("version").and_then(Value::as_str).map(|it| format!(" {it}")).unwrap_or_default();
             print_out(&format!("{} {}{version}: {}\n", text("kind"), text("name"), text("change")));
             for reminder in result.get("reminders").and_then(Value::as_array).into_iter().flatten() {
                 eprintln!("reminder: {}", reminder.as_str().unwrap_or_default());
@@ -81,7 +82,7 @@ async fn apply_pipeline(
     let body = json!({
         "document": file.to_json().to_string(), "newMajor": arguments.new_major, "dryRun": arguments.dry_run,
     });
-    let mut saved = context.client.post(&context.client.realm_path(&["pipelines"]), &body).await?.body;
+    let mut saved = context.client.post(&context.client.realm_path(&["pipelines"]), &body).await?;
     if let Some(fields) = saved.as_object_mut() {
         fields.insert("kind".to_owned(), "Pipeline".into());
         fields.insert("name".to_owned(), pipeline.name.to_string().into());
@@ -96,9 +97,10 @@ async fn apply_policy(
 ) -> Result<Value, Failure> {
     let path = context.client.realm_path(&["policies", policy.name.as_str()]);
     let now = context.client.get(&path).await?;
-    let change = if now.get("environments") == Some(&json!(policy.environments)) { "unchanged" } else { "updated" };
+    let change =
+        if now.get("environments") == Some(&json!(policy.environments)) { "unchanged" } else { "updated" };
     let body = json!({ "environments": policy.environments, "partial": false });
-    let impact = context.client.post(&format!("{path}/impact"), &body).await?.body;
+    let impact = context.client.post(&format!("{path}/impact"), &body).await?;
     let mut result = now;
     if change == "updated" {
         confirm::show_impact(&impact);
@@ -123,7 +125,7 @@ async fn apply_consumer(
         let path = client.environment_path(environment.as_str(), &["consumers", consumer.name.as_str()]);
         let found = match client.get(&path).await {
             Ok(found) => found,
-            Err(Failure::Problem { status: 404, body }) if body.get("code").and_then(Value::as_str) == Some("consumer-not-found") => {
+            Err(Failure::Problem { status: 404, .. }) => {
                 missing.push(environment);
                 continue;
             }
@@ -166,7 +168,8 @@ async fn apply_global(
     for (environment, value) in &global.environments {
         let globals = client.list(&client.environment_path(environment.as_str(), &["globals"])).await?;
         let items = globals.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let now = items.iter().find(|it| it.get("name").and_then(Value::as_str) == Some(global.name.as_str()));
+        let now =
+            items.iter().find(|it| it.get("name").and_then(Value::as_str) == Some(global.name.as_str()));
         if now.and_then(|it| it.get("value")) == Some(value) {
             continue;
         }

@@ -52,7 +52,7 @@ pub(crate) async fn run(context: &Context<'_>, command: BasicAuthCommand) -> Res
                 fields.insert("password".to_owned(), secrets::ask("password")?.into());
             }
             let path = client.environment_path(env.as_str(), &["consumers", consumer.as_str(), "basic-auth"]);
-            let made = client.post(&path, &body).await?.body;
+            let made = client.post(&path, &body).await?;
             if context.output.format() == crate::output::Format::Table
                 && let Some(password) = made.get("password").and_then(Value::as_str)
             {
@@ -71,7 +71,7 @@ pub(crate) async fn run(context: &Context<'_>, command: BasicAuthCommand) -> Res
         }
         BasicAuthCommand::Revoke { id, env } => {
             let path = client.environment_path(env.as_str(), &["basic-auth", &id, "revoke"]);
-            let revoked = client.post(&path, &json!({})).await?.body;
+            let revoked = client.post(&path, &json!({})).await?;
             context.output.done(&revoked, &format!("revoked {id}"));
         }
     }

@@ -64,20 +64,33 @@ pub(crate) fn check(output: &Output, arguments: CheckArguments) -> Result<ExitCo
         }
         for environment in &environments {
             let verdict = tollgate_policy::judge(&policies, pipeline, environment).map_err(|error| {
-                Failure::usage(format!("{error} in the policies")).hint("add it to the file given with --policy")
+                Failure::usage(format!("{error} in the policies"))
+                    .hint("add it to the file given with --policy")
             })?;
             for violation in verdict.violations {
                 refused = true;
-                findings.push(finding(file, pipeline, &violation.pointer, &violation.to_string(), Some(json!(violation))));
+                findings.push(finding(
+                    file,
+                    pipeline,
+                    &violation.pointer,
+                    &violation.to_string(),
+                    Some(json!(violation)),
+                ));
             }
         }
     }
     if arguments.format == CheckFormat::Json || output.format() != Format::Table {
         let document = json!({ "pipelines": pipelines, "conforms": !refused, "compiles": !broken, "findings": findings });
-        if output.format() == Format::Yaml { output.document(&document) } else { print_out(&format!("{document:#}\n")) }
+        if output.format() == Format::Yaml {
+            output.document(&document)
+        } else {
+            print_out(&format!("{document:#}\n"))
+        }
     } else {
         for finding in &findings {
-            let text = |field: &str| finding.get(field).map(|it| it.as_str().map_or_else(|| it.to_string(), str::to_owned));
+            let text = |field: &str| {
+                finding.get(field).map(|it| it.as_str().map_or_else(|| it.to_string(), str::to_owned))
+            };
             print_out(&format!(
                 "{}:{}:{}: {}\n",
                 text("file").unwrap_or_default(),
@@ -95,7 +108,13 @@ pub(crate) fn check(output: &Output, arguments: CheckArguments) -> Result<ExitCo
     })
 }
 
-fn finding(file: &FileResource, pipeline: &Pipeline, pointer: &str, message: &str, violation: Option<Value>) -> Value {
+fn finding(
+    file: &FileResource,
+    pipeline: &Pipeline,
+    pointer: &str,
+    message: &str,
+    violation: Option<Value>,
+) -> Value {
     let at = file.located.positions.find(pointer);
     json!({ "file": file.file, "line": at.line, "column": at.column, "pipeline": pipeline.name, "pointer": pointer,
         "message": message, "violation": violation })

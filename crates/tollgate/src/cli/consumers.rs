@@ -113,16 +113,23 @@ async fn create(context: &Context<'_>, arguments: CreateArguments) -> Result<(),
     });
     if let Some(fields) = body.as_object_mut() {
         fields.extend(description.map(|text| ("description".to_owned(), text.into())));
-        fields.extend(key_expires_in.map(|life| ("keyExpiresAt".to_owned(), life.from_now().to_string().into())));
+        fields.extend(
+            key_expires_in.map(|life| ("keyExpiresAt".to_owned(), life.from_now().to_string().into())),
+        );
     }
-    let made = context.client.post(&context.client.realm_path(&["consumers"]), &body).await?.body;
+    let made = context.client.post(&context.client.realm_path(&["consumers"]), &body).await?;
     if context.output.format() != Format::Table {
         context.output.document(&made);
         return Ok(());
     }
     context.output.list(
         &made,
-        &[("ENVIRONMENT", "/consumer/environment"), ("CONSUMER", "/consumer/name"), ("PIPELINES", "/consumer/pipelines"), ("API KEY", "/key/key")],
+        &[
+            ("ENVIRONMENT", "/consumer/environment"),
+            ("CONSUMER", "/consumer/name"),
+            ("PIPELINES", "/consumer/pipelines"),
+            ("API KEY", "/key/key"),
+        ],
     );
     if !no_key {
         eprintln!("keep the keys now: they are not shown again");
@@ -133,7 +140,7 @@ async fn create(context: &Context<'_>, arguments: CreateArguments) -> Result<(),
 async fn associate(context: &Context<'_>, arguments: AssociateArguments, verb: &str) -> Result<(), Failure> {
     let AssociateArguments { name, env, pipelines } = arguments;
     let path = context.client.environment_path(env.as_str(), &["consumers", name.as_str(), verb]);
-    let consumer = context.client.post(&path, &json!({ "pipelines": pipelines })).await?.body;
+    let consumer = context.client.post(&path, &json!({ "pipelines": pipelines })).await?;
     let may: Vec<&str> = consumer
         .get("pipelines")
         .and_then(Value::as_array)

@@ -118,7 +118,7 @@ pub(crate) async fn deploy(context: &Context<'_>, arguments: DeployArguments) ->
         fields.insert("version".to_owned(), version.to_string().into());
     }
     let path = context.client.environment_path(arguments.env.as_str(), &["deployments"]);
-    let answer = context.client.post(&path, &body).await?.body;
+    let answer = context.client.post(&path, &body).await?;
     done(context, &answer, "deployed");
     Ok(())
 }
@@ -139,7 +139,7 @@ pub(crate) async fn promote(context: &Context<'_>, arguments: PromoteArguments) 
     let mut body = Map::from_iter([("from".to_owned(), from.to_string().into())]);
     body.extend(major.map(|major| ("major".to_owned(), major.into())));
     let path = context.client.environment_path(to.as_str(), &["deployments", pipeline.as_str(), "promote"]);
-    let answer = context.client.post(&path, &Value::Object(body)).await?.body;
+    let answer = context.client.post(&path, &Value::Object(body)).await?;
     done(context, &answer, "promoted");
     Ok(())
 }
@@ -151,7 +151,7 @@ pub(crate) async fn rollback(context: &Context<'_>, arguments: RollbackArguments
     body.extend(version.map(|version| ("version".to_owned(), version.to_string().into())));
     body.extend(major.map(|major| ("major".to_owned(), major.into())));
     let path = context.client.environment_path(env.as_str(), &["deployments", name.as_str(), "rollback"]);
-    let answer = context.client.post(&path, &Value::Object(body)).await?.body;
+    let answer = context.client.post(&path, &Value::Object(body)).await?;
     done(context, &answer, "rolled back to");
     Ok(())
 }
@@ -172,7 +172,14 @@ pub(crate) async fn history(context: &Context<'_>, arguments: HistoryArguments) 
     let path = context.client.environment_path(env.as_str(), &["deployments", pipeline.as_str(), "history"]);
     context.output.list(
         &context.client.list(&path).await?,
-        &[("SEQ", "/seq"), ("AT", "/at"), ("ACTOR", "/actor"), ("ACTION", "/action"), ("VERSION", "/version"), ("POLICY", "/policyVersion")],
+        &[
+            ("SEQ", "/seq"),
+            ("AT", "/at"),
+            ("ACTOR", "/actor"),
+            ("ACTION", "/action"),
+            ("VERSION", "/version"),
+            ("POLICY", "/policyVersion"),
+        ],
     );
     Ok(())
 }
@@ -183,7 +190,13 @@ pub(crate) async fn runs(context: &Context<'_>, arguments: RunsArguments) -> Res
     let path = context.client.environment_path(env.as_str(), &["deployments", pipeline.as_str(), "runs"]);
     context.output.list(
         &context.client.list(&with_major(path, major)).await?,
-        &[("DUE", "/due"), ("VERSION", "/version"), ("ENDED", "/endedAt"), ("STATUS", "/outcome/status"), ("FAILURE", "/outcome/failure")],
+        &[
+            ("DUE", "/due"),
+            ("VERSION", "/version"),
+            ("ENDED", "/endedAt"),
+            ("STATUS", "/outcome/status"),
+            ("FAILURE", "/outcome/failure"),
+        ],
     );
     Ok(())
 }
@@ -220,7 +233,9 @@ impl std::str::FromStr for PipelineRef {
 
     fn from_str(input: &str) -> Result<Self, Self::Err> {
         let (name, version) = match input.split_once('@') {
-            Some((name, version)) => (name, Some(Version::parse(version).map_err(|error| error.to_string())?)),
+            Some((name, version)) => {
+                (name, Some(Version::parse(version).map_err(|error| error.to_string())?))
+            }
             None => (input, None),
         };
         Ok(Self { name: PipelineName::parse(name).map_err(|error| error.to_string())?, version })

@@ -49,7 +49,7 @@ pub(crate) async fn realm(context: &Context<'_>, command: RealmCommand) -> Resul
             context.output.list(&realms, &[("NAME", "/name"), ("CREATED", "/createdAt")]);
         }
         RealmCommand::Create { name } => {
-            let realm = context.client.post("/realms", &json!({ "name": name })).await?.body;
+            let realm = context.client.post("/realms", &json!({ "name": name })).await?;
             context.output.done(&realm, &format!("made realm {name}"));
         }
     }

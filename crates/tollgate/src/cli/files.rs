@@ -25,7 +25,11 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<FileResource>, Failure> {
         if path.as_os_str() == "-" {
             let mut text = String::new();
             let limit = document::MAX_BYTES as u64 + 1;
-            std::io::stdin().lock().take(limit).read_to_string(&mut text).map_err(|error| unreadable(path, &error))?;
+            std::io::stdin()
+                .lock()
+                .take(limit)
+                .read_to_string(&mut text)
+                .map_err(|error| unreadable(path, &error))?;
             parse("<stdin>", &text, &mut resources)?;
         } else if path.is_dir() {
             for file in files_of(path)? {

@@ -55,7 +55,9 @@ pub(crate) async fn run(context: &Context<'_>, command: GlobalCommand) -> Result
         }
         GlobalCommand::Delete { name, env } => {
             client.delete(&client.environment_path(env.as_str(), &["globals", name.as_str()])).await?;
-            context.output.done(&json!({ "name": name, "deleted": true }), &format!("deleted global {name} of {env}"));
+            context
+                .output
+                .done(&json!({ "name": name, "deleted": true }), &format!("deleted global {name} of {env}"));
         }
     }
     Ok(())

@@ -55,18 +55,21 @@ pub(crate) async fn run(context: &Context<'_>, command: AuditCommand) -> Result<
             }
         }
         AuditCommand::Verify => {
-            let report = client.post(&client.realm_path(&["journal", "verify"]), &json!({})).await?.body;
+            let report = client.post(&client.realm_path(&["journal", "verify"]), &json!({})).await?;
             let text = |field: &str| report.get(field).and_then(Value::as_str).unwrap_or("-");
             let number = |field: &str| report.get(field).and_then(Value::as_u64).unwrap_or_default();
             if report.get("intact").and_then(Value::as_bool) != Some(true) {
                 context.output.done(&report, &format!("BROKEN at entry {}: {}", number("seq"), text("what")));
                 return Ok(ExitCode::FAILURE);
             }
-            context.output.done(&report, &format!("intact: {} entries, head {}", number("entries"), text("headHash")));
+            context
+                .output
+                .done(&report, &format!("intact: {} entries, head {}", number("entries"), text("headHash")));
         }
         AuditCommand::Export => {
             let mut all = client.list(&format!("{journal}?order=oldest")).await?;
-            let items = all.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
+            let items =
+                all.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
             if context.output.format() == Format::Table {
                 for item in &items {
                     print_out(&format!("{item}\n"));
@@ -104,6 +107,13 @@ fn rows(page: &Value) -> String {
         .collect();
     table(
         &rows,
-        &[("SEQ", "/seq"), ("AT", "/at"), ("ACTOR", "/actor"), ("ACTION", "/action"), ("OBJECTS", "/objects"), ("REASON", "/reason")],
+        &[
+            ("SEQ", "/seq"),
+            ("AT", "/at"),
+            ("ACTOR", "/actor"),
+            ("ACTION", "/action"),
+            ("OBJECTS", "/objects"),
+            ("REASON", "/reason"),
+        ],
     )
 }

@@ -95,7 +95,7 @@ pub(crate) async fn run(context: &Context<'_>, command: KeyCommand) -> Result<()
         KeyCommand::Create { key } => {
             let path =
                 client.environment_path(key.env.as_str(), &["consumers", key.consumer.as_str(), "keys"]);
-            let made = client.post(&path, &Value::Object(key.body())).await?.body;
+            let made = client.post(&path, &Value::Object(key.body())).await?;
             show_new(context, &made);
         }
         KeyCommand::Import { key, key_file } => {
@@ -107,7 +107,7 @@ pub(crate) async fn run(context: &Context<'_>, command: KeyCommand) -> Result<()
             body.insert("key".to_owned(), secret.into());
             let parts = ["consumers", key.consumer.as_str(), "keys", "import"];
             let made =
-                client.post(&client.environment_path(key.env.as_str(), &parts), &Value::Object(body)).await?.body;
+                client.post(&client.environment_path(key.env.as_str(), &parts), &Value::Object(body)).await?;
             let id = made.get("id").and_then(Value::as_str).unwrap_or_default();
             context.output.done(&made, &format!("imported {id} for {} in {}", key.consumer, key.env));
         }
@@ -117,12 +117,12 @@ pub(crate) async fn run(context: &Context<'_>, command: KeyCommand) -> Result<()
         }
         KeyCommand::Rotate { id, env, overlap } => {
             let path = client.environment_path(env.as_str(), &["keys", &id, "rotate"]);
-            let made = client.post(&path, &json!({ "overlapSeconds": overlap.as_secs() })).await?.body;
+            let made = client.post(&path, &json!({ "overlapSeconds": overlap.as_secs() })).await?;
             show_new(context, &made);
         }
         KeyCommand::Revoke { id, env } => {
             let path = client.environment_path(env.as_str(), &["keys", &id, "revoke"]);
-            let key = client.post(&path, &json!({})).await?.body;
+            let key = client.post(&path, &json!({})).await?;
             context.output.done(&key, &format!("revoked {id}"));
         }
     }

@@ -109,7 +109,8 @@ mod tests {
                 .change(PolicyName::ExternalApiAccess, &BTreeMap::from([(environment.clone(), demanded)]))
                 .expect("a known environment");
             for login_flow in [false, true] {
-                let pipeline = parse_pipeline(&file(&name, "default", login_flow, demanded)).expect("valid").value;
+                let pipeline =
+                    parse_pipeline(&file(&name, "default", login_flow, demanded)).expect("valid").value;
                 assert!(tollgate_flow::compile(&pipeline).is_ok());
                 assert_eq!(tollgate_policy::is_login_flow(&pipeline), login_flow);
                 assert!(tollgate_policy::admit(&policies, &pipeline, &environment).is_ok(), "{demanded}");

@@ -58,11 +58,19 @@ pub(crate) struct SetArguments {
     reason: Option<String>,
 }
 
-const IMPACT_COLUMNS: &[Column] =
-    &[("PIPELINE", "/pipeline"), ("VERSION", "/version"), ("PROJECT", "/project"), ("ADMITTED BY", "/admittedBy"), ("CONFORMS", "/conforms"), ("LOGIN FLOW", "/loginFlow"), ("VIOLATIONS", "/violations")];
+const IMPACT_COLUMNS: &[Column] = &[
+    ("PIPELINE", "/pipeline"),
+    ("VERSION", "/version"),
+    ("PROJECT", "/project"),
+    ("ADMITTED BY", "/admittedBy"),
+    ("CONFORMS", "/conforms"),
+    ("LOGIN FLOW", "/loginFlow"),
+    ("VIOLATIONS", "/violations"),
+];
 
 fn parse_value(input: &str) -> Result<(EnvironmentName, AccessRequirement), String> {
-    let (environment, value) = input.split_once('=').ok_or("write ENVIRONMENT=VALUE, for example `test=api-key`")?;
+    let (environment, value) =
+        input.split_once('=').ok_or("write ENVIRONMENT=VALUE, for example `test=api-key`")?;
     let environment = EnvironmentName::parse(environment).map_err(|error| error.to_string())?;
     let value = value.parse::<AccessRequirement>().map_err(|error| error.to_string())?;
     Ok((environment, value))
@@ -104,7 +112,12 @@ pub(crate) async fn run(context: &Context<'_>, command: PolicyCommand) -> Result
             let versions = client.list(&client.realm_path(&["policy-versions"])).await?;
             context.output.list(
                 &versions,
-                &[("VERSION", "/version"), ("SAVED", "/createdAt"), ("BY", "/createdBy"), ("REASON", "/reason")],
+                &[
+                    ("VERSION", "/version"),
+                    ("SAVED", "/createdAt"),
+                    ("BY", "/createdBy"),
+                    ("REASON", "/reason"),
+                ],
             );
         }
         PolicyCommand::Conformance { env } => conformance(context, env.as_ref()).await?,
@@ -119,7 +132,7 @@ pub(crate) async fn run(context: &Context<'_>, command: PolicyCommand) -> Result
 /// Asks for the impact of a change.
 async fn impact(context: &Context<'_>, change: &ChangeArguments) -> Result<Value, Failure> {
     let path = context.client.realm_path(&["policies", change.name.as_str(), "impact"]);
-    Ok(context.client.post(&path, &body_of(change)).await?.body)
+    context.client.post(&path, &body_of(change)).await
 }
 
 fn body_of(change: &ChangeArguments) -> Value {
@@ -147,8 +160,12 @@ fn list(context: &Context<'_>, policies: &Value) {
         })
         .collect();
     if context.output.format() == crate::output::Format::Table {
-        let columns: &[Column] =
-            &[("POLICY", "/policy"), ("ENVIRONMENT", "/environment"), ("VALUE", "/value"), ("MEANING", "/shownAs")];
+        let columns: &[Column] = &[
+            ("POLICY", "/policy"),
+            ("ENVIRONMENT", "/environment"),
+            ("VALUE", "/value"),
+            ("MEANING", "/shownAs"),
+        ];
         context.output.list(&json!({ "items": rows }), columns);
         eprintln!("policy version {}", policies.get("version").and_then(Value::as_str).unwrap_or("-"));
     } else {

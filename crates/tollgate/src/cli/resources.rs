@@ -86,7 +86,8 @@ pub(crate) async fn get(context: &Context<'_>, arguments: GetArguments) -> Resul
             with_kind("Policy", json!({ "name": name, "environments": policy.get("environments") }))
         }
         ResourceKind::Consumer | ResourceKind::Deployment => {
-            let path = format!("{}/{}", list_path_in(context, kind, env.as_ref())?, crate::client::segment(&name));
+            let path =
+                format!("{}/{}", list_path_in(context, kind, env.as_ref())?, crate::client::segment(&name));
             client.get(&path).await?
         }
         _ => {
@@ -112,7 +113,9 @@ pub(crate) async fn delete(context: &Context<'_>, arguments: DeleteArguments) ->
             list_path_in(context, kind, env.as_ref())?
         }
         ResourceKind::Deployment => {
-            return Err(Failure::usage("a deployment is not deleted").hint("stop it with `tollgate undeploy`"));
+            return Err(
+                Failure::usage("a deployment is not deleted").hint("stop it with `tollgate undeploy`")
+            );
         }
         _ => return Err(Failure::usage(format!("a {} cannot be deleted", word(kind)))),
     };
@@ -135,7 +138,8 @@ pub(crate) async fn as_file(context: &Context<'_>, resource: &Resource) -> Resul
             let mut saved = Value::Null;
             let mut environments = Vec::new();
             for environment in &consumer.environments {
-                let path = client.environment_path(environment.as_str(), &["consumers", consumer.name.as_str()]);
+                let path =
+                    client.environment_path(environment.as_str(), &["consumers", consumer.name.as_str()]);
                 match client.get(&path).await {
                     Ok(found) => {
                         environments.push(environment);
@@ -161,8 +165,12 @@ pub(crate) async fn as_file(context: &Context<'_>, resource: &Resource) -> Resul
             for environment in global.environments.keys() {
                 let list = client.list(&client.environment_path(environment.as_str(), &["globals"])).await?;
                 let items = list.get("items").and_then(Value::as_array).into_iter().flatten();
-                let found = items.into_iter().find(|it| it.get("name").and_then(Value::as_str) == Some(global.name.as_str()));
-                values.extend(found.and_then(|it| it.get("value")).map(|it| (environment.to_string(), it.clone())));
+                let found = items
+                    .into_iter()
+                    .find(|it| it.get("name").and_then(Value::as_str) == Some(global.name.as_str()));
+                values.extend(
+                    found.and_then(|it| it.get("value")).map(|it| (environment.to_string(), it.clone())),
+                );
             }
             if values.is_empty() {
                 return Ok(Value::Null);
@@ -172,7 +180,11 @@ pub(crate) async fn as_file(context: &Context<'_>, resource: &Resource) -> Resul
     }
 }
 
-async fn pipeline_as_file(context: &Context<'_>, name: &str, version: Option<Version>) -> Result<Value, Failure> {
+async fn pipeline_as_file(
+    context: &Context<'_>,
+    name: &str,
+    version: Option<Version>,
+) -> Result<Value, Failure> {
     let client = &context.client;
     let version = match version {
         Some(version) => version.to_string(),
@@ -197,7 +209,9 @@ fn list_path(
         ResourceKind::Environment => realm("environments"),
         ResourceKind::Project => realm("projects"),
         ResourceKind::Deployment => match environment {
-            Some(environment) => Ok(format!("{}?environment={environment}", context.client.realm_path(&["deployments"]))),
+            Some(environment) => {
+                Ok(format!("{}?environment={environment}", context.client.realm_path(&["deployments"])))
+            }
             None => realm("deployments"),
         },
         ResourceKind::Realm => Ok("/realms".to_owned()),
@@ -234,12 +248,23 @@ fn word(kind: ResourceKind) -> &'static str {
 
 fn columns(kind: ResourceKind) -> &'static [Column] {
     match kind {
-        ResourceKind::Pipeline => &[("NAME", "/name"), ("PROJECT", "/project"), ("LATEST", "/latest"), ("VERSIONS", "/versions")],
+        ResourceKind::Pipeline => {
+            &[("NAME", "/name"), ("PROJECT", "/project"), ("LATEST", "/latest"), ("VERSIONS", "/versions")]
+        }
         ResourceKind::Policy => &[("NAME", "/name"), ("ENVIRONMENTS", "/environments")],
-        ResourceKind::Consumer => &[("NAME", "/name"), ("PIPELINES", "/pipelines"), ("CREATED", "/createdAt")],
+        ResourceKind::Consumer => {
+            &[("NAME", "/name"), ("PIPELINES", "/pipelines"), ("CREATED", "/createdAt")]
+        }
         ResourceKind::Global => &[("NAME", "/name"), ("VALUE", "/value")],
         ResourceKind::Account => &[("NAME", "/name"), ("FIELDS", "/fields")],
-        ResourceKind::Deployment => &[("ENVIRONMENT", "/environment"), ("PIPELINE", "/pipeline"), ("VERSION", "/version"), ("CONFORMS", "/conforms")],
-        ResourceKind::Environment | ResourceKind::Project | ResourceKind::Realm => &[("NAME", "/name"), ("CREATED", "/createdAt")],
+        ResourceKind::Deployment => &[
+            ("ENVIRONMENT", "/environment"),
+            ("PIPELINE", "/pipeline"),
+            ("VERSION", "/version"),
+            ("CONFORMS", "/conforms"),
+        ],
+        ResourceKind::Environment | ResourceKind::Project | ResourceKind::Realm => {
+            &[("NAME", "/name"), ("CREATED", "/createdAt")]
+        }
     }
 }

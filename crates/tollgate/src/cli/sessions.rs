@@ -43,11 +43,12 @@ pub(crate) async fn login(context: &Context<'_>, arguments: LoginArguments) -> R
     use std::io::IsTerminal as _;
 
     if !arguments.password_stdin && !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("stdin is not a terminal").hint("add --password-stdin to read the password from it"));
+        return Err(Failure::usage("stdin is not a terminal")
+            .hint("add --password-stdin to read the password from it"));
     }
     let password = secrets::ask("password")?;
     let body = json!({ "user": arguments.user, "password": password, "tokenName": "tollgate login" });
-    let mut answer = context.client.post("/login", &body).await?.body;
+    let mut answer = context.client.post("/login", &body).await?;
     let token = answer.as_object_mut().and_then(|fields| fields.remove("token"));
     let Some(token) = token.as_ref().and_then(|token| token.as_str()) else {
         return Err(Failure::new("the server answered without a token"));
@@ -93,7 +94,7 @@ pub(crate) async fn token(context: &Context<'_>, command: TokenCommand) -> Resul
             if let (Some(lifetime), Some(fields)) = (expires_in, body.as_object_mut()) {
                 fields.insert("expiresAt".to_owned(), lifetime.from_now().to_string().into());
             }
-            let token = context.client.post("/tokens", &body).await?.body;
+            let token = context.client.post("/tokens", &body).await?;
             context.output.document(&token);
             eprintln!("keep the token now: it is not shown again");
         }

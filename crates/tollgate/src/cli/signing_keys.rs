@@ -59,7 +59,13 @@ pub(crate) async fn run(context: &Context<'_>, command: JwtCommand) -> Result<()
             let keys = client.list(&client.environment_path(env.as_str(), &["signing-keys"])).await?;
             context.output.list(
                 &keys,
-                &[("KID", "/kid"), ("ALGORITHM", "/algorithm"), ("STATE", "/state"), ("CREATED", "/createdAt"), ("VERIFIES UNTIL", "/verifiesUntil")],
+                &[
+                    ("KID", "/kid"),
+                    ("ALGORITHM", "/algorithm"),
+                    ("STATE", "/state"),
+                    ("CREATED", "/createdAt"),
+                    ("VERIFIES UNTIL", "/verifiesUntil"),
+                ],
             );
         }
         JwtCommand::Rotate { env, algorithm, overlap } => {
@@ -68,7 +74,7 @@ pub(crate) async fn run(context: &Context<'_>, command: JwtCommand) -> Result<()
                 fields.insert("algorithm".to_owned(), algorithm.into());
             }
             let path = client.environment_path(env.as_str(), &["signing-keys", "rotate"]);
-            let key = client.post(&path, &body).await?.body;
+            let key = client.post(&path, &body).await?;
             let kid = key.get("kid").and_then(Value::as_str).unwrap_or_default();
             context.output.done(&key, &format!("{env} now signs with {kid}"));
         }
@@ -87,14 +93,14 @@ pub(crate) async fn run(context: &Context<'_>, command: JwtCommand) -> Result<()
                 }
                 _ => return Err(Failure::usage("say what to revoke: --jti, --consumer or --kid")),
             };
-            let answer = client.post(&client.environment_path(env.as_str(), &parts), &body).await?.body;
+            let answer = client.post(&client.environment_path(env.as_str(), &parts), &body).await?;
             context.output.done(&answer, &sentence);
         }
         JwtCommand::Inspect { env } => {
             let token = secrets::ask("token")?;
             let token = token.strip_prefix("Bearer ").unwrap_or(&token);
             let path = client.environment_path(env.as_str(), &["tokens", "inspect"]);
-            context.output.document(&client.post(&path, &json!({ "token": token })).await?.body);
+            context.output.document(&client.post(&path, &json!({ "token": token })).await?);
         }
     }
     Ok(())

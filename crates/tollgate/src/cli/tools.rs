@@ -44,7 +44,8 @@ pub(crate) fn completion(arguments: &CompletionArguments) {
 pub(crate) async fn version(context: &Context<'_>) {
     let client = env!("CARGO_PKG_VERSION");
     let server = context.client.get("/version").await.ok();
-    let server = server.as_ref().and_then(|answer| answer.get("version")).and_then(|version| version.as_str());
+    let server =
+        server.as_ref().and_then(|answer| answer.get("version")).and_then(|version| version.as_str());
     let sentence = match server {
         Some(server) => format!("tollgate {client} (server {} runs {server})", context.client.server()),
         None => format!("tollgate {client}"),

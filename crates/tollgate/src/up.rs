@@ -1,0 +1,302 @@
+//! `tollgate up`: the whole product in one process.
+//!
+//! Order matters. Addresses are bound first, so that a port in use is told before anything is written. A snapshot on
+//! disk is published before the store is opened, so that calls are answered while the store is away. The banner comes
+//! last, when everything that it names works.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tollgate_app::App;
+use tollgate_app::follower::Follower;
+use tollgate_credential::seal::MasterKey;
+use tollgate_gateway::{Gateway, GatewaySettings, Usage};
+use tollgate_model::sources::{Clock, Random};
+use tollgate_snapshot::{Builder, SharedSnapshot, Snapshot};
+use tollgate_store::{OpenStoreError, Store};
+
+use crate::failure::Failure;
+use crate::output::print_out;
+use crate::system::{SystemClock, SystemRandom};
+
+mod data_dir;
+mod demo;
+mod demo_calls;
+mod first_start;
+mod listeners;
+mod logging;
+mod master_key;
+mod scheduler;
+mod usage;
+
+use data_dir::DataDir;
+use listeners::{Listen, Listeners, Name, Place};
+
+/// Longest wait between two attempts to reach the store.
+const STORE_RETRY: Duration = Duration::from_secs(2);
+
+/// Arguments of `tollgate up`.
+#[derive(Args)]
+pub(crate) struct UpArguments {
+    /// Loads the store and login pipelines with a consumer in each environment, and prints the calls to try.
+    #[arg(long)]
+    demo: bool,
+    /// Directory for everything that is kept.
+    #[arg(long, value_name = "DIR", default_value = "./tollgate-data", env = "TOLLGATE_DATA")]
+    data: PathBuf,
+    /// `postgres://…` instead of the embedded database; prefer the environment variable when it holds a password.
+    #[arg(long, value_name = "URL", env = "TOLLGATE_DATABASE", hide_env_values = true)]
+    database: Option<String>,
+    /// Address of a listener; repeatable. NAME is console, an environment (test), or its internal listener
+    /// (test.internal). Port 0 takes a free one. Defaults: console 127.0.0.1:7000, test 7001, prod 7002,
+    /// test.internal 7011, prod.internal 7012.
+    #[arg(long, value_name = "NAME=ADDR", env = "TOLLGATE_LISTEN", value_delimiter = ',')]
+    listen: Vec<Listen>,
+    /// Name under which browsers and clients reach the console, besides localhost and IP addresses; repeatable.
+    #[arg(long, value_name = "HOST", env = "TOLLGATE_CONSOLE_HOST", value_delimiter = ',')]
+    console_host: Vec<String>,
+    /// Lets the console listen beyond loopback without TLS, for example behind a proxy that adds it.
+    #[arg(long)]
+    insecure_http: bool,
+    /// What to log, for example `info` or `warn,tollgate::access=off`.
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "TOLLGATE_LOG")]
+    log: String,
+    #[command(flatten)]
+    master_key: master_key::MasterKeyArguments,
+}
+
+/// What the parts of the process share.
+struct Parts {
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    master: Arc<MasterKey>,
+    shared: Arc<SharedSnapshot>,
+    usage: Arc<Usage>,
+    gateway: Arc<Gateway>,
+    shutdown: watch::Receiver<bool>,
+}
+
+/// What was started before the store was opened.
+struct Started {
+    console: TcpListener,
+    bound: Vec<(Name, std::net::SocketAddr)>,
+    banner: String,
+}
+
+/// Runs until it is told to stop.
+pub(crate) async fn run(arguments: UpArguments) -> Result<(), Failure> {
+    serve(arguments).await.map_err(Failure::from)
+}
+
+async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
+    logging::start(&arguments.log)?;
+    let listeners = Listeners::bind(&arguments.listen, arguments.insecure_http).await?;
+    let data = DataDir::open(&arguments.data)?;
+    let master = Arc::new(master_key::find(&arguments.master_key, &data)?);
+    let (stop, shutdown) = watch::channel(false);
+    let signals = watch_signals(stop)?;
+
+    let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    let shared = Arc::new(SharedSnapshot::empty());
+    let usage = Arc::new(Usage::new());
+    let gateway = Gateway::new(
+        shared.clone(),
+        clock.clone(),
+        random.clone(),
+        GatewaySettings::default(),
+        usage.clone(),
+    );
+    let parts = Parts { clock, random, master, shared, usage, gateway, shutdown };
+
+    let from_disk = restore(&data, &parts).await;
+    let mut tasks = JoinSet::new();
+    let Listeners { console, environments } = listeners;
+    let mut bound = Vec::new();
+    let mut banner = format!("tollgate {}\n", env!("CARGO_PKG_VERSION"));
+    banner.push_str(&format!("  console        http://{}/api/v1\n", console.local_addr()?));
+    for (place, listener) in environments {
+        banner.push_str(&format!("  {place:<14} http://{}\n", listener.local_addr()?));
+        bound.push((Name::Environment(place.clone()), listener.local_addr()?));
+        spawn_environment(&mut tasks, &parts, place, listener);
+    }
+
+    let url = arguments.database.clone().unwrap_or_else(|| data.sqlite_url());
+    let stopped = parts.shutdown.clone();
+    let store = tokio::select! {
+        store = open_store(&url, from_disk) => store?,
+        () = stopping(stopped) => return drain(tasks, signals).await,
+    };
+    let started = Started { console, bound, banner };
+    control(&arguments, &data, &parts, store, started, &mut tasks).await?;
+    stopping(parts.shutdown.clone()).await;
+    tracing::info!("stopping: calls in flight may end");
+    drain(tasks, signals).await
+}
+
+/// Starts what needs the store: use cases, management API, follower, scheduler; then says that all is ready.
+async fn control(
+    arguments: &UpArguments,
+    data: &DataDir,
+    parts: &Parts,
+    store: Store,
+    started: Started,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    let Started { console, bound, mut banner } = started;
+    let app = App::new(store.clone(), parts.master.clone(), parts.clock.clone(), parts.random.clone());
+    let first = first_start::prepare(&app, data).await?;
+    let follower = Follower {
+        store: store.clone(),
+        master: parts.master.clone(),
+        shared: parts.shared.clone(),
+        path: Some(data.snapshot_path()),
+    };
+    let shutdown = parts.shutdown.clone();
+    tasks.spawn(async move { follower.run(shutdown).await });
+    let snapshot = wait_for_snapshot(parts, &store).await?;
+    for problem in snapshot.problems() {
+        tracing::error!(
+            problem,
+            "a part of the configuration is broken: calls that need it are answered 503"
+        );
+    }
+    tasks.spawn(scheduler::run(
+        app.clone(),
+        parts.gateway.clone(),
+        parts.shared.clone(),
+        parts.clock.clone(),
+        parts.shutdown.clone(),
+    ));
+    tasks.spawn(usage::run(app.clone(), parts.usage.clone(), parts.shutdown.clone()));
+
+    let address = console.local_addr()?;
+    let settings = tollgate_api::ApiSettings {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        allowed_hosts: arguments.console_host.clone(),
+        secure_cookies: false,
+    };
+    let router = tollgate_api::router(app, settings);
+    let shutdown = parts.shutdown.clone();
+    tasks.spawn(async move {
+        let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
+        if let Err(error) = axum::serve(console, service).with_graceful_shutdown(stopping(shutdown)).await {
+            tracing::error!(%error, "the console stopped");
+        }
+    });
+
+    banner.push_str(&format!("  data           {}\n", data.path().display()));
+    banner.push_str(&first);
+    print_out(&banner);
+    if arguments.demo {
+        let addresses = demo_calls::Addresses::find(address, &bound);
+        print_out(&demo::load(data, &addresses, parts.random.as_ref()).await?);
+    }
+    tracing::info!(console = %address, "ready");
+    Ok(())
+}
+
+fn spawn_environment(tasks: &mut JoinSet<()>, parts: &Parts, place: Place, listener: TcpListener) {
+    let (gateway, shutdown) = (parts.gateway.clone(), parts.shutdown.clone());
+    tasks.spawn(async move { gateway.serve(listener, place.environment, place.exposure, shutdown).await });
+}
+
+/// Publishes the snapshot on disk; tells whether there was one.
+async fn restore(data: &DataDir, parts: &Parts) -> bool {
+    let (path, master) = (data.snapshot_path(), parts.master.clone());
+    if !path.exists() {
+        return false;
+    }
+    match tokio::task::spawn_blocking(move || Builder::restore(&path, master)).await {
+        Ok(Ok(builder)) => {
+            parts.shared.publish(builder.current());
+            true
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the snapshot on disk cannot be used");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+/// Opens the store; keeps trying while a snapshot from disk is served.
+async fn open_store(url: &str, from_disk: bool) -> anyhow::Result<Store> {
+    loop {
+        match Store::open(url).await {
+            Ok(store) => return Ok(store),
+            Err(error @ (OpenStoreError::UnknownUrl | OpenStoreError::Url(_) | OpenStoreError::File(_))) => {
+                return Err(error).context("cannot open the store");
+            }
+            Err(error) if !from_disk => return Err(error).context("cannot open the store"),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the store is out of reach: serving the last snapshot"
+                );
+            }
+        }
+        tokio::time::sleep(STORE_RETRY).await;
+    }
+}
+
+/// Waits until the follower has published everything that is in the store.
+async fn wait_for_snapshot(parts: &Parts, store: &Store) -> anyhow::Result<Arc<Snapshot>> {
+    let head = store.head().await?;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let mut tick = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        if let Some(snapshot) = parts.shared.load().filter(|snapshot| snapshot.seq >= head) {
+            return Ok(snapshot);
+        }
+        if tokio::time::Instant::now() > deadline {
+            bail!("the store could not be read within 60 seconds");
+        }
+        tick.tick().await;
+    }
+}
+
+/// Ends when the process is told to stop.
+async fn stopping(mut shutdown: watch::Receiver<bool>) {
+    // A sender that is gone means stop, too.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+/// Lets every task end; a second signal ends the process at once.
+async fn drain(mut tasks: JoinSet<()>, signals: tokio::task::JoinHandle<()>) -> anyhow::Result<()> {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a task panicked");
+        }
+    }
+    signals.abort();
+    Ok(())
+}
+
+/// Turns the first SIGTERM or Ctrl-C into a stop, and the second into an exit.
+fn watch_signals(stop: watch::Sender<bool>) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
+    Ok(tokio::spawn(async move {
+        let mut signals = 0;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            signals += 1;
+            if signals == 2 {
+                std::process::exit(130);
+            }
+            stop.send_replace(true);
+        }
+    }))
+}

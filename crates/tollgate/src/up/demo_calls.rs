@@ -1,0 +1,85 @@
+//! The calls that the demo prints, ready to paste.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use tollgate_model::environments::Exposure;
+use tollgate_model::names::EnvironmentName;
+
+use super::listeners::{Name, Place};
+
+/// Where a caller on this machine reaches the server.
+pub(crate) struct Addresses {
+    pub(crate) console: String,
+    pub(crate) test: String,
+    pub(crate) prod: String,
+}
+
+/// The secrets that the calls need.
+pub(crate) struct Secrets<'a> {
+    pub(crate) test_key: &'a str,
+    pub(crate) prod_key: &'a str,
+    pub(crate) password: &'a str,
+    pub(crate) token_file: &'a str,
+}
+
+// === impl Addresses ===
+
+impl Addresses {
+    /// Finds the addresses among those that are bound.
+    pub(crate) fn find(console: SocketAddr, bound: &[(Name, SocketAddr)]) -> Self {
+        let of = |environment: EnvironmentName| {
+            let name = Name::Environment(Place { environment, exposure: Exposure::External });
+            bound.iter().find(|(it, _)| *it == name).map(|(_, address)| url(*address)).unwrap_or_default()
+        };
+        Self { console: url(console), test: of(EnvironmentName::test()), prod: of(EnvironmentName::prod()) }
+    }
+}
+
+/// Returns the URL of an address; one that means "all addresses" is reached over loopback.
+fn url(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        match address {
+            SocketAddr::V4(_) => address.set_ip(std::net::Ipv4Addr::LOCALHOST.into()),
+            SocketAddr::V6(_) => address.set_ip(std::net::Ipv6Addr::LOCALHOST.into()),
+        }
+    }
+    format!("http://{address}")
+}
+
+/// Writes the calls of the journey; beside each, what it answers.
+pub(crate) fn write(addresses: &Addresses, secrets: &Secrets<'_>) -> String {
+    let Addresses { console, test, prod } = addresses;
+    let Secrets { test_key, prod_key, password, token_file } = secrets;
+    let products = "/pipeline/default/v1/product-list";
+    let mut out = String::from("\nThe journey, ready to paste into a shell:\n\n");
+    let _ = write!(
+        out,
+        "# 1. No key: 401 api-key-missing
+curl -i {test}{products}
+
+# 2. With the key of test: 200 and the products
+curl -i {test}{products} -H 'apikey: {test_key}'
+
+# 3. The key of test in prod: 401 api-key-invalid
+curl -i {prod}{products} -H 'apikey: {test_key}'
+
+# 4. In prod a key alone is not enough: 401 jwt-missing
+curl -i {prod}{products} -H 'apikey: {prod_key}'
+
+# 5. Signing in with a wrong password: 401
+curl -i {prod}/pipeline/default/v1/login -H 'apikey: {prod_key}' -H 'content-type: application/json' -d '{{\"user\":\"portal\",\"password\":\"wrong\"}}'
+
+# 6. With the right one: 200 {{\"status\":\"logged\"}}, and the token in the header `authorization`
+curl -i {prod}/pipeline/default/v1/login -H 'apikey: {prod_key}' -H 'content-type: application/json' -d '{{\"user\":\"portal\",\"password\":\"{password}\"}}'
+
+# 7. The same, keeping the token; then key and token together: 200 and the products
+TOKEN=$(curl -s -o /dev/null -D - {prod}/pipeline/default/v1/login -H 'apikey: {prod_key}' -H 'content-type: application/json' -d '{{\"user\":\"portal\",\"password\":\"{password}\"}}' | tr -d '\\r' | sed -n 's/^authorization: Bearer //p')
+curl -i {prod}{products} -H 'apikey: {prod_key}' -H \"authorization: Bearer $TOKEN\"
+
+# 8. The version that demands no token, deployed to prod: 422 policy-refused, and the switch to turn
+curl -i {console}/api/v1/realms/default/environments/prod/deployments -H \"authorization: Bearer $(cat {token_file})\" -H 'content-type: application/json' -d '{{\"pipeline\":\"product-list\",\"version\":\"1.0\"}}'
+",
+    );
+    out
+}
