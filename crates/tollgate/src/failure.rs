@@ -147,12 +147,14 @@ fn problem_text(body: &Value) -> String {
             text(violation, "pointer"),
         );
     }
-    let hint = text(body, "hint");
+    let hint = match code_of(body) {
+        // Each violation has said already what to do.
+        "policy-refused" => "",
+        "unauthenticated" => "sign in with `tollgate login`, or pass --token or TOLLGATE_TOKEN",
+        _ => text(body, "hint"),
+    };
     if !hint.is_empty() {
         let _ = writeln!(out, "hint: {hint}");
-    }
-    if matches!(code_of(body), "unauthenticated") {
-        let _ = writeln!(out, "hint: sign in with `tollgate login`, or pass --token or TOLLGATE_TOKEN");
     }
     out
 }

@@ -109,11 +109,20 @@ pub(crate) fn table(rows: &[Value], columns: &[Column]) -> String {
     out
 }
 
+/// Cuts the fraction of a second off a timestamp (RFC 3339), which nobody reads in a table.
+fn without_fraction(text: &str) -> &str {
+    let fraction =
+        text.get(19..).and_then(|rest| rest.strip_prefix('.')).and_then(|rest| rest.strip_suffix('Z'));
+    let is_time = fraction.is_some_and(|fraction| fraction.bytes().all(|byte| byte.is_ascii_digit()))
+        && text.get(10..11) == Some("T");
+    if is_time { text.get(..19).unwrap_or(text) } else { text }
+}
+
 /// Writes one cell; control characters (a terminal's escape sequences) are made visible instead of obeyed.
 fn cell(value: Option<&Value>) -> String {
     let text = match value {
         None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => without_fraction(text).to_owned(),
         Some(Value::Bool(true)) => "yes".to_owned(),
         Some(Value::Bool(false)) => "no".to_owned(),
         Some(Value::Array(items)) if items.is_empty() => "-".to_owned(),
@@ -138,6 +147,14 @@ mod tests {
         let rows = [json!({ "name": "a", "pipelines": ["x", "y"] }), json!({ "name": "longer", "on": true })];
         let text = table(&rows, &[("NAME", "/name"), ("PIPELINES", "/pipelines"), ("ON", "/on")]);
         assert_eq!(text, "NAME    PIPELINES  ON\na       x, y       -\nlonger  -          yes\n");
+    }
+
+    #[test]
+    fn a_time_is_shown_to_the_second() {
+        assert_eq!(without_fraction("2026-11-24T02:37:29.954537193Z"), "2026-11-24T02:37:29");
+        for text in ["2026-11-24T02:37:29Z", "product-list", "2026-11-24T02:37:29.x5Z", ""] {
+            assert_eq!(without_fraction(text), text);
+        }
     }
 
     #[test]

@@ -105,6 +105,13 @@ impl FileResource {
         }
         if let Some(fields) = body.as_object_mut() {
             fields.insert("file".to_owned(), self.file.clone().into());
+            // The server's sentence names places in what was sent, which is not the file.
+            if fields.contains_key("errors") {
+                fields.insert(
+                    "detail".to_owned(),
+                    format!("the {} is not valid", self.located.value.kind()).into(),
+                );
+            }
         }
         Failure::Problem { status, body }
     }

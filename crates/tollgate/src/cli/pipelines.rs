@@ -46,7 +46,7 @@ async fn strictest(context: &Context<'_>) -> AccessRequirement {
             .max()
             .unwrap_or(AccessRequirement::JwtWithApiKey),
         Err(_) => {
-            eprintln!("no server answers: the switches are as the strictest policy demands");
+            eprintln!("the policies could not be read: the switches are as the strictest one would demand");
             AccessRequirement::JwtWithApiKey
         }
     }
