@@ -1,1 +1,7 @@
-//! Placeholder.
+//! Runs of the real binary: a home directory, a server in it, its command line, and calls over HTTP.
+
+mod home;
+mod server;
+
+pub use home::{Home, Outcome};
+pub use server::{Reply, Server};

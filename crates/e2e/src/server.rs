@@ -1,0 +1,287 @@
+//! A running server.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::home::{Home, Outcome};
+
+/// Longest start of a server on a busy machine.
+const START: Duration = Duration::from_secs(60);
+
+/// A server of the real binary; killed when it is dropped.
+pub struct Server<'a> {
+    home: &'a Home,
+    child: Child,
+    addresses: HashMap<String, String>,
+    http: reqwest::Client,
+    /// What it printed on its start.
+    pub banner: String,
+}
+
+/// An answer over HTTP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// Status.
+    pub status: u16,
+    /// Header fields, names in lower case.
+    pub headers: HashMap<String, String>,
+    /// Body as text.
+    pub text: String,
+}
+
+// === impl Server ===
+
+impl<'a> Server<'a> {
+    /// Starts a server on free ports with more arguments and waits until it is ready.
+    ///
+    /// # Panics
+    ///
+    /// With its log, when it does not become ready.
+    pub fn start(home: &'a Home, arguments: &[&str]) -> Self {
+        let mut server = Self::launch(home, arguments);
+        server.read_banner();
+        server
+    }
+
+    /// Starts a server and does not wait.
+    ///
+    /// # Panics
+    ///
+    /// When the process cannot be made.
+    pub fn launch(home: &'a Home, arguments: &[&str]) -> Self {
+        let data = home.data().display().to_string();
+        let mut all = vec!["up", "--data", &data];
+        let listeners = ["console", "test", "prod", "test.internal", "prod.internal"];
+        let given: Vec<String> = listeners.iter().map(|name| format!("{name}=127.0.0.1:0")).collect();
+        if !arguments.contains(&"--listen") {
+            all.extend(given.iter().flat_map(|listen| ["--listen", listen]));
+        }
+        all.extend_from_slice(arguments);
+        let log =
+            std::fs::File::options().create(true).append(true).open(home.log_path()).expect("a log file");
+        let child = home.command(&all).stdout(Stdio::piped()).stderr(log).spawn().expect("the server starts");
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .timeout(Duration::from_secs(30))
+            .build()
+            .expect("a client");
+        Self { home, child, addresses: HashMap::new(), http, banner: String::new() }
+    }
+
+    /// Reads the addresses that the server prints once it is ready.
+    fn read_banner(&mut self) {
+        let stdout = self.child.stdout.take().expect("piped");
+        let (sender, receiver) = mpsc::channel();
+        // Ends with the process, whose output it drains.
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        loop {
+            let line = receiver.recv_timeout(START).unwrap_or_else(|_| panic!("not ready:\n{}", self.log()));
+            self.banner.push_str(&line);
+            self.banner.push('\n');
+            let mut words = line.split_whitespace();
+            match (words.next(), words.next()) {
+                (Some(name), Some(url)) if url.starts_with("http://") => {
+                    let url = url.trim_end_matches("/api/v1").to_owned();
+                    self.addresses.insert(name.to_owned(), url);
+                }
+                (Some("data"), _) => break,
+                _ => {}
+            }
+        }
+        // The rest of the banner comes in the same piece of output.
+        while let Ok(line) = receiver.recv_timeout(Duration::from_millis(200)) {
+            self.banner.push_str(&line);
+            self.banner.push('\n');
+        }
+        if let Ok(token) = std::fs::read_to_string(self.home.data().join("admin-token")) {
+            self.home.keep_secret(token.trim());
+        }
+    }
+
+    /// Returns the URL of a listener: `console`, `test`, `prod.internal`, …
+    ///
+    /// # Panics
+    ///
+    /// When there is no such listener.
+    pub fn url(&self, listener: &str) -> &str {
+        self.addresses.get(listener).unwrap_or_else(|| panic!("no {listener} in\n{}", self.banner))
+    }
+
+    /// Returns the log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.home.log_path()).unwrap_or_default()
+    }
+
+    /// Runs a command against this server, with the admin's API token.
+    pub fn cli(&self, arguments: &[&str]) -> Outcome {
+        self.cli_with_input(arguments, "")
+    }
+
+    /// Runs a command with text on its standard input.
+    ///
+    /// # Panics
+    ///
+    /// When the command does not start.
+    pub fn cli_with_input(&self, arguments: &[&str], input: &str) -> Outcome {
+        let token = std::fs::read_to_string(self.home.data().join("admin-token")).unwrap_or_default();
+        let mut child = self
+            .home
+            .command(arguments)
+            .env("TOLLGATE_SERVER", self.url("console"))
+            .env("TOLLGATE_TOKEN", token.trim())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        if let Some(mut stdin) = child.stdin.take() {
+            // A command that reads nothing may be gone already.
+            let _ = stdin.write_all(input.as_bytes());
+        }
+        let output = child.wait_with_output().expect("the command ends");
+        Outcome {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs a command with `--output json` that must succeed, and returns its document.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let mut all = vec!["--output", "json"];
+        all.extend_from_slice(arguments);
+        self.cli(&all).expect_code(0).json()
+    }
+
+    /// Calls a pipeline, or any path, on a listener. A header of the value `""` is left out.
+    ///
+    /// # Panics
+    ///
+    /// When there is no answer.
+    pub async fn call(
+        &self,
+        listener: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Reply {
+        self.try_call(listener, path, headers, body)
+            .await
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+    }
+
+    /// Calls a listener that may not answer.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    pub async fn try_call(
+        &self,
+        listener: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Reply, reqwest::Error> {
+        let url = format!("{}{path}", self.url(listener));
+        let mut request = match body {
+            Some(body) => {
+                self.http.post(url).header("content-type", "application/json").body(body.to_string())
+            }
+            None => self.http.get(url),
+        };
+        for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await?;
+        let status = response.status().as_u16();
+        let text_of =
+            |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers =
+            response.headers().iter().map(|(name, value)| (name.to_string(), text_of(value))).collect();
+        Ok(Reply { status, headers, text: response.text().await? })
+    }
+
+    /// Sends SIGTERM and waits for the end; returns the exit code.
+    ///
+    /// # Panics
+    ///
+    /// When the process can't be signalled.
+    pub fn stop(mut self) -> Option<i32> {
+        self.terminate();
+        self.child.wait().ok().and_then(|status| status.code())
+    }
+
+    /// Sends SIGTERM and does not wait.
+    ///
+    /// # Panics
+    ///
+    /// When the process can't be signalled.
+    pub fn terminate(&self) {
+        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "cannot signal the server");
+    }
+
+    /// Sends SIGKILL: the process has no chance to do anything.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits for a process that ends by itself.
+    ///
+    /// # Panics
+    ///
+    /// When it can't be waited for.
+    pub fn wait(mut self) -> Option<i32> {
+        self.child.wait().expect("a child").code()
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+// === impl Reply ===
+
+impl Reply {
+    /// Returns the body as JSON.
+    ///
+    /// # Panics
+    ///
+    /// When it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// Returns the problem's code; empty when the answer is none.
+    pub fn code(&self) -> &str {
+        self.headers.get("tollgate-error").map_or("", String::as_str)
+    }
+
+    /// Fails unless the answer has a status and a problem code (empty: none).
+    ///
+    /// # Panics
+    ///
+    /// With the whole answer.
+    #[track_caller]
+    pub fn expect(self, status: u16, code: &str) -> Self {
+        assert_eq!((self.status, self.code()), (status, code), "{self:#?}");
+        self
+    }
+}
