@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -19,6 +19,8 @@ pub struct Server<'a> {
     child: Child,
     addresses: HashMap<String, String>,
     http: reqwest::Client,
+    /// Lines of standard output that were not read yet.
+    lines: Option<Mutex<mpsc::Receiver<String>>>,
     /// What it printed on its start.
     pub banner: String,
 }
@@ -71,7 +73,7 @@ impl<'a> Server<'a> {
             .timeout(Duration::from_secs(30))
             .build()
             .expect("a client");
-        Self { home, child, addresses: HashMap::new(), http, banner: String::new() }
+        Self { home, child, addresses: HashMap::new(), http, lines: None, banner: String::new() }
     }
 
     /// Reads the addresses that the server prints once it is ready.
@@ -86,28 +88,66 @@ impl<'a> Server<'a> {
                 }
             }
         });
-        loop {
-            let line = receiver.recv_timeout(START).unwrap_or_else(|_| panic!("not ready:\n{}", self.log()));
-            self.banner.push_str(&line);
-            self.banner.push('\n');
+        self.lines = Some(Mutex::new(receiver));
+        self.read_until("  data ");
+        for line in self.banner.lines() {
             let mut words = line.split_whitespace();
-            match (words.next(), words.next()) {
-                (Some(name), Some(url)) if url.starts_with("http://") => {
-                    let url = url.trim_end_matches("/api/v1").to_owned();
-                    self.addresses.insert(name.to_owned(), url);
-                }
-                (Some("data"), _) => break,
-                _ => {}
+            if let (Some(name), Some(url)) =
+                (words.next(), words.next().filter(|url| url.starts_with("http://")))
+            {
+                self.addresses.insert(name.to_owned(), url.trim_end_matches("/api/v1").to_owned());
             }
-        }
-        // The rest of the banner comes in the same piece of output.
-        while let Ok(line) = receiver.recv_timeout(Duration::from_millis(200)) {
-            self.banner.push_str(&line);
-            self.banner.push('\n');
         }
         if let Ok(token) = std::fs::read_to_string(self.home.data().join("admin-token")) {
             self.home.keep_secret(token.trim());
         }
+    }
+
+    /// Reads what the server prints until a line that begins with a text.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come.
+    pub fn read_until(&mut self, beginning: &str) {
+        let lines = self.lines.as_ref().expect("started").lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let line =
+                lines.recv_timeout(START).unwrap_or_else(|_| panic!("no `{beginning}`:\n{}", self.log()));
+            self.banner.push_str(&line);
+            self.banner.push('\n');
+            if line.starts_with(beginning) {
+                return;
+            }
+        }
+    }
+
+    /// Reads the addresses from the log, where they stand before the server is ready.
+    ///
+    /// # Panics
+    ///
+    /// When they do not come.
+    pub fn read_addresses_from_log(&mut self) {
+        let deadline = std::time::Instant::now() + START;
+        let before = self.addresses.len();
+        while self.addresses.len() < before + 5 {
+            assert!(std::time::Instant::now() < deadline, "no addresses in\n{}", self.log());
+            let log = self.log();
+            let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            for line in lines {
+                let text = |field: &str| line.get(field).and_then(Value::as_str);
+                if let (Some("listening"), Some(name), Some(address)) =
+                    (text("message"), text("listener"), text("address"))
+                {
+                    self.addresses.entry(name.to_owned()).or_insert_with(|| format!("http://{address}"));
+                }
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Returns the process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Returns the URL of a listener: `console`, `test`, `prod.internal`, …

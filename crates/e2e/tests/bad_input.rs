@@ -1,5 +1,7 @@
 //! Bad input: a clear error that says what to write instead, and nothing stored.
 
+#![expect(clippy::indexing_slicing, reason = "a test that indexes wrongly fails, as it should")]
+
 use tollgate_e2e::{Home, Server};
 
 const GOOD: &str = "kind: Pipeline

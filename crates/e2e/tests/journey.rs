@@ -1,5 +1,7 @@
 //! The whole journey on one binary: policy, refused deploy, fixed trigger, consumer, key, login flow, token, call.
 
+#![expect(clippy::indexing_slicing, reason = "a test that indexes wrongly fails, as it should")]
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -120,7 +120,9 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     let mut bound = Vec::new();
     let mut banner = format!("tollgate {}\n", env!("CARGO_PKG_VERSION"));
     banner.push_str(&format!("  console        http://{}/api/v1\n", console.local_addr()?));
+    tracing::info!(listener = "console", address = %console.local_addr()?, "listening");
     for (place, listener) in environments {
+        tracing::info!(listener = %place, address = %listener.local_addr()?, "listening");
         banner.push_str(&format!("  {place:<14} http://{}\n", listener.local_addr()?));
         bound.push((Name::Environment(place.clone()), listener.local_addr()?));
         spawn_environment(&mut tasks, &parts, place, listener);

@@ -56,29 +56,29 @@ pub(crate) fn write(addresses: &Addresses, secrets: &Secrets<'_>) -> String {
     let _ = write!(
         out,
         "# 1. No key: 401 api-key-missing
-curl -i {test}{products}
+curl -iw '\\n' {test}{products}
 
 # 2. With the key of test: 200 and the products
-curl -i {test}{products} -H 'apikey: {test_key}'
+curl -iw '\\n' {test}{products} -H 'apikey: {test_key}'
 
 # 3. The key of test in prod: 401 api-key-invalid
-curl -i {prod}{products} -H 'apikey: {test_key}'
+curl -iw '\\n' {prod}{products} -H 'apikey: {test_key}'
 
 # 4. In prod a key alone is not enough: 401 jwt-missing
-curl -i {prod}{products} -H 'apikey: {prod_key}'
+curl -iw '\\n' {prod}{products} -H 'apikey: {prod_key}'
 
 # 5. Signing in with a wrong password: 401
-curl -i {prod}/pipeline/default/v1/login -H 'apikey: {prod_key}' -H 'content-type: application/json' -d '{{\"user\":\"portal\",\"password\":\"wrong\"}}'
+curl -iw '\\n' {prod}/pipeline/default/v1/login -H 'apikey: {prod_key}' -H 'content-type: application/json' -d '{{\"user\":\"portal\",\"password\":\"wrong\"}}'
 
 # 6. With the right one: 200 {{\"status\":\"logged\"}}, and the token in the header `authorization`
-curl -i {prod}/pipeline/default/v1/login -H 'apikey: {prod_key}' -H 'content-type: application/json' -d '{{\"user\":\"portal\",\"password\":\"{password}\"}}'
+curl -iw '\\n' {prod}/pipeline/default/v1/login -H 'apikey: {prod_key}' -H 'content-type: application/json' -d '{{\"user\":\"portal\",\"password\":\"{password}\"}}'
 
 # 7. The same, keeping the token; then key and token together: 200 and the products
 TOKEN=$(curl -s -o /dev/null -D - {prod}/pipeline/default/v1/login -H 'apikey: {prod_key}' -H 'content-type: application/json' -d '{{\"user\":\"portal\",\"password\":\"{password}\"}}' | tr -d '\\r' | sed -n 's/^authorization: Bearer //p')
-curl -i {prod}{products} -H 'apikey: {prod_key}' -H \"authorization: Bearer $TOKEN\"
+curl -iw '\\n' {prod}{products} -H 'apikey: {prod_key}' -H \"authorization: Bearer $TOKEN\"
 
 # 8. The version that demands no token, deployed to prod: 422 policy-refused, and the switch to turn
-curl -i {console}/api/v1/realms/default/environments/prod/deployments -H \"authorization: Bearer $(cat {token_file})\" -H 'content-type: application/json' -d '{{\"pipeline\":\"product-list\",\"version\":\"1.0\"}}'
+curl -iw '\\n' {console}/api/v1/realms/default/environments/prod/deployments -H \"authorization: Bearer $(cat {token_file})\" -H 'content-type: application/json' -d '{{\"pipeline\":\"product-list\",\"version\":\"1.0\"}}'
 ",
     );
     out

@@ -1,0 +1,244 @@
+//! What survives: kill -9, a store out of reach, a stop with calls in flight, two processes on one store.
+
+#![expect(clippy::indexing_slicing, reason = "a test that indexes wrongly fails, as it should")]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tollgate_e2e::{Home, Server};
+use tollgate_testkit::{FaultProxy, Postgres, wait_until};
+
+const OPEN: &str = "kind: Pipeline
+name: open
+project: store
+trigger: { type: rest, externalApi: true, apiKey: true }
+steps:
+  - json: { ok: \"{{ message.method }}\" }
+";
+const PATH: &str = "/pipeline/default/v1/open";
+
+/// Deploys a pipeline in test and returns a key that may call it.
+fn deploy_open(home: &Home, server: &Server<'_>) -> (String, String) {
+    let file = home.file("open.yaml", OPEN);
+    server.cli(&["apply", "-f", &file]).expect_code(0);
+    server.cli(&["deploy", "open", "--env", "test"]).expect_code(0);
+    let made = server.json(&["consumer", "create", "shop", "--env", "test", "--pipeline", "open"]);
+    let key = &made["items"][0]["key"];
+    let text = |field: &str| key[field].as_str().expect("shown once").to_owned();
+    (text("id"), text("key"))
+}
+
+/// Writes globals until the process dies; returns the names whose write was acknowledged.
+async fn write_until_killed(
+    server: &Server<'_>,
+    token: &str,
+    round: usize,
+    writer: usize,
+    go_on: &AtomicBool,
+) -> Vec<String> {
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let mut acknowledged = Vec::new();
+    let mut n = 0;
+    while go_on.load(Ordering::Relaxed) {
+        let name = format!("r{round}w{writer}n{n}");
+        n += 1;
+        let url = format!("{}/api/v1/realms/default/environments/test/globals/{name}", server.url("console"));
+        let request = client.put(url).bearer_auth(token).header("content-type", "application/json");
+        match request.body(json!({ "value": n }).to_string()).send().await {
+            Ok(response) if response.status().is_success() => acknowledged.push(name),
+            Ok(response) => panic!("{}", response.status()),
+            // The process is gone; whether this one was written is not known.
+            Err(_) => break,
+        }
+    }
+    acknowledged
+}
+
+async fn survives_kill_9(arguments: &[&str], rounds: usize) {
+    let home = Home::new();
+    let mut acknowledged: Vec<String> = Vec::new();
+    for round in 0..rounds {
+        let server = Server::start(&home, arguments);
+        let token = std::fs::read_to_string(home.data().join("admin-token")).expect("a token");
+        let stored = server.json(&["global", "list", "--env", "test"]);
+        let items = stored["items"].as_array().expect("items");
+        for name in &acknowledged {
+            assert!(
+                items.iter().any(|item| item["name"] == name.as_str()),
+                "{name} was acknowledged and is gone"
+            );
+        }
+        assert_eq!(server.json(&["audit", "verify"])["intact"], true);
+        let go_on = AtomicBool::new(true);
+        let writers = async {
+            tokio::join!(
+                write_until_killed(&server, token.trim(), round, 0, &go_on),
+                write_until_killed(&server, token.trim(), round, 1, &go_on),
+                write_until_killed(&server, token.trim(), round, 2, &go_on),
+            )
+        };
+        // Killed at another point of the work in every round.
+        let pid = server.id();
+        let killer = async {
+            tokio::time::sleep(Duration::from_millis(40 + 37 * round as u64)).await;
+            let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+            assert!(killed.is_ok_and(|status| status.success()));
+        };
+        let ((a, b, c), ()) = tokio::join!(writers, killer);
+        acknowledged.extend([a, b, c].concat());
+        server.kill();
+    }
+    assert!(acknowledged.len() > rounds, "too little was written to show anything: {}", acknowledged.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_kill_9_on_the_embedded_database() {
+    survives_kill_9(&[], 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_kill_9_on_postgresql() {
+    let postgres = Postgres::start().await.expect("PostgreSQL is installed");
+    survives_kill_9(&["--database", &postgres.url()], 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_answers_while_the_store_is_cut_off_and_after_a_restart_without_it() {
+    let postgres = Postgres::start().await.expect("PostgreSQL is installed");
+    let proxy = FaultProxy::start(postgres.address()).await.expect("a proxy");
+    let url = postgres.url_via(proxy.address());
+    let home = Home::new();
+    let server = Server::start(&home, &["--database", &url]);
+    let (_, key) = deploy_open(&home, &server);
+    wait_until("the deployment", Duration::from_secs(5), async || {
+        server.call("test", PATH, &[("apikey", &key)], None).await.status == 200
+    })
+    .await;
+
+    proxy.refuse();
+    server.call("test", PATH, &[("apikey", &key)], None).await.expect(200, "");
+    server.call("test", PATH, &[("apikey", "")], None).await.expect(401, "api-key-missing");
+    server.kill();
+
+    std::fs::remove_file(home.log_path()).expect("a log");
+    let mut server = Server::launch(&home, &["--database", &url]);
+    server.read_addresses_from_log();
+    wait_until("an answer from the snapshot on disk", Duration::from_secs(20), async || {
+        server.try_call("test", PATH, &[("apikey", &key)], None).await.is_ok_and(|reply| reply.status == 200)
+    })
+    .await;
+    server
+        .call("test", PATH, &[("apikey", "tg_test_0000000000000000000000000000000000000")], None)
+        .await
+        .expect(401, "api-key-invalid");
+
+    proxy.heal();
+    wait_until("the console comes back", Duration::from_secs(30), async || {
+        server.try_call("console", "/readyz", &[], None).await.is_ok_and(|reply| reply.status == 200)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_lets_the_call_in_flight_end() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = upstream.local_addr().expect("an address");
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let text = OPEN.replace(
+        "- json: { ok: \"{{ message.method }}\" }",
+        &format!("- http: {{ url: \"http://{address}/\" }}\n  - json: \"{{{{ message.body }}}}\""),
+    );
+    let file = home.file("slow.yaml", &text);
+    server.cli(&["apply", "-f", &file]).expect_code(0);
+    server.cli(&["deploy", "open", "--env", "test"]).expect_code(0);
+    let made = server.json(&["consumer", "create", "shop", "--env", "test", "--pipeline", "open"]);
+    let key = made["items"][0]["key"]["key"].as_str().expect("shown once").to_owned();
+    wait_until("the deployment", Duration::from_secs(5), async || {
+        server.call("test", PATH, &[("apikey", "")], None).await.code() == "api-key-missing"
+    })
+    .await;
+    let answer_after_stop = async {
+        let (mut stream, _) = upstream.accept().await.expect("a call");
+        let mut buffer = [0; 4096];
+        let _ = stream.read(&mut buffer).await.expect("a request");
+        server.terminate();
+        wait_until("new connections are refused", Duration::from_secs(5), async || {
+            server.try_call("prod", PATH, &[], None).await.is_err()
+        })
+        .await;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 4\r\nconnection: close\r\n\r\n\"ok\"")
+            .await
+            .expect("an answer");
+    };
+    let headers = [("apikey", key.as_str())];
+    let (reply, ()) = tokio::join!(server.call("test", PATH, &headers, None), answer_after_stop);
+    assert_eq!((reply.status, reply.text.as_str()), (200, "\"ok\""));
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_processes_on_one_store_each_sees_the_other_s_changes_within_a_second() {
+    let postgres = Postgres::start().await.expect("PostgreSQL is installed");
+    let (first_home, second_home) = (Home::new(), Home::new());
+    let first = Server::start(&first_home, &["--database", &postgres.url()]);
+    // Both must open what is sealed: the second gets the first one's master key.
+    let key_file = first_home.data().join("master.key").display().to_string();
+    let second =
+        Server::start(&second_home, &["--database", &postgres.url(), "--master-key-file", &key_file]);
+    let (id, key) = deploy_open(&first_home, &first);
+    for server in [&first, &second] {
+        wait_until("the deployment", Duration::from_secs(5), async || {
+            server.call("test", PATH, &[("apikey", &key)], None).await.status == 200
+        })
+        .await;
+    }
+    first.cli(&["key", "revoke", &id, "--env", "test"]).expect_code(0);
+    wait_until("the revocation on the other", Duration::from_secs(1), async || {
+        second.call("test", PATH, &[("apikey", &key)], None).await.code() == "api-key-invalid"
+    })
+    .await;
+}
+
+#[test]
+fn a_data_directory_serves_one_process() {
+    let home = Home::new();
+    let _first = Server::start(&home, &[]);
+    let second = Server::launch(&home, &[]);
+    assert_eq!(second.wait(), Some(1));
+    let log = std::fs::read_to_string(home.log_path()).expect("a log");
+    assert!(log.contains("another tollgate runs on the data directory"), "{log}");
+}
+
+#[test]
+fn the_calls_that_the_demo_prints_do_what_is_said_beside_them() {
+    let home = Home::new();
+    let mut server = Server::start(&home, &["--demo"]);
+    server.read_until("# 8. ");
+    server.read_until("curl ");
+    let (_, script) = server.banner.split_once("# 1. ").expect("calls");
+    let script = format!("# {script}");
+    let output = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(&script)
+        .current_dir(home.path())
+        .output()
+        .expect("sh runs");
+    let answers = String::from_utf8_lossy(&output.stdout).into_owned();
+    let statuses: Vec<&str> = answers
+        .lines()
+        .filter_map(|line| line.strip_prefix("HTTP/1.1 "))
+        .filter_map(|rest| rest.get(..3))
+        .collect();
+    assert_eq!(statuses, ["401", "200", "401", "401", "401", "200", "200", "422"], "{answers}");
+    for code in
+        ["api-key-missing", "api-key-invalid", "jwt-missing", "policy-refused", "{\"status\":\"logged\"}"]
+    {
+        assert!(answers.contains(code), "{code} is missing in {answers}");
+    }
+    assert_eq!(server.stop(), Some(0));
+}
