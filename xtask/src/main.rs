@@ -1,2 +1,78 @@
-//! Chores.
-fn main() {}
+//! Chores of the workspace: `cargo xtask test` runs every test on a fresh machine, `cargo xtask ci` what CI runs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, bail};
+
+mod postgres;
+
+#[cfg(test)]
+mod tests;
+
+const USAGE: &str = "\
+cargo xtask test    installs what the tests need, builds the binary, runs every test
+cargo xtask ci      formatting, lints, then the same as `test`";
+
+fn main() -> ExitCode {
+    let argument = std::env::args().nth(1);
+    let done = match argument.as_deref() {
+        Some("test") => test(),
+        Some("ci") => ci(),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ci() -> anyhow::Result<()> {
+    cargo(&["fmt", "--all", "--check"])?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
+    test()
+}
+
+/// Runs every test. The tests start and stop what they need by themselves: PostgreSQL, upstreams, the binary.
+fn test() -> anyhow::Result<()> {
+    postgres::ensure()?;
+    cargo(&["build", "--package", "tollgate", "--locked"])?;
+    if has_nextest() {
+        cargo(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])?;
+        cargo(&["test", "--workspace", "--locked", "--doc"])
+    } else {
+        cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])
+    }
+}
+
+fn has_nextest() -> bool {
+    let output = Command::new("cargo").args(["nextest", "--version"]).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
+    run(Command::new("cargo").args(arguments).current_dir(root()))
+}
+
+/// Runs a command with its output shown.
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let shown = format!("{command:?}").replace('"', "");
+    eprintln!("$ {shown}");
+    let status = command.status().with_context(|| format!("cannot run {shown}"))?;
+    if !status.success() {
+        bail!("{shown} ended with {status}");
+    }
+    Ok(())
+}
+
+/// Returns the root of the workspace.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
