@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
 use tollgate_flow::Flow;
 use tollgate_model::deployments::Deployment;
 use tollgate_model::ids::DeploymentId;
 use tollgate_model::names::{EnvironmentName, PipelineName, ProjectName, RealmName};
+use tollgate_model::objects::keys;
 use tollgate_model::pipelines::{Pipeline, PipelineVersion};
-use tollgate_model::triggers::{HttpTrigger, Methods, SchedulerTrigger, Scope, Trigger};
+use tollgate_model::triggers::{HttpTrigger, Method, Methods, SchedulerTrigger, Scope, Trigger};
 use tollgate_model::versions::Version;
 
 use crate::Broken;
+use crate::routes::{distinct, endpoint_routes};
 
 /// A deployment that answers HTTP.
 #[derive(Debug)]
@@ -85,38 +88,49 @@ pub(crate) enum Deployed {
     Schedule(Arc<Schedule>),
 }
 
+/// What a deployment is and where, as far as its key tells.
+#[derive(Debug, Clone)]
+pub(crate) struct Placed {
+    id: DeploymentId,
+    environment: EnvironmentName,
+    pipeline: PipelineName,
+    version: Version,
+}
+
 /// Makes a deployment ready.
 pub(crate) fn prepare(
     realm: &RealmName,
-    deployment: &Deployment,
+    placed: &Placed,
     version: Result<PipelineVersion, Broken>,
 ) -> Deployed {
     match version {
-        Ok(version) => prepare_version(realm, deployment, &version),
+        Ok(version) => prepare_version(realm, placed, &version),
         Err(broken) => {
-            // Where it was exposed is not known any more; it answers 503 on both listeners under its main route.
-            let trigger = HttpTrigger { external_api: true, internal_api: true, ..HttpTrigger::default() };
-            Deployed::Endpoint(Arc::new(endpoint(realm, deployment, None, trigger, true, Err(broken))))
+            // How it was exposed is not known any more; it answers 503 on both listeners under its main route.
+            let trigger = HttpTrigger {
+                external_api: true,
+                internal_api: true,
+                methods: Methods::parse(Method::ALL.to_vec()).unwrap_or_default(),
+                ..HttpTrigger::default()
+            };
+            Deployed::Endpoint(Arc::new(endpoint(realm, placed, None, trigger, true, Err(broken))))
         }
     }
 }
 
-fn prepare_version(realm: &RealmName, deployment: &Deployment, version: &PipelineVersion) -> Deployed {
+fn prepare_version(realm: &RealmName, placed: &Placed, version: &PipelineVersion) -> Deployed {
     let flow = tollgate_flow::compile(&version.pipeline).map(Arc::new).map_err(|errors| {
         let first = errors.first().map(ToString::to_string).unwrap_or_default();
-        Broken(format!(
-            "the flow of `{}` {} does not compile: {first}",
-            deployment.pipeline, deployment.version
-        ))
+        Broken(format!("the flow of `{}` {} does not compile: {first}", placed.pipeline, placed.version))
     });
     let (trigger, rest) = match &version.pipeline.trigger {
         Trigger::Scheduler(trigger) => {
             return Deployed::Schedule(Arc::new(Schedule {
-                deployment: deployment.id,
+                deployment: placed.id,
                 realm: realm.clone(),
-                environment: deployment.environment.clone(),
-                pipeline: deployment.pipeline.clone(),
-                version: deployment.version,
+                environment: placed.environment.clone(),
+                pipeline: placed.pipeline.clone(),
+                version: placed.version,
                 trigger: trigger.clone(),
                 flow,
             }));
@@ -124,12 +138,12 @@ fn prepare_version(realm: &RealmName, deployment: &Deployment, version: &Pipelin
         Trigger::Rest(trigger) => (trigger.clone(), true),
         Trigger::Http(trigger) => (trigger.clone(), false),
     };
-    Deployed::Endpoint(Arc::new(endpoint(realm, deployment, Some(version), trigger, rest, flow)))
+    Deployed::Endpoint(Arc::new(endpoint(realm, placed, Some(version), trigger, rest, flow)))
 }
 
 fn endpoint(
     realm: &RealmName,
-    deployment: &Deployment,
+    placed: &Placed,
     version: Option<&PipelineVersion>,
     trigger: HttpTrigger,
     rest: bool,
@@ -142,16 +156,23 @@ fn endpoint(
             Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
         })
         .collect();
-    let routes =
-        crate::routes::endpoint_routes(realm, &deployment.pipeline, deployment.version.major, &trigger);
+    let (routes, contradiction) =
+        distinct(endpoint_routes(realm, &placed.pipeline, placed.version.major, &trigger));
+    let flow = match contradiction {
+        Some(path) => Err(Broken(format!(
+            "`{}` {} has route `{path}` twice, with different methods, scopes or parameters",
+            placed.pipeline, placed.version
+        ))),
+        None => flow,
+    };
     let pipeline: Option<&Pipeline> = version.map(|version| &version.pipeline);
     Endpoint {
-        deployment: deployment.id,
+        deployment: placed.id,
         realm: realm.clone(),
-        environment: deployment.environment.clone(),
-        pipeline: deployment.pipeline.clone(),
-        version: deployment.version,
-        version_text: deployment.version.to_string(),
+        environment: placed.environment.clone(),
+        pipeline: placed.pipeline.clone(),
+        version: placed.version,
+        version_text: placed.version.to_string(),
         project: pipeline.map(|pipeline| pipeline.project.clone()),
         login_flow: version.is_some_and(|version| version.login_flow),
         trigger,
@@ -159,5 +180,44 @@ fn endpoint(
         flow,
         response_headers,
         routes,
+    }
+}
+
+// === impl Deployed ===
+
+impl Deployed {
+    /// Returns the key of the stored version that it was made of.
+    pub(crate) fn version_key(&self) -> String {
+        match self {
+            Self::Endpoint(endpoint) => keys::pipeline_version(&endpoint.pipeline, endpoint.version),
+            Self::Schedule(schedule) => keys::pipeline_version(&schedule.pipeline, schedule.version),
+        }
+    }
+}
+
+// === impl Placed ===
+
+impl Placed {
+    /// Reads what the key of a deployment tells, for one whose JSON does not parse.
+    pub(crate) fn of_key(key: &str) -> Option<Self> {
+        let (environment, rest) = key.split_once('/')?;
+        let (pipeline, major) = rest.split_once("/v")?;
+        Some(Self {
+            id: DeploymentId::new(Timestamp::UNIX_EPOCH, [0; 10]),
+            environment: EnvironmentName::parse(environment).ok()?,
+            pipeline: PipelineName::parse(pipeline).ok()?,
+            version: Version { major: major.parse().ok()?, minor: 0 },
+        })
+    }
+}
+
+impl From<&Deployment> for Placed {
+    fn from(deployment: &Deployment) -> Self {
+        Self {
+            id: deployment.id,
+            environment: deployment.environment.clone(),
+            pipeline: deployment.pipeline.clone(),
+            version: deployment.version,
+        }
     }
 }

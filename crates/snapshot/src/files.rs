@@ -1,13 +1,14 @@
 //! The snapshot on disk: with it a gateway starts while the store is down.
 //!
 //! The file holds the stored objects, not what was made of them: secrets in it are as sealed as they are in the store.
-//! The first line is `tollgate-snapshot 1 <seq> <SHA-256 of the rest>`, the rest is JSON.
+//! The first line is `tollgate-snapshot 1 <seq> <sum>`, the rest is JSON. The sum is SHA-256 over `<seq>`, a line feed
+//! and the JSON. It is there against damage, not against those who may write the file.
 
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use tollgate_credential::seal::MasterKey;
 use tollgate_model::names::RealmName;
@@ -56,10 +57,15 @@ impl Builder {
             })
             .collect();
         let body = serde_json::to_vec(&records)?;
-        let header = format!("{MAGIC} {} {}\n", self.current().seq, hex(&body));
+        let seq = self.current().seq;
+        let header = format!("{MAGIC} {seq} {}\n", sum(seq, &body));
         let temporary = path.with_extension("tmp");
         let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
+        // What a crash, or somebody else, left under this name has a mode of its own or is a link to elsewhere.
+        match std::fs::remove_file(&temporary) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => options.write(true).create_new(true),
+        };
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(&temporary)?;
@@ -76,15 +82,7 @@ impl Builder {
     /// [`RestoreError`], by variant; never a part of a snapshot.
     pub fn restore(path: &Path, master: Arc<MasterKey>) -> Result<Self, RestoreError> {
         let bytes = std::fs::read(path)?;
-        let end = bytes.iter().position(|byte| *byte == b'\n').ok_or(RestoreError::Damaged)?;
-        let (header, body) = bytes.split_at_checked(end + 1).ok_or(RestoreError::Damaged)?;
-        let header = std::str::from_utf8(header).map_err(|_| RestoreError::Damaged)?;
-        let rest = header.trim_end().strip_prefix(MAGIC).ok_or(RestoreError::Damaged)?;
-        let (seq, sum) = rest.trim_start().split_once(' ').ok_or(RestoreError::Damaged)?;
-        if hex(body) != sum {
-            return Err(RestoreError::Damaged);
-        }
-        let seq = seq.parse().map_err(|_| RestoreError::Damaged)?;
+        let (seq, body) = read_header(&bytes).ok_or(RestoreError::Damaged)?;
         let records: Vec<Record> = serde_json::from_slice(body).map_err(|_| RestoreError::Damaged)?;
         let objects = records
             .into_iter()
@@ -97,6 +95,23 @@ impl Builder {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+/// Splits a file into the journal entry that it is as of and its JSON; `None` when the sum does not fit.
+fn read_header(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let (header, body) = bytes.split_at_checked(end)?;
+    let body = body.strip_prefix(b"\n")?;
+    let header = std::str::from_utf8(header).ok()?.strip_prefix(MAGIC)?.strip_prefix(' ')?;
+    let (seq, written) = header.split_once(' ')?;
+    let seq = seq.parse().ok()?;
+    (sum(seq, body) == written).then_some((seq, body))
 }
+
+fn sum(seq: u64, body: &[u8]) -> String {
+    let mut context = Context::new(&SHA256);
+    context.update(format!("{seq}\n").as_bytes());
+    context.update(body);
+    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ pub mod contexts;
 mod endpoints;
 mod files;
 mod routes;
+#[cfg(test)]
+mod samples;
 mod scopes;
 mod shared;
 

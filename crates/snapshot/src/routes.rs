@@ -39,10 +39,10 @@ pub struct ExposedPath {
     pub shape: String,
 }
 
-/// Returns every path that a pipeline takes when deployed, the main one of each listener first.
+/// Returns every path that a pipeline takes when deployed, each once, the main one of each listener first.
 pub fn exposed_paths(realm: &RealmName, pipeline: &Pipeline, major: u32) -> Vec<ExposedPath> {
     let Some(trigger) = pipeline.trigger.http() else { return Vec::new() };
-    let routes = endpoint_routes(realm, &pipeline.name, major, trigger);
+    let (routes, _) = distinct(endpoint_routes(realm, &pipeline.name, major, trigger));
     Exposure::ALL
         .into_iter()
         .filter(|exposure| is_exposed(trigger, *exposure))
@@ -50,7 +50,7 @@ pub fn exposed_paths(realm: &RealmName, pipeline: &Pipeline, major: u32) -> Vec<
             routes.iter().map(move |route| ExposedPath {
                 exposure,
                 path: route.path.clone(),
-                shape: convert(&route.path, |_| ":".to_owned()),
+                shape: shape(&route.path),
             })
         })
         .collect()
@@ -98,6 +98,33 @@ pub(crate) fn endpoint_routes(
         routes.push(Arc::new(EndpointRoute { path, parameters, methods, allow, scopes }));
     }
     routes
+}
+
+/// Keeps the first of the routes that stand for the same place, and finds one that says something else about its place:
+/// which of the two would count is not for us to guess, as one of them may ask for less.
+pub(crate) fn distinct(routes: Vec<Arc<EndpointRoute>>) -> (Vec<Arc<EndpointRoute>>, Option<String>) {
+    let mut kept: Vec<(String, Arc<EndpointRoute>)> = Vec::with_capacity(routes.len());
+    let mut contradiction = None;
+    for route in routes {
+        let shape = shape(&route.path);
+        match kept.iter().find(|(of_kept, _)| *of_kept == shape) {
+            None => kept.push((shape, route)),
+            Some((_, first)) => {
+                let is_same = first.allow == route.allow
+                    && first.scopes == route.scopes
+                    && first.parameters == route.parameters;
+                if !is_same {
+                    contradiction.get_or_insert_with(|| route.path.clone());
+                }
+            }
+        }
+    }
+    (kept.into_iter().map(|(_, route)| route).collect(), contradiction)
+}
+
+/// Returns a path with the parameters' names taken out.
+fn shape(path: &str) -> String {
+    convert(path, |_| ":".to_owned())
 }
 
 fn allow(methods: &[Method]) -> HeaderValue {
@@ -160,3 +187,6 @@ impl Routes {
         self.targets.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use tollgate_credential::keys::KeyDigest;
 use tollgate_credential::keysets::KeySet;
 use tollgate_flow::Values;
-use tollgate_model::consumers::CredentialState;
 use tollgate_model::ids::{BasicAuthId, ConsumerId, KeyId};
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName, RealmName};
 
@@ -95,21 +94,6 @@ impl Scope {
     }
 }
 
-// === impl KeyEntry ===
-
-impl KeyEntry {
-    /// Returns what the key is good for at `now`.
-    pub fn state(&self, now: Timestamp) -> CredentialState {
-        if self.revoked_at.is_some_and(|at| at <= now) {
-            CredentialState::Revoked
-        } else if self.expires_at.is_some_and(|at| at <= now) {
-            CredentialState::Expired
-        } else {
-            CredentialState::Active
-        }
-    }
-}
-
 // === impl BasicEntry ===
 
 impl std::fmt::Debug for BasicEntry {
@@ -131,5 +115,24 @@ impl ConsumerEntry {
     /// `iat` has no fractions, so a token of the very second of the revocation counts as revoked.
     pub fn has_revoked_tokens_of(&self, issued_at: i64) -> bool {
         self.tokens_revoked_before.is_some_and(|before| issued_at <= before.as_second())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_of_the_second_of_a_revocation_are_revoked() {
+        let entry = ConsumerEntry {
+            id: ConsumerId::new(Timestamp::UNIX_EPOCH, [0; 10]),
+            subject: String::new(),
+            name: ConsumerName::parse("shop").expect("a slug"),
+            pipelines: BTreeSet::new(),
+            tokens_revoked_before: Some("2026-01-01T00:00:10.5Z".parse().expect("a time")),
+        };
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time").as_second();
+        assert!(entry.has_revoked_tokens_of(at("2026-01-01T00:00:10Z")));
+        assert!(!entry.has_revoked_tokens_of(at("2026-01-01T00:00:11Z")));
     }
 }

@@ -1,0 +1,191 @@
+//! The parts of a scope, each made from the stored objects of one kind.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde_json::Map;
+use tollgate_credential::keys::KeyDigest;
+use tollgate_credential::keysets::{KeySet, KeySetKey};
+use tollgate_credential::private_keys::PrivateKey;
+use tollgate_credential::tokens;
+use tollgate_flow::Values;
+use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
+use tollgate_model::keysets::{SigningKey, SigningKeyState, TokenRevocation};
+use tollgate_model::names::{EnvironmentName, RealmName};
+use tollgate_model::objects::{Kind, Object as _, keys};
+use tollgate_model::values::{Account, Global};
+use zeroize::Zeroizing;
+
+use crate::builder::{Builder, Part, Snapshot};
+use crate::scopes::{BasicEntry, ConsumerEntry, KeyEntry};
+use crate::{Broken, Scope, contexts};
+
+// === impl Builder ===
+
+impl Builder {
+    pub(super) fn make_part(
+        &self,
+        realm: &RealmName,
+        environment: &EnvironmentName,
+        part: Part,
+        next: &mut Snapshot,
+    ) {
+        let exists =
+            self.objects.contains_key(&(realm.clone(), Kind::Environment, keys::environment(environment)));
+        let scopes = next.scopes.entry(realm.clone()).or_default();
+        if !exists {
+            scopes.remove(environment);
+            return;
+        }
+        let scope = scopes
+            .entry(environment.clone())
+            .or_insert_with(|| Arc::new(Scope::new(realm.clone(), environment.clone())));
+        let scope = Arc::make_mut(scope);
+        let prefix = format!("{environment}/");
+        match part {
+            Part::Keys => {
+                scope.keys = imbl::HashMap::new();
+                for entry in self.of_kind::<ApiKey>(realm, &prefix).filter_map(key_entry) {
+                    index_key(&mut scope.keys, entry);
+                }
+            }
+            Part::Basic => {
+                let entries = self
+                    .of_kind::<BasicAuth>(realm, &prefix)
+                    .filter(|it| it.revoked_at.is_none())
+                    .map(|it| {
+                        let BasicAuth { id, consumer, username, password_hash, .. } = it;
+                        (username, Arc::new(BasicEntry { id, consumer, password_hash }))
+                    });
+                scope.basic = Arc::new(entries.collect());
+            }
+            Part::Consumers => {
+                let entries = self.of_kind::<Consumer>(realm, &prefix).map(|it| {
+                    let Consumer { id, name, pipelines, tokens_revoked_before, .. } = it;
+                    let subject = id.to_string();
+                    (id, Arc::new(ConsumerEntry { id, subject, name, pipelines, tokens_revoked_before }))
+                });
+                scope.consumers = Arc::new(entries.collect());
+            }
+            Part::KeySet => scope.key_set = self.make_key_set(realm, environment).map(Arc::new),
+            Part::RevokedTokens => {
+                // Read from the keys: a record that does not parse revokes all the same.
+                let revoked = self
+                    .bodies(realm, TokenRevocation::KIND, &prefix)
+                    .filter_map(|(key, _)| key.strip_prefix(&prefix).map(str::to_owned));
+                scope.revoked_tokens = Arc::new(revoked.collect::<HashSet<_>>());
+            }
+            Part::Values => scope.values = self.make_values(realm, environment).map(Arc::new),
+        }
+    }
+
+    fn make_key_set(&self, realm: &RealmName, environment: &EnvironmentName) -> Result<KeySet, Broken> {
+        let mut set = Vec::new();
+        for key in self.every::<SigningKey>(realm, &format!("{environment}/")) {
+            let key = key?;
+            if matches!(key.state, SigningKeyState::Revoked { .. }) {
+                continue;
+            }
+            let broken = || {
+                Broken(format!(
+                    "signing key {} of {environment} does not open under this master key",
+                    key.kid
+                ))
+            };
+            let place = contexts::signing_key(realm, environment, &key.kid);
+            let private = self.master.open(&place, &key.sealed_private).map_err(|_| broken())?;
+            let private = PrivateKey::from_bytes(key.algorithm, &private).map_err(|_| broken())?;
+            set.push(KeySetKey::new(key.kid.clone(), private, key.state));
+        }
+        if set.is_empty() {
+            return Err(Broken(format!("environment {environment} of realm {realm} has no signing key")));
+        }
+        Ok(KeySet::new(tokens::issuer(realm, environment), tokens::audience(realm, environment), set))
+    }
+
+    fn make_values(&self, realm: &RealmName, environment: &EnvironmentName) -> Result<Values, Broken> {
+        let prefix = format!("{environment}/");
+        let globals = self
+            .every::<Global>(realm, &prefix)
+            .map(|global| global.map(|it| (it.name.to_string(), it.value)))
+            .collect::<Result<Map<_, _>, Broken>>()?;
+        let mut accounts = Vec::new();
+        for account in self.every::<Account>(realm, &prefix) {
+            let account = account?;
+            let mut fields = Vec::new();
+            for (field, sealed) in &account.fields {
+                let place = contexts::account_field(realm, environment, &account.name, field);
+                let secret = self
+                    .master
+                    .open(&place, sealed)
+                    .ok()
+                    .and_then(|bytes| {
+                        std::str::from_utf8(&bytes).ok().map(|text| Zeroizing::new(text.to_owned()))
+                    })
+                    .ok_or_else(|| {
+                        Broken(format!(
+                            "account `{}` of {environment} does not open under this master key",
+                            account.name
+                        ))
+                    })?;
+                fields.push((field.clone(), secret));
+            }
+            accounts.push((account.name.to_string(), fields));
+        }
+        Ok(Values::new(globals, accounts))
+    }
+}
+
+/// Puts one key in the place of another in the index, which shares all others with the one before. Returns whether the
+/// index must be made again instead, which only a key that went away asks for: another may have the same digest.
+///
+/// An environment that does not exist yet has no index; its keys are put there when it comes.
+pub(super) fn replace_key(
+    next: &mut Snapshot,
+    realm: &RealmName,
+    environment: &EnvironmentName,
+    before: Option<&str>,
+    after: Option<&str>,
+) -> bool {
+    let Some(scope) = next.scopes.get_mut(realm).and_then(|scopes| scopes.get_mut(environment)) else {
+        return false;
+    };
+    let parse = |body: &str| serde_json::from_str(body).ok().and_then(key_entry);
+    let (before, after) = (before.and_then(parse), after.and_then(parse));
+    let kept = |(digest, _): &(KeyDigest, _)| after.as_ref().is_some_and(|(after, _)| after == digest);
+    if before.is_some_and(|before| !kept(&before)) {
+        return true;
+    }
+    if let Some(entry) = after {
+        index_key(&mut Arc::make_mut(scope).keys, entry);
+    }
+    false
+}
+
+/// Adds a key to an index. Of two keys with the same digest the older one counts, in whatever order they come: a key
+/// that was revoked can't be brought back, nor taken over, by importing it again.
+fn index_key(
+    index: &mut imbl::HashMap<KeyDigest, Arc<KeyEntry>>,
+    (digest, entry): (KeyDigest, Arc<KeyEntry>),
+) {
+    if index.get(&digest).is_none_or(|held| held.id >= entry.id) {
+        index.insert(digest, entry);
+    }
+}
+
+fn key_entry(key: ApiKey) -> Option<(KeyDigest, Arc<KeyEntry>)> {
+    let digest = KeyDigest::from_hex(&key.digest).ok()?;
+    let ApiKey { id, consumer, expires_at, revoked_at, .. } = key;
+    Some((digest, Arc::new(KeyEntry { id, consumer, expires_at, revoked_at })))
+}
+
+/// Tells whether an object that a scope can do without is what its kind says. Those that a scope can't do without
+/// make the part broken instead.
+pub(super) fn is_readable(kind: Kind, body: &str) -> bool {
+    match kind {
+        Kind::ApiKey => serde_json::from_str(body).ok().and_then(key_entry).is_some(),
+        Kind::BasicAuth => serde_json::from_str::<BasicAuth>(body).is_ok(),
+        Kind::Consumer => serde_json::from_str::<Consumer>(body).is_ok(),
+        _ => true,
+    }
+}
