@@ -4,12 +4,12 @@ use tollgate_credential::passwords::Password;
 use tollgate_model::consumers::BasicAuth;
 use tollgate_model::ids::BasicAuthId;
 use tollgate_model::names::{ConsumerName, EnvironmentName};
-use tollgate_model::objects::{Kind, Object, keys};
-use tollgate_store::{Expect, Stored};
+use tollgate_model::objects::keys;
+use tollgate_store::Expect;
 
 use crate::App;
 use crate::access::{Op, Permission};
-use crate::changes::Draft;
+use crate::changes::{ATTEMPTS, Draft, expect, overtaken};
 use crate::errors::Error;
 
 /// Use cases of Basic Auth credentials.
@@ -60,33 +60,33 @@ impl BasicAuths {
     ) -> Result<CreatedBasicAuth, Error> {
         op.demand(Permission::BasicAuthCreate)?;
         check_username(username)?;
-        let consumer = self.0.consumer(&op.realm, environment, consumer).await?;
-        let all = self.0.all::<BasicAuth>(&op.realm, &format!("{environment}/")).await?;
-        if all.iter().any(|it| it.value.username == username && it.value.revoked_at.is_none()) {
-            return Err(Error::conflict(
-                "already-exists",
-                format!("user name `{username}` is taken in {environment}"),
-            )
-            .hint("choose another user name, or revoke that credential first"));
-        }
+        let owner = self.0.consumer(&op.realm, environment, consumer).await?;
         let (plain, made_up) = match password {
             Some(password) => (password, false),
             None => (Password::generate(self.0.random())?, true),
         };
-        let credential = BasicAuth {
+        let mut credential = BasicAuth {
             id: BasicAuthId::new(op.now, self.0.id_bytes()?),
-            consumer: consumer.value.id,
+            consumer: owner.value.id,
             environment: environment.clone(),
             username: username.to_owned(),
             password_hash: self.0.hash_password(plain.clone()).await?,
             created_at: op.now,
             revoked_at: None,
         };
-        let mut draft = Draft::new(op, "basic-auth.create");
-        draft.guard(Kind::Consumer, consumer.value.key(), Expect::Exists);
-        draft.put(&credential, Expect::Absent)?;
-        self.0.commit(op, draft).await?;
-        Ok(CreatedBasicAuth { credential, password: made_up.then_some(plain) })
+        for _ in 0..ATTEMPTS {
+            let mut draft = Draft::new(op, "basic-auth.create");
+            self.0.take_turn(&op.realm, &mut draft).await?;
+            self.check_free(op, environment, username).await?;
+            let owner = self.0.consumer(&op.realm, environment, consumer).await?;
+            credential.consumer = owner.value.id;
+            draft.hold_consumer(&owner)?;
+            draft.put(&credential, Expect::Absent)?;
+            if self.0.commit_decided(op, draft).await?.is_some() {
+                return Ok(CreatedBasicAuth { credential, password: made_up.then_some(plain) });
+            }
+        }
+        Err(overtaken())
     }
 
     /// Revokes a credential; revoking it again changes nothing.
@@ -102,20 +102,33 @@ impl BasicAuths {
     ) -> Result<BasicAuth, Error> {
         op.demand(Permission::BasicAuthRevoke)?;
         self.0.environment(&op.realm, environment).await?;
-        let stored = self.0.store().get::<BasicAuth>(&op.realm, &keys::basic_auth(environment, id)).await?;
-        let Some(Stored { value: mut credential, .. }) = stored else {
-            return Err(Error::not_found(format!(
-                "there is no Basic Auth credential `{id}` in {environment}"
-            ))
-            .hint("`tollgate basic-auth list` shows a consumer's credentials with their ids"));
-        };
-        if credential.revoked_at.is_none() {
-            credential.revoked_at = Some(op.now);
+        for _ in 0..ATTEMPTS {
+            let key = keys::basic_auth(environment, id);
+            let mut stored = self.0.store().get::<BasicAuth>(&op.realm, &key).await?.ok_or_else(|| {
+                Error::not_found(format!("there is no Basic Auth credential `{id}` in {environment}"))
+                    .hint("`tollgate basic-auth list` shows a consumer's credentials with their ids")
+            })?;
+            if stored.value.revoked_at.is_some() {
+                return Ok(stored.value);
+            }
+            stored.value.revoked_at = Some(op.now);
             let mut draft = Draft::new(op, "basic-auth.revoke");
-            draft.put(&credential, Expect::Exists)?;
-            self.0.commit(op, draft).await?;
+            draft.put(&stored.value, expect(&stored, None))?;
+            if self.0.commit_decided(op, draft).await?.is_some() {
+                return Ok(stored.value);
+            }
         }
-        Ok(credential)
+        Err(overtaken())
+    }
+
+    /// Refuses a user name that has a working credential in this environment.
+    async fn check_free(&self, op: &Op, environment: &EnvironmentName, username: &str) -> Result<(), Error> {
+        let all = self.0.all::<BasicAuth>(&op.realm, &format!("{environment}/")).await?;
+        if all.iter().all(|it| it.value.username != username || it.value.revoked_at.is_some()) {
+            return Ok(());
+        }
+        Err(Error::conflict("already-exists", format!("user name `{username}` is taken in {environment}"))
+            .hint("choose another user name, or revoke that credential first"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! One change: what it is based on, what it writes, and who makes it.
 
+use tollgate_model::consumers::Consumer;
 use tollgate_model::names::RealmName;
 use tollgate_model::objects::{Kind, Object};
 use tollgate_store::{Change, CommitError, Expect, Guard, Mutation, Page, Stored};
@@ -10,6 +11,9 @@ use crate::errors::Error;
 
 /// Objects read at once.
 const PAGE: u32 = 500;
+
+/// How often a decision is made again because what it was based on changed meanwhile.
+pub(crate) const ATTEMPTS: usize = 5;
 
 /// A change being put together.
 pub(crate) struct Draft {
@@ -52,6 +56,12 @@ impl Draft {
         Ok(())
     }
 
+    /// Makes sure that a consumer is there, and that nobody deletes it at the same moment: whoever deletes it has
+    /// listed its credentials by a revision that this change makes an old one.
+    pub(crate) fn hold_consumer(&mut self, consumer: &Stored<Consumer>) -> Result<(), Error> {
+        self.put(&consumer.value, Expect::Revision(consumer.revision))
+    }
+
     pub(crate) fn delete<T: Object>(&mut self, key: impl Into<String>, expect: Expect) {
         self.mutations.push(Mutation::delete::<T>(key.into(), expect));
     }
@@ -74,6 +84,16 @@ impl App {
             mutations: draft.mutations,
         };
         Ok(self.store().commit(change).await?.seq)
+    }
+
+    /// Commits a change that was decided on what was read; `None` when that changed meanwhile, so that the decision is
+    /// to be made again.
+    pub(crate) async fn commit_decided(&self, op: &Op, draft: Draft) -> Result<Option<u64>, Error> {
+        match self.commit(op, draft).await {
+            Ok(revision) => Ok(Some(revision)),
+            Err(CommitError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Commits a change that creates something; `taken` is the answer when it exists already.
@@ -107,6 +127,12 @@ impl App {
             }
         }
     }
+}
+
+/// Says that every attempt at a decision was overtaken.
+pub(crate) fn overtaken() -> Error {
+    Error::conflict("changing", "what this depends on changes faster than it can be decided")
+        .hint("try again in a moment")
 }
 
 /// Returns what a change of an object expects: what the caller said, else the revision that was read.

@@ -3,13 +3,14 @@
 use jiff::{SignedDuration, Timestamp};
 use tollgate_credential::passwords::{self, Password};
 use tollgate_model::consumers::Consumer;
-use tollgate_model::environments::Environment;
+use tollgate_model::environments::{Environment, Realm};
 use tollgate_model::ids::ConsumerId;
 use tollgate_model::names::{ConsumerName, EnvironmentName, RealmName};
 use tollgate_model::objects::keys;
-use tollgate_store::Stored;
+use tollgate_store::{Expect, Stored};
 
 use crate::App;
+use crate::changes::Draft;
 use crate::errors::Error;
 
 /// Longest time that an old key works beside its successor.
@@ -53,6 +54,18 @@ impl App {
             .hint(format!("it has {}", known.join(", "))))
     }
 
+    /// Makes changes whose outcome must be unique in an environment take turns: of two that are decided at the same
+    /// moment the second finds the realm written, and is decided again. Call it before the look at what exists.
+    ///
+    /// It writes the realm, not the environment, because gateways build nothing from it.
+    pub(crate) async fn take_turn(&self, realm: &RealmName, draft: &mut Draft) -> Result<(), Error> {
+        let stored = self.store().get::<Realm>(realm, &keys::realm(realm)).await?.ok_or_else(|| {
+            Error::not_found(format!("there is no realm `{realm}`"))
+                .hint("`tollgate realm list` shows the realms")
+        })?;
+        draft.put(&stored.value, Expect::Revision(stored.revision))
+    }
+
     /// Returns a consumer by name.
     pub(crate) async fn consumer(
         &self,
@@ -73,9 +86,9 @@ impl App {
         realm: &RealmName,
         environment: &EnvironmentName,
         id: ConsumerId,
-    ) -> Result<Consumer, Error> {
+    ) -> Result<Stored<Consumer>, Error> {
         let consumers = self.all::<Consumer>(realm, &format!("{environment}/")).await?;
-        consumers.into_iter().map(|stored| stored.value).find(|consumer| consumer.id == id).ok_or_else(|| {
+        consumers.into_iter().find(|consumer| consumer.value.id == id).ok_or_else(|| {
             Error::not_found("the consumer of this credential no longer exists").hint("make a new consumer")
         })
     }

@@ -26,7 +26,7 @@ pub enum ErrorKind {
     Unauthenticated,
     /// Too many attempts.
     TooMany,
-    /// The store or a check is out of reach; nothing was changed.
+    /// The store or a check is out of reach. Nothing was changed, unless the code is `outcome-unknown`.
     Unavailable,
     /// A fault of ours.
     Internal,
@@ -145,7 +145,18 @@ impl From<CommitError> for Error {
                 Self::new(ErrorKind::PreconditionFailed, "precondition-failed", message)
                     .hint("read it again, then repeat the change")
             }
-            error => Self::unavailable(error),
+            CommitError::Nul { field } => Self::invalid(format!("{field} contains the character U+0000"))
+                .hint("leave that character out"),
+            error @ CommitError::Unknown(_) => Self {
+                source: Some(error.into()),
+                ..Self::new(
+                    ErrorKind::Unavailable,
+                    "outcome-unknown",
+                    "the store was lost while it saved: the change may or may not have been saved",
+                )
+            }
+            .hint("look before you try again"),
+            error @ (CommitError::Unavailable(_) | CommitError::Damaged) => Self::unavailable(error),
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use jiff::Timestamp;
 use tollgate_credential::keys::{IssuedKey, PlainKey};
-use tollgate_model::consumers::{ApiKey, Consumer};
+use tollgate_model::consumers::{ApiKey, Consumer, CredentialState};
 use tollgate_model::ids::{ConsumerId, KeyId};
 use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName};
-use tollgate_model::objects::{Kind, Object, keys};
+use tollgate_model::objects::keys;
 use tollgate_store::{Expect, Stored};
 
 use crate::App;
 use crate::access::{Op, Permission};
-use crate::changes::{Draft, expect};
+use crate::changes::{ATTEMPTS, Draft, expect, overtaken};
 use crate::credentials::{check_expiry, overlap_end};
 use crate::errors::Error;
 
@@ -86,7 +86,7 @@ impl Keys {
     ) -> Result<ShownKey, Error> {
         op.demand(Permission::ApiKeyCreate)?;
         let issued = IssuedKey::generate(environment, self.0.random())?;
-        self.store(op, environment, consumer, &input, issued, "api-key.create").await
+        self.store(op, environment, consumer, &input, issued, false).await
     }
 
     /// Takes over a key from another system.
@@ -108,7 +108,7 @@ impl Keys {
             Error::invalid(format!("this key can't be imported: {error}"))
                 .hint("an imported key has 16 to 256 visible ASCII characters and does not begin with `tg_`")
         })?;
-        let mut shown = self.store(op, environment, consumer, &input, issued, "api-key.import").await?;
+        let mut shown = self.store(op, environment, consumer, &input, issued, true).await?;
         shown.plain = None;
         Ok(shown)
     }
@@ -129,27 +129,32 @@ impl Keys {
     ) -> Result<ShownKey, Error> {
         op.demand(Permission::ApiKeyCreate)?;
         let until = overlap_end(op.now, overlap_seconds)?;
-        let mut old = self.find(op, environment, id).await?;
-        if old.value.state(op.now) != tollgate_model::consumers::CredentialState::Active {
-            return Err(Error::conflict("key-not-active", format!("key `{id}` does not work any more"))
-                .hint("create a new key instead"));
+        for _ in 0..ATTEMPTS {
+            let mut old = self.find(op, environment, id).await?;
+            if old.value.state(op.now) != CredentialState::Active {
+                return Err(Error::conflict("key-not-active", format!("key `{id}` does not work any more"))
+                    .hint("create a new key instead"));
+            }
+            if let Some(successor) = old.value.replaced_by {
+                return Err(Error::conflict("key-rotated", format!("key `{id}` was rotated before"))
+                    .hint(format!("rotate its successor `{successor}`")));
+            }
+            let consumer = self.0.consumer_by_id(&op.realm, environment, old.value.consumer).await?;
+            let issued = IssuedKey::generate(environment, self.0.random())?;
+            let name = name.clone().unwrap_or_else(|| old.value.name.clone());
+            let input = NewKey { name, expires_at: None };
+            let shown = self.0.new_key(op, &consumer.value, &input, issued)?;
+            old.value.replaced_by = Some(shown.key.id);
+            old.value.expires_at = Some(old.value.expires_at.map_or(until, |at| at.min(until)));
+            let mut draft = Draft::new(op, "api-key.rotate");
+            draft.hold_consumer(&consumer)?;
+            draft.put(&old.value, expect(&old, None))?;
+            draft.put(&shown.key, Expect::Absent)?;
+            if self.0.commit_decided(op, draft).await?.is_some() {
+                return Ok(shown);
+            }
         }
-        if let Some(successor) = old.value.replaced_by {
-            return Err(Error::conflict("key-rotated", format!("key `{id}` was rotated before"))
-                .hint(format!("rotate its successor `{successor}`")));
-        }
-        let consumer = self.0.consumer_by_id(&op.realm, environment, old.value.consumer).await?;
-        let issued = IssuedKey::generate(environment, self.0.random())?;
-        let input = NewKey { name: name.unwrap_or_else(|| old.value.name.clone()), expires_at: None };
-        let shown = self.0.new_key(op, &consumer, &input, issued)?;
-        old.value.replaced_by = Some(shown.key.id);
-        old.value.expires_at = Some(old.value.expires_at.map_or(until, |at| at.min(until)));
-        let mut draft = Draft::new(op, "api-key.rotate");
-        draft.guard(Kind::Consumer, consumer.key(), Expect::Exists);
-        draft.put(&old.value, expect(&old, None))?;
-        draft.put(&shown.key, Expect::Absent)?;
-        self.0.commit(op, draft).await?;
-        Ok(shown)
+        Err(overtaken())
     }
 
     /// Revokes a key; revoking it again changes nothing.
@@ -159,17 +164,21 @@ impl Keys {
     /// [`crate::errors::ErrorKind::NotFound`].
     pub async fn revoke(&self, op: &Op, environment: &EnvironmentName, id: KeyId) -> Result<KeyView, Error> {
         op.demand(Permission::ApiKeyRevoke)?;
-        let mut stored = self.find(op, environment, id).await?;
-        if stored.value.revoked_at.is_none() {
-            stored.value.revoked_at = Some(op.now);
-            let mut draft = Draft::new(op, "api-key.revoke");
-            // Whatever else happened to the key meanwhile, it is dead now.
-            draft.put(&stored.value, Expect::Exists)?;
-            self.0.commit(op, draft).await?;
+        for _ in 0..ATTEMPTS {
+            let mut stored = self.find(op, environment, id).await?;
+            if stored.value.revoked_at.is_none() {
+                stored.value.revoked_at = Some(op.now);
+                let mut draft = Draft::new(op, "api-key.revoke");
+                draft.put(&stored.value, expect(&stored, None))?;
+                if self.0.commit_decided(op, draft).await?.is_none() {
+                    continue;
+                }
+            }
+            let consumer = self.0.consumer_by_id(&op.realm, environment, stored.value.consumer).await?;
+            let last_used_at = self.0.last_used(&op.realm, id).await?;
+            return Ok(KeyView { key: stored.value, consumer: consumer.value.name, last_used_at });
         }
-        let consumer = self.0.consumer_by_id(&op.realm, environment, stored.value.consumer).await?.name;
-        let last_used_at = self.0.last_used(&op.realm, id).await?;
-        Ok(KeyView { key: stored.value, consumer, last_used_at })
+        Err(overtaken())
     }
 
     async fn store(
@@ -179,25 +188,38 @@ impl Keys {
         consumer: &ConsumerName,
         input: &NewKey,
         issued: IssuedKey,
-        action: &str,
+        imported: bool,
     ) -> Result<ShownKey, Error> {
         check_expiry(input.expires_at, op.now)?;
-        let consumer = self.0.consumer(&op.realm, environment, consumer).await?.value;
-        let mut shown = self.0.new_key(op, &consumer, input, issued)?;
-        shown.key.imported = action == "api-key.import";
-        let here = self.0.all::<ApiKey>(&op.realm, &format!("{environment}/")).await?;
-        if here.iter().any(|stored| stored.value.digest == shown.key.digest) {
-            return Err(Error::conflict(
-                "already-exists",
-                "a key with this secret exists in this environment already",
-            )
-            .hint("a key has one owner: issue a new key instead"));
+        let owner = self.0.consumer(&op.realm, environment, consumer).await?.value;
+        let mut shown = self.0.new_key(op, &owner, input, issued)?;
+        shown.key.imported = imported;
+        for _ in 0..ATTEMPTS {
+            let mut draft = Draft::new(op, if imported { "api-key.import" } else { "api-key.create" });
+            if imported {
+                // Keys that we make up never meet; those that callers bring do.
+                self.0.take_turn(&op.realm, &mut draft).await?;
+                self.check_unknown(op, environment, &shown.key.digest).await?;
+            }
+            let owner = self.0.consumer(&op.realm, environment, consumer).await?;
+            shown.key.consumer = owner.value.id;
+            draft.hold_consumer(&owner)?;
+            draft.put(&shown.key, Expect::Absent)?;
+            if self.0.commit_decided(op, draft).await?.is_some() {
+                return Ok(shown);
+            }
         }
-        let mut draft = Draft::new(op, action);
-        draft.guard(Kind::Consumer, consumer.key(), Expect::Exists);
-        draft.put(&shown.key, Expect::Absent)?;
-        self.0.commit(op, draft).await?;
-        Ok(shown)
+        Err(overtaken())
+    }
+
+    /// Refuses a secret that a key of this environment has, revoked or not.
+    async fn check_unknown(&self, op: &Op, environment: &EnvironmentName, digest: &str) -> Result<(), Error> {
+        let here = self.0.all::<ApiKey>(&op.realm, &format!("{environment}/")).await?;
+        if here.iter().all(|stored| stored.value.digest != digest) {
+            return Ok(());
+        }
+        let message = "a key with this secret exists in this environment already";
+        Err(Error::conflict("already-exists", message).hint("a key has one owner: issue a new key instead"))
     }
 
     async fn of_consumer(

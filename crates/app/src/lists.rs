@@ -25,9 +25,32 @@ pub struct ListPage<T> {
     pub next: Option<String>,
 }
 
+// === impl ListRequest ===
+
+impl ListRequest {
+    fn size(&self) -> u32 {
+        self.limit.unwrap_or(100).clamp(1, 500)
+    }
+}
+
 // === impl ListPage ===
 
 impl<T> ListPage<T> {
+    /// Cuts a page out of items that are ordered by their keys.
+    pub(crate) fn of(
+        items: impl Iterator<Item = T>,
+        request: ListRequest,
+        key: impl Fn(&T) -> String,
+    ) -> Self {
+        let limit = request.size() as usize;
+        let after = |item: &T| request.cursor.as_ref().is_none_or(|cursor| key(item) > *cursor);
+        let mut items: Vec<T> = items.filter(after).take(limit + 1).collect();
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(&key);
+        Self { items, next }
+    }
+
     /// Converts every item.
     pub fn map<U>(self, convert: impl FnMut(T) -> U) -> ListPage<U> {
         ListPage { items: self.items.into_iter().map(convert).collect(), next: self.next }
@@ -44,12 +67,8 @@ impl App {
         prefix: String,
         request: ListRequest,
     ) -> Result<ListPage<Stored<T>>, Error> {
-        let limit = request.limit.unwrap_or(100).clamp(1, 500);
-        let page = Page { prefix, after: request.cursor, limit: limit + 1 };
-        let mut items = self.store().list::<T>(realm, &page).await?;
-        let more = items.len() > limit as usize;
-        items.truncate(limit as usize);
-        let next = items.last().filter(|_| more).map(|stored| stored.value.key());
-        Ok(ListPage { items, next })
+        let page = Page { prefix, after: request.cursor.clone(), limit: request.size() + 1 };
+        let items = self.store().list::<T>(realm, &page).await?;
+        Ok(ListPage::of(items.into_iter(), request, |stored| stored.value.key()))
     }
 }

@@ -1,11 +1,12 @@
 //! Pipelines: read from a document, checked as a whole, kept as immutable versions.
 
-use tollgate_model::document::{self, Located, Positions};
+mod check;
+
+use tollgate_model::document::{self, Located};
 use tollgate_model::environments::{Environment, Project};
-use tollgate_model::names::{PipelineName, RealmName};
+use tollgate_model::names::{PipelineName, ProjectName};
 use tollgate_model::objects::{Kind, keys};
 use tollgate_model::pipelines::{Pipeline, PipelineHead, PipelineVersion};
-use tollgate_model::triggers::RouteSegment;
 use tollgate_model::verdicts::Verdict;
 use tollgate_model::versions::Version;
 use tollgate_store::{Expect, Stored};
@@ -13,7 +14,7 @@ use tollgate_store::{Expect, Stored};
 use crate::App;
 use crate::access::{Op, Permission};
 use crate::changes::Draft;
-use crate::errors::{Error, ErrorKind, Place};
+use crate::errors::{Error, ErrorKind};
 use crate::lists::{ListPage, ListRequest};
 
 /// Use cases of pipelines.
@@ -85,7 +86,7 @@ impl Pipelines {
     pub async fn save(&self, op: &Op, input: SavePipeline) -> Result<SavedPipeline, Error> {
         op.demand(Permission::PipelineUpdate)?;
         let Located { value: pipeline, positions } = document::parse_pipeline(&input.document)?;
-        check(&op.realm, &pipeline, &positions)?;
+        check::check(&op.realm, &pipeline, &positions)?;
         let verdicts = self.verdicts(op, &pipeline).await?;
         let head = self.0.store().get::<PipelineHead>(&op.realm, &keys::pipeline(&pipeline.name)).await?;
         check_if_match(input.if_match, head.as_ref())?;
@@ -163,7 +164,7 @@ impl Pipelines {
         self.0.pipeline_head(op, name).await
     }
 
-    /// Returns a page of the pipelines by name; without those of other projects when one is given.
+    /// Returns a page of the pipelines by name.
     ///
     /// # Errors
     ///
@@ -172,6 +173,23 @@ impl Pipelines {
         op.demand(Permission::PipelineRead)?;
         let page = self.0.page::<PipelineHead>(&op.realm, String::new(), request).await?;
         Ok(page.map(|stored| stored.value))
+    }
+
+    /// Returns a page of one project's pipelines by name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipelines::list`]. A project without pipelines, or that does not exist, has an empty page.
+    pub async fn list_of_project(
+        &self,
+        op: &Op,
+        project: &ProjectName,
+        request: ListRequest,
+    ) -> Result<ListPage<PipelineHead>, Error> {
+        op.demand(Permission::PipelineRead)?;
+        let all = self.0.all::<PipelineHead>(&op.realm, "").await?;
+        let heads = all.into_iter().map(|stored| stored.value).filter(|head| head.project == *project);
+        Ok(ListPage::of(heads, request, |head| head.name.to_string()))
     }
 
     /// Returns every version, oldest first.
@@ -282,46 +300,5 @@ fn check_if_match<T>(if_match: Option<u64>, stored: Option<&Stored<T>>) -> Resul
         )
         .hint("read it again, then repeat the change")),
         _ => Ok(()),
-    }
-}
-
-/// Checks what parsing can't: that the flow compiles and that no route hides another realm's or the gateway's own.
-fn check(realm: &RealmName, pipeline: &Pipeline, positions: &Positions) -> Result<(), Error> {
-    let mut faults: Vec<(String, String)> = match tollgate_flow::compile(pipeline) {
-        Ok(_) => Vec::new(),
-        Err(errors) => errors.into_iter().map(|error| (error.pointer, error.message)).collect(),
-    };
-    if let Some(trigger) = pipeline.trigger.http().filter(|trigger| trigger.remove_prefix) {
-        for (index, route) in trigger.routes.iter().enumerate() {
-            if let Some(message) = root_route_fault(realm, route.path.segments().next()) {
-                faults.push((format!("/trigger/routes/{index}"), message));
-            }
-        }
-    }
-    let Some((pointer, message)) = faults.first().cloned() else { return Ok(()) };
-    let place = |(pointer, message): (String, String)| {
-        let position = positions.find(&pointer);
-        Place { line: Some(position.line), column: Some(position.column), pointer, message, hint: None }
-    };
-    let position = positions.find(&pointer);
-    let message = format!("line {}, column {}: {message} (at {pointer})", position.line, position.column);
-    Err(Error {
-        places: faults.into_iter().map(place).collect(),
-        ..Error::new(ErrorKind::Invalid, "pipeline-invalid", message)
-    })
-}
-
-fn root_route_fault(realm: &RealmName, first: Option<RouteSegment<'_>>) -> Option<String> {
-    if *realm != RealmName::default() {
-        return Some(format!(
-            "only realm `{}` has routes at the root: leave removePrefix out",
-            RealmName::default()
-        ));
-    }
-    match first {
-        Some(RouteSegment::Literal(taken @ ("pipeline" | ".well-known"))) => {
-            Some(format!("`/{taken}` at the root is the gateway's own: choose another first segment"))
-        }
-        _ => None,
     }
 }

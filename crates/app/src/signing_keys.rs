@@ -18,7 +18,7 @@ use crate::changes::{Draft, expect};
 use crate::credentials::overlap_end;
 use crate::errors::Error;
 
-/// How long a revocation is kept when the token's expiry is not known: the longest that a token lives.
+/// How long a revocation is kept at least: longer than a token lives.
 const LONGEST_TOKEN: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 /// Use cases of signing keys and token revocations.
@@ -66,11 +66,13 @@ impl SigningKeys {
         op.demand(Permission::SigningKeyUpdate)?;
         self.0.environment(&op.realm, environment).await?;
         let until = overlap_end(op.now, overlap_seconds)?;
+        let mut draft = Draft::new(op, "signing-key.rotate");
+        // A first key has none before it whose revision would tell that another was made at the same moment.
+        self.0.take_turn(&op.realm, &mut draft).await?;
         let active = self.of(&op.realm, environment).await?;
         let active = active.into_iter().find(|key| key.value.state == SigningKeyState::Active);
         let algorithm =
             algorithm.or(active.as_ref().map(|key| key.value.algorithm)).unwrap_or(Algorithm::Es256);
-        let mut draft = Draft::new(op, "signing-key.rotate");
         if let Some(mut old) = active {
             old.value.state = SigningKeyState::Retiring { until };
             draft.put(&old.value, expect(&old, None))?;
@@ -139,12 +141,8 @@ impl SigningKeys {
             return Ok(stored.value);
         }
         let longest = op.now.checked_add(LONGEST_TOKEN).map_err(Error::internal)?;
-        let leeway = SignedDuration::from_mins(1);
-        // An expiry that the caller made up must not end the revocation while the token may still live.
-        let forget_after = match expires_at.map(|at| at.checked_add(leeway)) {
-            Some(Ok(at)) if at > op.now => at.min(longest),
-            _ => longest,
-        };
+        // Nobody proved `expires_at`: it may keep the revocation longer, never end it while the token may still live.
+        let forget_after = expires_at.map_or(longest, |at| at.max(longest));
         let revocation = TokenRevocation {
             environment: environment.clone(),
             jti: jti.to_owned(),

@@ -1,8 +1,11 @@
 //! Users of the management API: the first admin, signing in, API tokens.
 
 mod sign_ins;
+mod token_index;
 
 pub use sign_ins::SignIns;
+
+use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 use tollgate_credential::keys::KeyDigest;
@@ -18,6 +21,7 @@ use crate::App;
 use crate::access::{Actor, Op, Permission};
 use crate::changes::Draft;
 use crate::errors::{Error, ErrorKind};
+use token_index::KnownToken;
 
 /// How long a sign-in lasts.
 const SIGN_IN: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -91,7 +95,9 @@ impl Users {
         let mut draft = Draft::new(op, "user.create").realm(realm);
         draft.put(&user, Expect::Absent)?;
         draft.put(&token.token, Expect::Absent)?;
-        let taken = || Error::conflict("already-exists", "there is an admin already");
+        let taken = || {
+            Error::conflict("already-exists", "there is an admin already").hint("sign in: `tollgate login`")
+        };
         match self.0.create(op, draft, taken).await {
             Ok(_) => Ok(Some(FirstAdmin { user, password: made_up.then_some(plain), token })),
             Err(error) if error.kind == ErrorKind::Conflict => Ok(None),
@@ -149,12 +155,16 @@ impl Users {
                 .hint("sign in: `tollgate login`")
         };
         let digest = user_tokens::digest(presented).ok_or_else(refused)?;
-        let token = self.token_of(&digest).await?.ok_or_else(refused)?;
+        let known = self.known_token(digest).await?.ok_or_else(refused)?;
+        // The index only says where to look: whether token and user are there is read each time.
+        let (realm, store) = (RealmName::default(), self.0.store());
+        let token =
+            store.get::<UserToken>(&realm, &keys::user_token(known.id)).await?.ok_or_else(refused)?.value;
         if token.expires_at.is_some_and(|at| at <= now) {
             return Err(refused());
         }
-        let users = self.0.all::<User>(&RealmName::default(), "").await?;
-        let user = users.into_iter().find(|user| user.value.id == token.user).ok_or_else(refused)?;
+        let user = store.get::<User>(&realm, &keys::user(&known.user)).await?;
+        let user = user.filter(|user| user.value.id == token.user).ok_or_else(refused)?;
         Ok(Authenticated { actor: Actor::of(&user.value), token })
     }
 
@@ -259,20 +269,27 @@ impl Users {
         Ok(ShownToken { token, plain })
     }
 
-    /// Finds a token by digest. The index only says where to look: whether the token is still there is always read.
-    async fn token_of(&self, digest: &KeyDigest) -> Result<Option<UserToken>, Error> {
+    /// Finds where a token is stored. A token that is not in the index is looked for only when the store has changed
+    /// since the index was made, so that made-up tokens cost one small read each.
+    async fn known_token(&self, digest: KeyDigest) -> Result<Option<KnownToken>, Error> {
+        let index = &self.0.0.sign_ins.index;
+        if let Some(known) = index.find(&digest) {
+            return Ok(Some(known));
+        }
+        let head = self.0.store().head().await?;
+        if index.is_as_of(head) {
+            return Ok(None);
+        }
         let realm = RealmName::default();
-        if let Some(id) = self.0.0.sign_ins.token_id(digest) {
-            let stored = self.0.store().get::<UserToken>(&realm, &keys::user_token(id)).await?;
-            return Ok(stored.map(|stored| stored.value));
-        }
-        let all = self.0.all::<UserToken>(&realm, "").await?;
-        let hex = digest.to_string();
-        let found = all.into_iter().map(|stored| stored.value).find(|token| token.digest == hex);
-        if let Some(token) = &found {
-            self.0.0.sign_ins.remember(*digest, token.id);
-        }
-        Ok(found)
+        let users = self.0.all::<User>(&realm, "").await?;
+        let names: HashMap<_, _> = users.into_iter().map(|user| (user.value.id, user.value.name)).collect();
+        let tokens = self.0.all::<UserToken>(&realm, "").await?;
+        let known = tokens.into_iter().filter_map(|Stored { value: token, .. }| {
+            let digest = KeyDigest::from_hex(&token.digest).ok()?;
+            Some((digest, KnownToken { id: token.id, user: names.get(&token.user)?.clone() }))
+        });
+        index.replace(head, known.collect());
+        Ok(index.find(&digest))
     }
 }
 

@@ -9,9 +9,10 @@ use tollgate_model::pipelines::PipelineVersion;
 use tollgate_model::policies::Policies;
 use tollgate_model::verdicts::Verdict;
 use tollgate_model::versions::Version;
+use tollgate_snapshot::exposed_paths;
 use tollgate_store::{JournalFilter, Stored};
 
-use super::{Deployments, routes};
+use super::Deployments;
 use crate::App;
 use crate::access::{Op, Permission};
 use crate::errors::Error;
@@ -68,14 +69,10 @@ impl DeploymentView {
         policies: &Policies,
     ) -> Result<Self, Error> {
         let verdict = tollgate_policy::judge(policies, &version.pipeline, &deployment.environment)?;
-        let urls = version.pipeline.trigger.http().map_or_else(Vec::new, |trigger| {
-            routes::exposures(trigger)
-                .flat_map(|exposure| {
-                    let paths = routes::paths(realm, version, trigger).into_iter();
-                    paths.map(move |(path, _)| DeploymentUrl { exposure, path })
-                })
-                .collect()
-        });
+        let urls = exposed_paths(realm, &version.pipeline, version.version.major)
+            .into_iter()
+            .map(|path| DeploymentUrl { exposure: path.exposure, path: path.path })
+            .collect();
         Ok(Self { project: version.pipeline.project.clone(), deployment, verdict, urls })
     }
 }

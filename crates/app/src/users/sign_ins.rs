@@ -1,12 +1,11 @@
-//! What a process remembers of sign-ins: failed attempts, and where known tokens are stored.
+//! What a process remembers of sign-ins: failed attempts, and where tokens are stored.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use tollgate_credential::keys::KeyDigest;
-use tollgate_model::ids::UserTokenId;
 
+use super::token_index::TokenIndex;
 use crate::errors::{Error, ErrorKind};
 
 /// Attempts of one user from one source within [`WINDOW`].
@@ -15,11 +14,11 @@ const WINDOW: SignedDuration = SignedDuration::from_mins(5);
 /// Most users and sources remembered; when more come, the oldest window is forgotten.
 const REMEMBERED: usize = 10_000;
 
-/// Failed sign-ins and known tokens; in memory only.
+/// Failed sign-ins and known tokens; in memory only, so each process counts for itself.
 #[derive(Default)]
 pub struct SignIns {
     attempts: Mutex<HashMap<(String, String), Attempts>>,
-    tokens: Mutex<HashMap<KeyDigest, UserTokenId>>,
+    pub(super) index: TokenIndex,
 }
 
 struct Attempts {
@@ -32,7 +31,7 @@ struct Attempts {
 impl SignIns {
     /// Counts an attempt before it is made, so that many at once count too.
     pub(super) fn begin(&self, user: &str, source: &str, now: Timestamp) -> Result<(), Error> {
-        let mut attempts = lock(&self.attempts);
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         if attempts.len() >= REMEMBERED {
             attempts.retain(|_, it| now.duration_since(it.since) < WINDOW);
         }
@@ -53,27 +52,10 @@ impl SignIns {
     }
 
     pub(super) fn succeeded(&self, user: &str, source: &str) {
-        lock(&self.attempts).remove(&key(user, source));
-    }
-
-    pub(super) fn token_id(&self, digest: &KeyDigest) -> Option<UserTokenId> {
-        lock(&self.tokens).get(digest).copied()
-    }
-
-    pub(super) fn remember(&self, digest: KeyDigest, id: UserTokenId) {
-        let mut tokens = lock(&self.tokens);
-        if tokens.len() >= REMEMBERED {
-            tokens.clear();
-        }
-        tokens.insert(digest, id);
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(user, source));
     }
 }
 
 fn key(user: &str, source: &str) -> (String, String) {
     (user.chars().take(64).collect(), source.chars().take(64).collect())
-}
-
-/// No code panics while it holds these locks, so what a poisoned one guards is whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,187 @@
+//! Placing a version: admitted by today's policies, then put in place with its routes.
+//!
+//! A decision is made on what was read, so the commit guards what was read. Two people deploy onto one route: each
+//! claims it with [`Expect::Absent`], and the second to commit is told who holds it. Somebody tightens a policy while
+//! a deploy is being judged: the guard on the revision of the policies fails, and the deploy is judged again.
+
+use std::collections::BTreeSet;
+
+use tollgate_model::deployments::{DeployAction, Deployment, RouteClaim};
+use tollgate_model::ids::DeploymentId;
+use tollgate_model::names::EnvironmentName;
+use tollgate_model::objects::{Kind, Object, keys};
+use tollgate_model::pipelines::PipelineVersion;
+use tollgate_model::policies::Policies;
+use tollgate_model::verdicts::Verdict;
+use tollgate_policy::{Admission, AdmitError};
+use tollgate_store::{CommitError, Expect, Stored};
+
+use super::{Deployed, Deployments, routes};
+use crate::access::Op;
+use crate::changes::{ATTEMPTS, Draft, overtaken};
+use crate::errors::{Error, ErrorKind};
+
+/// Which version to run, where, and why.
+pub(super) struct Placement<'a> {
+    pub(super) environment: &'a EnvironmentName,
+    pub(super) version: &'a PipelineVersion,
+    pub(super) action: DeployAction,
+    pub(super) if_match: Option<u64>,
+}
+
+/// Why one attempt did not place a deployment.
+enum PlaceError {
+    /// What it was based on changed: decide again.
+    Again,
+    Failed(Error),
+}
+
+// === impl Deployments ===
+
+impl Deployments {
+    /// Judges and places, again when what the decision was based on changed meanwhile.
+    pub(super) async fn place(&self, op: &Op, placement: Placement<'_>) -> Result<Deployed, Error> {
+        for _ in 0..ATTEMPTS {
+            let policies = self.0.current_policies(&op.realm).await?;
+            let admitted =
+                tollgate_policy::admit(&policies.value, &placement.version.pipeline, placement.environment);
+            let admission = match admitted {
+                Ok(admission) => admission,
+                Err(AdmitError::UnknownEnvironment(error)) => return Err(error.into()),
+                Err(AdmitError::Refused(refusal)) => {
+                    return Err(self.refuse(op, &placement, refusal.verdict).await?);
+                }
+            };
+            match self.attempt(op, &placement, admission, &policies).await {
+                Ok(deployment) => {
+                    return self.deployed(op, deployment, placement.version, &policies.value).await;
+                }
+                Err(PlaceError::Again) => {}
+                Err(PlaceError::Failed(error)) => return Err(error),
+            }
+        }
+        Err(overtaken())
+    }
+
+    async fn attempt(
+        &self,
+        op: &Op,
+        placement: &Placement<'_>,
+        admission: Admission,
+        policies: &Stored<Policies>,
+    ) -> Result<Deployment, PlaceError> {
+        let Placement { environment, version, action, if_match } = placement;
+        let name = &version.pipeline.name;
+        let key = keys::deployment(environment, name, version.version.major);
+        let running = self.0.store().get::<Deployment>(&op.realm, &key).await.map_err(Error::from)?;
+        let deployment = Deployment {
+            id: match &running {
+                Some(running) => running.value.id,
+                None => DeploymentId::new(op.now, self.0.id_bytes().map_err(Error::from)?),
+            },
+            pipeline: name.clone(),
+            version: version.version,
+            environment: (*environment).clone(),
+            policy_version: admission.verdict().policy_version,
+            deployed_at: op.now,
+            deployed_by: op.actor.name.clone(),
+            action: *action,
+        };
+        let mut draft = Draft::new(op, action_name(*action));
+        draft.guard(Kind::Policies, keys::POLICIES, Expect::Revision(policies.revision));
+        draft.guard(Kind::PipelineVersion, version.key(), Expect::Exists);
+        let expected = match (if_match, &running) {
+            (Some(revision), _) => Expect::Revision(*revision),
+            (None, Some(running)) => Expect::Revision(running.revision),
+            (None, None) => Expect::Absent,
+        };
+        draft.put(&deployment, expected)?;
+
+        let wanted = routes::claims(&op.realm, environment, version);
+        let held = match &running {
+            Some(running) => {
+                let before = self.0.pipeline_version(op, name, running.value.version).await?;
+                routes::claims(&op.realm, environment, &before)
+            }
+            None => Vec::new(),
+        };
+        let wanted_keys: BTreeSet<_> = wanted.iter().map(Object::key).collect();
+        let held_keys: BTreeSet<_> = held.iter().map(Object::key).collect();
+        for claim in wanted.iter().filter(|claim| !held_keys.contains(&claim.key())) {
+            draft.put(claim, Expect::Absent)?;
+        }
+        for key in held_keys.difference(&wanted_keys) {
+            draft.delete::<RouteClaim>(key.as_str(), Expect::Exists);
+        }
+        match self.0.commit(op, draft).await {
+            Ok(_) => Ok(deployment),
+            Err(CommitError::Conflict { kind: Kind::RouteClaim, key, .. }) => {
+                Err(self.route_taken(op, environment, &key).await?)
+            }
+            Err(CommitError::Conflict { kind: Kind::PipelineVersion, .. }) => Err(PlaceError::Failed(
+                Error::not_found(format!("pipeline `{name}` was deleted meanwhile"))
+                    .hint("save it again first"),
+            )),
+            Err(CommitError::Conflict { kind: Kind::Deployment, .. }) if if_match.is_none() => {
+                Err(PlaceError::Again)
+            }
+            Err(CommitError::Conflict { kind: Kind::Policies, .. }) => Err(PlaceError::Again),
+            Err(error) => Err(PlaceError::Failed(error.into())),
+        }
+    }
+
+    /// Names who holds a route; when nobody does any more, the attempt is made again.
+    async fn route_taken(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        key: &str,
+    ) -> Result<PlaceError, Error> {
+        let Some(claim) = self.0.store().get::<RouteClaim>(&op.realm, key).await? else {
+            return Ok(PlaceError::Again);
+        };
+        let RouteClaim { shape, pipeline, major, exposure, .. } = claim.value;
+        let message = format!(
+            "route `{shape}` on the {} listener of {environment} is taken by pipeline `{pipeline}` v{major}",
+            exposure.as_str()
+        );
+        Ok(PlaceError::Failed(
+            Error::conflict("route-taken", message)
+                .hint(format!("choose another route, or undeploy `{pipeline}` v{major} first")),
+        ))
+    }
+
+    /// Journals a refused attempt, which changes nothing else.
+    async fn refuse(&self, op: &Op, placement: &Placement<'_>, verdict: Verdict) -> Result<Error, Error> {
+        let PipelineVersion { version, pipeline, .. } = placement.version;
+        let reasons: Vec<_> = verdict.violations.iter().map(ToString::to_string).collect();
+        let what = format!("{}@{version} in {}", pipeline.name, placement.environment);
+        let draft = Draft::new(op, "deployment.refused").reason(format!("{what}: {}", reasons.join("; ")));
+        self.0.commit(op, draft).await?;
+        let message = format!(
+            "`{}` {version} was not deployed: policies {} do not admit it in {}",
+            pipeline.name, verdict.policy_version, placement.environment
+        );
+        Ok(Error {
+            violations: verdict.violations.into(),
+            ..Error::new(ErrorKind::Refused, "policy-refused", message)
+                .hint("make the changes that the violations name, save the pipeline, and deploy it again")
+        })
+    }
+}
+
+// === impl PlaceError ===
+
+impl From<Error> for PlaceError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+fn action_name(action: DeployAction) -> &'static str {
+    match action {
+        DeployAction::Deploy => "deployment.deploy",
+        DeployAction::Promote => "deployment.promote",
+        DeployAction::Rollback => "deployment.rollback",
+    }
+}

@@ -1,0 +1,50 @@
+//! What a pipeline must hold that its document does not show by itself.
+
+use tollgate_model::document::Positions;
+use tollgate_model::names::RealmName;
+use tollgate_model::pipelines::Pipeline;
+use tollgate_model::triggers::RouteSegment;
+
+use crate::errors::{Error, ErrorKind, Place};
+
+/// Checks what parsing can't: that the flow compiles and that no route hides another realm's or the gateway's own.
+pub(super) fn check(realm: &RealmName, pipeline: &Pipeline, positions: &Positions) -> Result<(), Error> {
+    let mut faults: Vec<(String, String)> = match tollgate_flow::compile(pipeline) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.into_iter().map(|error| (error.pointer, error.message)).collect(),
+    };
+    if let Some(trigger) = pipeline.trigger.http().filter(|trigger| trigger.remove_prefix) {
+        for (index, route) in trigger.routes.iter().enumerate() {
+            if let Some(message) = root_route_fault(realm, route.path.segments().next()) {
+                faults.push((format!("/trigger/routes/{index}"), message));
+            }
+        }
+    }
+    let Some((pointer, message)) = faults.first().cloned() else { return Ok(()) };
+    let place = |(pointer, message): (String, String)| {
+        let position = positions.find(&pointer);
+        Place { line: Some(position.line), column: Some(position.column), pointer, message, hint: None }
+    };
+    let position = positions.find(&pointer);
+    let message = format!("line {}, column {}: {message} (at {pointer})", position.line, position.column);
+    Err(Error {
+        places: faults.into_iter().map(place).collect(),
+        ..Error::new(ErrorKind::Invalid, "pipeline-invalid", message)
+            .hint("correct the places that are named; nothing was saved")
+    })
+}
+
+fn root_route_fault(realm: &RealmName, first: Option<RouteSegment<'_>>) -> Option<String> {
+    if *realm != RealmName::default() {
+        return Some(format!(
+            "only realm `{}` has routes at the root: leave removePrefix out",
+            RealmName::default()
+        ));
+    }
+    match first {
+        Some(RouteSegment::Literal(taken @ ("pipeline" | ".well-known"))) => {
+            Some(format!("`/{taken}` at the root is the gateway's own: choose another first segment"))
+        }
+        _ => None,
+    }
+}
