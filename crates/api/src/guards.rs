@@ -1,10 +1,14 @@
 //! What holds for every request: which names it may use for us, its id, and the headers of every answer.
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http_body_util::BodyExt as _;
+use serde_json::{Map, Value};
+use tollgate_model::ids::RequestId;
 
 use crate::Api;
 use crate::problem::Problem;
@@ -34,6 +38,9 @@ pub(crate) async fn guard(State(api): State<Api>, mut request: Request, next: Ne
             .hint("use localhost or the address, or start the server with --console-host NAME")
             .into_response()
     };
+    if response.headers().contains_key("tollgate-error") {
+        response = with_request_id(response, id).await;
+    }
     let headers = response.headers_mut();
     for (name, value) in SECURITY_HEADERS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -42,6 +49,21 @@ pub(crate) async fn guard(State(api): State<Api>, mut request: Request, next: Ne
         headers.insert("x-request-id", id);
     }
     response
+}
+
+/// Puts the request's id into a problem document, for whoever reports it.
+async fn with_request_id(response: Response, id: RequestId) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let bytes = match serde_json::from_slice::<Map<String, Value>>(&bytes) {
+        Ok(mut problem) => {
+            problem.insert("requestId".to_owned(), id.to_string().into());
+            Value::Object(problem).to_string().into()
+        }
+        Err(_) => bytes,
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(bytes))
 }
 
 /// Tells whether the request names us by an address, `localhost` or an allowed name.

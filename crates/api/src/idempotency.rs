@@ -79,7 +79,7 @@ async fn finish(
 }
 
 fn internal(detail: &str) -> Problem {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", detail)
 }
 
 fn replay(kept: &str) -> Result<Response, Problem> {

@@ -99,22 +99,16 @@ fn query_parameters(schema: &Value) -> Vec<Value> {
         .collect()
 }
 
-/// Names an operation after method and path: `GET /realms/{realm}/pipelines` is `getRealmsPipelines`.
+/// Names an operation after method and path: `GET /realms/{realm}/pipelines/{name}` is `getRealmsPipelinesByName`.
 fn operation_id(operation: &Operation) -> String {
+    let literal = operation.path.split('/').filter(|segment| !segment.starts_with('{'));
+    let parameter = path_parameters(operation.path).last().filter(|_| operation.path.ends_with('}'));
     let words =
-        operation.path.split(['/', '-', '.']).filter(|word| !word.is_empty() && !word.starts_with('{'));
+        literal.chain(parameter.map(|_| "by")).chain(parameter).flat_map(|segment| segment.split(['-', '.']));
     words.fold(operation.method.as_str().to_ascii_lowercase(), |id, word| {
         let mut letters = word.chars();
         let first = letters.next().map(|letter| letter.to_ascii_uppercase());
-        let by = if operation.path.ends_with('}')
-            && operation.path.contains(&format!("{word}/{{"))
-            && operation.path.rsplit('/').nth(1) == Some(word)
-        {
-            "One"
-        } else {
-            ""
-        };
-        id + &first.into_iter().chain(letters).collect::<String>() + by
+        id + &first.into_iter().chain(letters).collect::<String>()
     })
 }
 

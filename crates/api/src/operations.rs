@@ -5,6 +5,7 @@ use axum::handler::Handler;
 use axum::middleware;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Method;
+use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use tollgate_app::access::Permission;
 
@@ -138,7 +139,10 @@ impl Operation {
 
     /// Says which query parameters there are.
     pub(crate) fn asks<T: JsonSchema>(mut self) -> Self {
-        self.query = Some(|_| schemars::schema_for!(T));
+        self.query = Some(|_| {
+            let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+            settings.into_generator().into_root_schema_for::<T>()
+        });
         self
     }
 

@@ -1,9 +1,9 @@
 //! Pipelines and their versions.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequest, FromRequestParts as _, Request, State};
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,8 +16,9 @@ use tollgate_model::versions::Version;
 
 use crate::Api;
 use crate::answers::{Answer, ListView, PageQuery, Tagged};
-use crate::extract::{Ask, Body, Caller, IfMatch, In};
+use crate::extract::{self, Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
+use crate::problem::Problem;
 
 /// A pipeline file to save.
 #[derive(Deserialize, JsonSchema)]
@@ -31,6 +32,45 @@ struct SaveBody {
     /// Checks everything and saves nothing.
     #[serde(default)]
     dry_run: bool,
+}
+
+/// The same beside a body that is the file itself.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SaveQuery {
+    /// With a body of `application/yaml`: saves a change as the first version of the next major.
+    #[serde(default)]
+    new_major: bool,
+    /// With a body of `application/yaml`: checks everything and saves nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+impl FromRequest<Api> for SaveBody {
+    type Rejection = Problem;
+
+    /// Takes JSON, or the file itself as `application/yaml`.
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        if !is_yaml(request.headers()) {
+            return Body::from_request(request, api).await.map(|Body(body)| body);
+        }
+        let (mut parts, body) = request.into_parts();
+        let Ask(SaveQuery { new_major, dry_run }) = Ask::from_request_parts(&mut parts, api).await?;
+        let bytes = extract::read(Request::from_parts(parts, body), api).await?;
+        let document = String::from_utf8(bytes.to_vec()).map_err(|_| {
+            Problem::new(StatusCode::BAD_REQUEST, "body-invalid", "the file is no UTF-8 text")
+        })?;
+        Ok(Self { document, new_major, dry_run })
+    }
+}
+
+fn is_yaml(headers: &HeaderMap) -> bool {
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type
+        .split(';')
+        .next()
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/yaml"))
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -157,7 +197,7 @@ async fn save(
     State(api): State<Api>,
     Caller(op): Caller,
     IfMatch(if_match): IfMatch,
-    Body(body): Body<SaveBody>,
+    body: SaveBody,
 ) -> Answer<Response> {
     let SaveBody { document, new_major, dry_run } = body;
     let saved =

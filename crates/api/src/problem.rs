@@ -14,14 +14,15 @@ pub(crate) struct Problem {
     pub(crate) code: &'static str,
     pub(crate) detail: String,
     pub(crate) hint: Option<String>,
-    pub(crate) more: Map<String, Value>,
+    /// Further members of the problem document.
+    pub(crate) more: Box<Map<String, Value>>,
 }
 
 // === impl Problem ===
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), hint: None, more: Map::new() }
+        Self { status, code, detail: detail.into(), hint: None, more: Box::default() }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -88,7 +89,7 @@ impl From<Error> for Problem {
             code: error.code,
             detail: error.message,
             hint: error.hint,
-            more,
+            more: Box::new(more),
         }
     }
 }
@@ -103,7 +104,7 @@ impl IntoResponse for Problem {
             ("detail".to_owned(), self.detail.into()),
         ]);
         body.extend(self.hint.map(|hint| ("hint".to_owned(), hint.into())));
-        body.extend(self.more);
+        body.extend(*self.more);
         let mut response = (self.status, Value::Object(body).to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -162,7 +162,7 @@ fn cookie(api: &Api, value: &str, more: &str) -> Answer<Response> {
     let secure = if api.settings.secure_cookies { "; Secure" } else { "" };
     let text = format!("{SESSION_COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict{secure}{more}");
     let mut header = HeaderValue::try_from(text).map_err(|_| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the cookie could not be made")
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", "the cookie could not be made")
     })?;
     header.set_sensitive(true);
     let mut response = StatusCode::NO_CONTENT.into_response();

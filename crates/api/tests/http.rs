@@ -1,0 +1,468 @@
+//! The management API through its router, over a real store.
+
+#![expect(clippy::indexing_slicing, reason = "a test that indexes wrongly fails, as it should")]
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, Response, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tollgate_api::{ApiSettings, router};
+use tollgate_app::{App, Password};
+use tollgate_credential::seal::MasterKey;
+use tollgate_store::Store;
+use tollgate_testkit::{FixedClock, SeededRandom};
+use tower::ServiceExt as _;
+
+const PIPELINE: &str = "kind: Pipeline\nname: orders\nproject: store\ntrigger: { type: rest, externalApi: true, apiKey: KEY }\nsteps: [{ json: { ok: true } }]\n";
+const REALM: &str = "/api/v1/realms/default";
+
+/// A server without a network, and the admin's token.
+struct Api {
+    _directory: TempDir,
+    router: Router,
+    token: String,
+}
+
+/// An answer.
+#[derive(Debug)]
+struct Reply {
+    status: u16,
+    headers: http::HeaderMap,
+    body: Value,
+}
+
+impl Api {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let url = format!("sqlite:{}", directory.path().join("test.db").display());
+        let store = Store::open(&url).await.expect("opens");
+        let random = Arc::new(SeededRandom::new(7));
+        let master = Arc::new(MasterKey::generate(random.as_ref()).expect("random"));
+        let app = App::new(store, master, Arc::new(FixedClock::default()), random);
+        let op = app.system_op().expect("random");
+        app.realms().initialise(&op).await.expect("a realm");
+        let password = Password::parse("open-sesame").expect("a password");
+        let admin =
+            app.users().create_first_admin(&op, Some(password)).await.expect("an admin").expect("the first");
+        let token = admin.token.plain.expose_secret().to_owned();
+        let settings = ApiSettings {
+            version: "9.9".to_owned(),
+            allowed_hosts: vec!["tollgate.example".to_owned()],
+            secure_cookies: true,
+        };
+        Self { _directory: directory, router: router(app, settings), token }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Reply {
+        let response: Response<Body> = self.router.clone().oneshot(request).await.expect("never fails");
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, 10 << 20).await.expect("a body");
+        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)));
+        Reply { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    fn request(&self, method: &str, path: &str) -> http::request::Builder {
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "127.0.0.1:7000")
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("content-type", "application/json")
+    }
+
+    async fn call(&self, method: &str, path: &str, body: Value) -> Reply {
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        self.send(self.request(method, path).body(body).expect("a request")).await
+    }
+
+    async fn get(&self, path: &str) -> Reply {
+        self.call("GET", path, Value::Null).await
+    }
+
+    async fn save(&self, api_key: bool) -> Reply {
+        let document = PIPELINE.replace("KEY", &api_key.to_string());
+        self.call("POST", &format!("{REALM}/pipelines"), json!({ "document": document })).await
+    }
+
+    /// Returns the number of the last change.
+    async fn head(&self) -> u64 {
+        self.get(&format!("{REALM}/journal?limit=1")).await.body["items"][0]["seq"]
+            .as_u64()
+            .expect("an entry")
+    }
+}
+
+impl Reply {
+    #[track_caller]
+    fn expect(self, status: u16, code: &str) -> Self {
+        assert_eq!(
+            (self.status, self.body["code"].as_str().unwrap_or_default()),
+            (status, code),
+            "{self:#?}"
+        );
+        if !code.is_empty() {
+            assert_eq!(self.headers["content-type"], "application/problem+json");
+            assert_eq!(self.body["requestId"], self.headers["x-request-id"].to_str().expect("text"));
+            assert!(self.body["detail"].as_str().is_some_and(|text| !text.is_empty()), "{self:#?}");
+        }
+        self
+    }
+}
+
+#[tokio::test]
+async fn the_life_of_a_pipeline_from_file_to_rollback() {
+    let api = Api::start().await;
+    let saved = api.save(false).await.expect(201, "");
+    assert_eq!((&saved.body["version"], &saved.body["change"]), (&json!("1.0"), &json!("created")));
+    assert_eq!(api.save(false).await.expect(200, "").body["change"], "unchanged");
+    let deployments = format!("{REALM}/environments/test/deployments");
+    let refused =
+        api.call("POST", &deployments, json!({ "pipeline": "orders" })).await.expect(422, "policy-refused");
+    assert_eq!(refused.body["violations"][0]["pointer"], "/trigger/apiKey");
+    assert_eq!(refused.body["violations"][0]["fix"], true);
+    assert_eq!(api.get(&format!("{REALM}/deployments")).await.body["items"], json!([]));
+
+    api.save(true).await.expect(201, "");
+    let deployed = api.call("POST", &deployments, json!({ "pipeline": "orders" })).await.expect(201, "");
+    assert_eq!(deployed.body["deployment"]["urls"][0]["path"], "/pipeline/default/v1/orders");
+    assert!(deployed.body["reminders"][0].as_str().is_some_and(|text| text.contains("no consumer of test")));
+    api.call(
+        "POST",
+        &format!("{REALM}/environments/prod/deployments/orders/promote"),
+        json!({ "from": "test" }),
+    )
+    .await
+    .expect(201, "");
+    api.call("DELETE", &format!("{REALM}/pipelines/orders"), Value::Null)
+        .await
+        .expect(409, "pipeline-deployed");
+    api.call("POST", &format!("{deployments}/orders/rollback"), json!({ "version": "1.0" }))
+        .await
+        .expect(422, "policy-refused");
+
+    let policy = format!("{REALM}/policies/external-api-access");
+    let stricter = json!({ "environments": { "test": "jwt-with-api-key" }, "partial": true });
+    let impact = api.call("POST", &format!("{policy}/impact"), stricter.clone()).await.expect(200, "");
+    let test = impact.body["impact"]
+        .as_array()
+        .expect("impact")
+        .iter()
+        .find(|it| it["environment"] == "test")
+        .expect("test");
+    assert_eq!(test["fallsOut"][0]["pipeline"], "orders");
+    assert_eq!(api.call("PUT", &policy, stricter).await.expect(200, "").body["version"], "1.1");
+    let report = api.get(&format!("{REALM}/conformance?environment=test")).await.expect(200, "");
+    assert_eq!(
+        (&report.body["environments"][0]["conformant"], &report.body["environments"][0]["notConformant"]),
+        (&json!(0), &json!(1))
+    );
+    assert_eq!(api.get(&format!("{deployments}/orders/history")).await.body["items"][0]["version"], "1.1");
+    assert_eq!(api.get(&format!("{deployments}/orders")).await.expect(200, "").body["conforms"], false);
+    api.call("DELETE", &format!("{deployments}/orders"), Value::Null).await.expect(204, "");
+    api.get(&format!("{deployments}/orders")).await.expect(404, "not-found");
+    assert_eq!(
+        api.get(&format!("{REALM}/pipelines/orders/versions/1.1")).await.body["pipeline"]["trigger"]["apiKey"],
+        true
+    );
+    assert_eq!(api.call("POST", &format!("{REALM}/journal/verify"), Value::Null).await.body["intact"], true);
+}
+
+#[tokio::test]
+async fn a_file_can_be_sent_as_it_is() {
+    let api = Api::start().await;
+    let send = |query: &str, text: String| {
+        let request = Request::builder()
+            .method("POST")
+            .uri(format!("{REALM}/pipelines{query}"))
+            .header("host", "localhost")
+            .header("authorization", format!("Bearer {}", api.token))
+            .header("content-type", "application/yaml");
+        api.send(request.body(Body::from(text)).expect("a request"))
+    };
+    assert_eq!(
+        send("?dryRun=true", PIPELINE.replace("KEY", "true")).await.expect(200, "").body["version"],
+        "1.0"
+    );
+    api.get(&format!("{REALM}/pipelines/orders")).await.expect(404, "not-found");
+    send("", PIPELINE.replace("KEY", "true")).await.expect(201, "");
+    assert_eq!(
+        send("?newMajor=true", PIPELINE.replace("KEY", "false")).await.expect(201, "").body["version"],
+        "2.0"
+    );
+    let bad = send("", PIPELINE.replace("KEY", "yes")).await.expect(422, "document-invalid");
+    assert_eq!(bad.body["errors"][0]["line"], 4);
+}
+
+#[tokio::test]
+async fn secrets_are_shown_once_and_kept_nowhere() {
+    let api = Api::start().await;
+    api.save(true).await.expect(201, "");
+    let consumer = json!({ "name": "shop", "environments": ["test", "prod"], "pipelines": ["orders"] });
+    let made = api.call("POST", &format!("{REALM}/consumers"), consumer.clone()).await.expect(201, "");
+    let key = made.body["items"][0]["key"]["key"].as_str().expect("shown once").to_owned();
+    let environment = made.body["items"][0]["consumer"]["environment"].as_str().expect("a name").to_owned();
+    api.call("POST", &format!("{REALM}/consumers"), consumer).await.expect(409, "already-exists");
+    let place = format!("{REALM}/environments/{environment}");
+    let basic = api
+        .call("POST", &format!("{place}/consumers/shop/basic-auth"), json!({ "username": "shop" }))
+        .await
+        .expect(201, "");
+    let password = basic.body["password"].as_str().expect("shown once").to_owned();
+    let account =
+        json!({ "fields": { "token": "s3cret-value-1" }, "hashedFields": { "hash": "s3cret-value-2" } });
+    let set = api.call("PUT", &format!("{place}/accounts/portal"), account).await.expect(200, "");
+    assert_eq!(set.body["fields"], json!(["hash", "token"]));
+    let rotated = api
+        .call(
+            "POST",
+            &format!("{place}/keys/{}/rotate", made.body["items"][0]["key"]["id"].as_str().expect("an id")),
+            json!({}),
+        )
+        .await
+        .expect(201, "");
+    let second = rotated.body["key"].as_str().expect("shown once").to_owned();
+    assert_ne!(key, second);
+
+    for path in [
+        "consumers",
+        "consumers/shop",
+        "consumers/shop/keys",
+        "consumers/shop/basic-auth",
+        "accounts",
+        "signing-keys",
+    ] {
+        let shown = api.get(&format!("{place}/{path}")).await.expect(200, "").body.to_string();
+        for secret in [key.as_str(), &second, &password, "s3cret-value", "sealed", "argon2"] {
+            assert!(!shown.contains(secret), "{path} shows a secret: {shown}");
+        }
+    }
+    let journal = api.get(&format!("{REALM}/journal")).await.expect(200, "").body.to_string();
+    assert!(!journal.contains(&key) && !journal.contains("s3cret-value"));
+}
+
+#[tokio::test]
+async fn no_operation_but_the_public_ones_answers_without_a_token() {
+    let api = Api::start().await;
+    let before = api.head().await;
+    let document = tollgate_api::openapi();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            if operation["x-permission"] == "none" {
+                continue;
+            }
+            let path =
+                path.replace("{realm}", "default").replace("{environment}", "test").replace(['{', '}'], "");
+            for authorization in ["", "Bearer tgu_0000", "Basic YWRtaW46b3Blbi1zZXNhbWU=", "Bearer "] {
+                let mut request = Request::builder()
+                    .method(method.to_ascii_uppercase().as_str())
+                    .uri(format!("/api/v1{path}"))
+                    .header("host", "localhost")
+                    .header("content-type", "application/json");
+                if !authorization.is_empty() {
+                    request = request.header("authorization", authorization);
+                }
+                let reply = api.send(request.body(Body::from("{}")).expect("a request")).await;
+                assert_eq!(reply.status, 401, "{method} {path} {authorization}: {reply:?}");
+                assert_eq!(reply.headers["www-authenticate"], "Bearer");
+            }
+        }
+    }
+    assert_eq!(api.head().await, before, "something was stored");
+}
+
+#[tokio::test]
+async fn a_lost_update_is_412_and_a_repeated_creation_is_done_once() {
+    let api = Api::start().await;
+    let policy = format!("{REALM}/policies/external-api-access");
+    let etag = api.get(&policy).await.headers["etag"].to_str().expect("text").to_owned();
+    let change = |value: &str| json!({ "environments": { "test": value }, "partial": true }).to_string();
+    let put = |etag: &str, value: &str| {
+        api.send(
+            api.request("PUT", &policy)
+                .header("if-match", etag)
+                .body(Body::from(change(value)))
+                .expect("a request"),
+        )
+    };
+    put(&etag, "any").await.expect(200, "");
+    put(&etag, "jwt-with-api-key").await.expect(412, "precondition-failed");
+    put("7", "any").await.expect(400, "if-match-invalid");
+    assert_eq!(api.get(&policy).await.body["environments"]["test"], "any");
+
+    let make = |key: &str, name: &str| {
+        let body = json!({ "name": name, "environments": ["test"] }).to_string();
+        let request = api.request("POST", &format!("{REALM}/consumers")).header("idempotency-key", key);
+        api.send(request.body(Body::from(body)).expect("a request"))
+    };
+    let first = make("abc", "shop").await.expect(201, "");
+    let again = make("abc", "shop").await.expect(201, "");
+    assert_eq!(first.body, again.body);
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    make("abc", "other").await.expect(422, "idempotency-key-reused");
+    make("def", "shop").await.expect(409, "already-exists");
+    make("def", "new").await.expect(201, "");
+}
+
+#[tokio::test]
+async fn whatever_is_malformed_is_a_problem_that_says_what_to_do() {
+    let api = Api::start().await;
+    let before = api.head().await;
+    let raw = |method: &str, path: &str, content_type: &str, body: String| {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .header("authorization", format!("Bearer {}", api.token))
+            .header("content-type", content_type);
+        api.send(request.body(Body::from(body)).expect("a request"))
+    };
+    let consumers = format!("{REALM}/consumers");
+    raw("POST", &consumers, "application/json", "{".to_owned()).await.expect(400, "body-invalid");
+    raw("POST", &consumers, "text/plain", "{}".to_owned()).await.expect(415, "media-type-unsupported");
+    raw("POST", &consumers, "application/json", " ".repeat(3 << 20)).await.expect(413, "request-too-large");
+    let unknown = raw("POST", &consumers, "application/json", json!({ "nam": 1 }).to_string())
+        .await
+        .expect(422, "body-invalid");
+    assert!(unknown.body["detail"].as_str().is_some_and(|text| text.contains("`nam`")), "{unknown:?}");
+    let slug = raw(
+        "POST",
+        &consumers,
+        "application/json",
+        json!({ "name": "My Shop", "environments": ["test"] }).to_string(),
+    )
+    .await;
+    assert!(
+        slug.body["detail"].as_str().is_some_and(|text| text.contains("for example `my-shop`")),
+        "{slug:?}"
+    );
+    let secret = json!({ "user": "admin", "password": 1_234_567_890 }).to_string();
+    let reply = raw("POST", "/api/v1/login", "application/json", secret).await.expect(422, "body-invalid");
+    assert!(!reply.body.to_string().contains("1234567890"), "a secret in the wrong type is repeated");
+
+    api.get("/api/v1/nope").await.expect(404, "not-found");
+    api.get("/nope").await.expect(404, "not-found");
+    let method = api.call("DELETE", "/api/v1/version", Value::Null).await.expect(405, "method-not-allowed");
+    assert!(method.headers["allow"].to_str().is_ok_and(|allow| allow.contains("GET")), "{method:?}");
+    api.get("/api/v1/realms/nowhere/pipelines").await.expect(404, "not-found");
+    api.get("/api/v1/realms/No%20Slug/pipelines").await.expect(404, "not-found");
+    api.get(&format!("{REALM}/environments/moon/consumers")).await.expect(404, "not-found");
+    api.get(&format!("{REALM}/pipelines?limit=x")).await.expect(422, "query-invalid");
+    api.get(&format!("{REALM}/journal?kind=nope")).await.expect(422, "query-invalid");
+    let whole = json!({ "environments": { "test": "any" } });
+    let left_out = api.call("PUT", &format!("{REALM}/policies/external-api-access"), whole).await;
+    assert_eq!(left_out.status, 422);
+    assert!(left_out.body["detail"].as_str().is_some_and(|text| text.contains("`prod`")), "{left_out:?}");
+    assert_eq!(api.head().await, before, "something was stored");
+}
+
+#[tokio::test]
+async fn other_names_other_sites_and_doubled_headers_are_refused() {
+    let api = Api::start().await;
+    let with_host = |host: &str| {
+        api.send(
+            Request::builder()
+                .uri("/api/v1/version")
+                .header("host", host)
+                .body(Body::empty())
+                .expect("a request"),
+        )
+    };
+    for host in ["127.0.0.1:7000", "localhost", "[::1]:7000", "tollgate.example", "TOLLGATE.example:7000"] {
+        assert_eq!(with_host(host).await.expect(200, "").body["version"], "9.9", "{host}");
+    }
+    for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", ""] {
+        assert!(matches!(with_host(host).await.status, 421 | 400), "{host}");
+    }
+    let doubled =
+        api.request("GET", "/api/v1/whoami").header("authorization", "Bearer tgu_x").body(Body::empty());
+    api.send(doubled.expect("a request")).await.expect(400, "request-malformed");
+
+    let login = json!({ "user": "admin", "password": "open-sesame" });
+    let session = api.call("POST", "/api/v1/session", login).await.expect(204, "");
+    let cookie = session.headers["set-cookie"].to_str().expect("text").to_owned();
+    for part in ["HttpOnly", "SameSite=Strict", "Secure", "Path=/"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    let cookie = cookie.split(';').next().expect("a pair").to_owned();
+    let by_cookie = |method: &str, requested_with: bool| {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(if method == "GET" { "/api/v1/whoami".to_owned() } else { "/api/v1/tokens".to_owned() })
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .header("cookie", &cookie);
+        if requested_with {
+            request = request.header("x-requested-with", "console");
+        }
+        api.send(request.body(Body::from(json!({ "name": "x" }).to_string())).expect("a request"))
+    };
+    by_cookie("GET", false).await.expect(200, "");
+    by_cookie("POST", false).await.expect(403, "cross-site-request");
+    by_cookie("POST", true).await.expect(201, "");
+}
+
+#[tokio::test]
+async fn a_sign_in_says_nothing_about_who_exists_and_guessing_is_slowed_down() {
+    let api = Api::start().await;
+    let login = |user: &str, password: &str| {
+        api.call("POST", "/api/v1/login", json!({ "user": user, "password": password }))
+    };
+    let wrong = login("admin", "wrong").await.expect(401, "login-failed");
+    let nobody = login("nobody", "wrong").await.expect(401, "login-failed");
+    assert_eq!(wrong.body["detail"], nobody.body["detail"]);
+    let signed_in = login("admin", "open-sesame").await.expect(201, "");
+    assert!(signed_in.body["token"].as_str().is_some_and(|token| token.starts_with("tgu_")));
+    let mut refused = 0;
+    for _ in 0..20 {
+        refused += u32::from(login("admin", "wrong").await.status == StatusCode::TOO_MANY_REQUESTS.as_u16());
+    }
+    assert!(refused > 5, "{refused}");
+}
+
+#[tokio::test]
+async fn a_token_that_was_revoked_or_signed_out_is_dead_at_once() {
+    let api = Api::start().await;
+    let made = api.call("POST", "/api/v1/tokens", json!({ "name": "ci" })).await.expect(201, "");
+    let token = made.body["token"].as_str().expect("shown once").to_owned();
+    let whoami = |token: &str| {
+        let request = Request::builder()
+            .uri("/api/v1/whoami")
+            .header("host", "localhost")
+            .header("authorization", format!("Bearer {token}"));
+        api.send(request.body(Body::empty()).expect("a request"))
+    };
+    assert_eq!(whoami(&token).await.expect(200, "").body["user"], "admin");
+    api.call("DELETE", &format!("/api/v1/tokens/{}", made.body["id"].as_str().expect("an id")), Value::Null)
+        .await
+        .expect(204, "");
+    whoami(&token).await.expect(401, "unauthenticated");
+    api.call("POST", "/api/v1/logout", json!({})).await.expect(204, "");
+    whoami(&api.token.clone()).await.expect(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn long_lists_come_in_pages() {
+    let api = Api::start().await;
+    for n in 0..5 {
+        let document = PIPELINE.replace("KEY", "true").replace("orders", &format!("p{n}"));
+        api.call("POST", &format!("{REALM}/pipelines"), json!({ "document": document }))
+            .await
+            .expect(201, "");
+    }
+    let mut names = Vec::new();
+    let mut path = format!("{REALM}/pipelines?limit=2");
+    loop {
+        let page = api.get(&path).await.expect(200, "").body;
+        let items = page["items"].as_array().expect("items");
+        assert!(items.len() <= 2);
+        names.extend(items.iter().map(|item| item["name"].as_str().expect("a name").to_owned()));
+        match page["next"].as_str() {
+            Some(next) => path = format!("{REALM}/pipelines?limit=2&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(names, ["p0", "p1", "p2", "p3", "p4"]);
+}
