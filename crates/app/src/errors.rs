@@ -96,8 +96,9 @@ impl Error {
     pub(crate) fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self {
             source: Some(source.into()),
-            ..Self::new(ErrorKind::Internal, "internal", "something went wrong on our side")
+            ..Self::new(ErrorKind::Internal, "internal-error", "something went wrong on our side")
         }
+        .hint("the log of the server says what, under the id of this request")
     }
 
     pub(crate) fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -182,8 +183,9 @@ impl From<DocumentError> for Error {
             message: error.message.clone(),
             hint: error.hint.clone(),
         };
+        let hint = error.hint.clone().unwrap_or_else(|| "correct the document at that place".to_owned());
         Self {
-            hint: error.hint.clone(),
+            hint: Some(hint),
             places: Box::new([place]),
             ..Self::new(ErrorKind::Invalid, "document-invalid", error.to_string())
         }

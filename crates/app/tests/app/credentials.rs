@@ -1,0 +1,177 @@
+//! Keys, Basic Auth and signing keys: unique, revocable, and never in the journal.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use tollgate_app::Password;
+use tollgate_app::access::Op;
+use tollgate_app::accounts::AccountFields;
+use tollgate_app::errors::ErrorKind;
+use tollgate_model::consumers::CredentialState;
+use tollgate_model::keysets::{SigningKey, SigningKeyState};
+use tollgate_model::names::ValueName;
+use tollgate_model::objects::{Kind, Object};
+use tollgate_store::{Change, Expect, Mutation};
+
+use crate::world::{World, consumer, new_key};
+
+const IMPORTED: &str = "from-another-system-1234";
+
+#[tokio::test]
+async fn a_rotated_key_works_beside_its_successor_until_the_overlap_ends() {
+    let world = World::start().await;
+    let (keys, op, test) = (world.app.keys(), &world.op, &world.test);
+    let first = world.consumer("shop").await.key.unwrap().key;
+    let second = keys.rotate(op, test, first.id, 60, None).await.unwrap().key;
+    let old = keys.list(op, test, &consumer("shop")).await.unwrap().remove(0).key;
+    assert_eq!((old.id, old.replaced_by), (first.id, Some(second.id)));
+    assert_eq!(old.state(op.now), CredentialState::Active);
+    assert_eq!(old.state(op.now + SignedDuration::from_secs(60)), CredentialState::Expired);
+    let error = keys.rotate(op, test, first.id, 60, None).await.unwrap_err();
+    assert_eq!(error.code, "key-rotated");
+}
+
+#[tokio::test]
+async fn a_revoked_key_stays_revoked_with_its_first_time_and_is_not_rotated() {
+    let world = World::start().await;
+    let (keys, op, test) = (world.app.keys(), &world.op, &world.test);
+    let id = world.consumer("shop").await.key.unwrap().key.id;
+    keys.revoke(op, test, id).await.unwrap();
+    let later = Op { now: op.now + SignedDuration::from_secs(1), ..op.clone() };
+    let again = keys.revoke(&later, test, id).await.unwrap();
+    assert_eq!(again.key.revoked_at, Some(op.now));
+    let error = keys.rotate(op, test, id, 60, None).await.unwrap_err();
+    assert_eq!(error.code, "key-not-active");
+}
+
+#[tokio::test]
+async fn a_key_that_is_rotated_while_it_is_revoked_is_revoked_and_keeps_its_successor() {
+    let world = World::start().await;
+    let (keys, op, test) = (world.app.keys(), &world.op, &world.test);
+    let id = world.consumer("shop").await.key.unwrap().key.id;
+    let (rotated, revoked) = tokio::join!(keys.rotate(op, test, id, 60, None), keys.revoke(op, test, id));
+    revoked.unwrap();
+    let old = keys.list(op, test, &consumer("shop")).await.unwrap().remove(0).key;
+    assert_eq!(old.state(op.now), CredentialState::Revoked);
+    match rotated {
+        Ok(shown) => assert_eq!(old.replaced_by, Some(shown.key.id)),
+        Err(error) => assert_eq!(error.code, "key-not-active"),
+    }
+}
+
+#[tokio::test]
+async fn of_two_imports_of_one_key_one_is_refused() {
+    let world = World::start().await;
+    let (keys, op, test) = (world.app.keys(), &world.op, &world.test);
+    world.consumer("one").await;
+    world.consumer("two").await;
+    let (one, two) = (consumer("one"), consumer("two"));
+    let (first, second) = tokio::join!(
+        keys.import(op, test, &one, new_key(), IMPORTED),
+        keys.import(op, test, &two, new_key(), IMPORTED)
+    );
+    assert!(first.is_ok() != second.is_ok());
+    let error = first.err().or(second.err()).unwrap();
+    assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "already-exists"));
+}
+
+#[tokio::test]
+async fn of_two_basic_auth_credentials_of_one_user_name_one_is_refused_until_the_other_is_revoked() {
+    let world = World::start().await;
+    let (basic, op, test) = (world.app.basic_auth(), &world.op, &world.test);
+    world.consumer("one").await;
+    world.consumer("two").await;
+    let (one, two) = (consumer("one"), consumer("two"));
+    let (first, second) =
+        tokio::join!(basic.create(op, test, &one, "ann", None), basic.create(op, test, &two, "ann", None));
+    let (made, error) = match (first, second) {
+        (Ok(made), Err(error)) | (Err(error), Ok(made)) => (made, error),
+        both => panic!("one must win: {both:?}"),
+    };
+    assert_eq!(error.code, "already-exists");
+    basic.revoke(op, test, made.credential.id).await.unwrap();
+    basic.create(op, test, &two, "ann", None).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_credential_outlives_a_consumer_that_is_deleted_at_the_same_moment() {
+    let world = World::start().await;
+    let (op, test, shop) = (&world.op, &world.test, consumer("shop"));
+    world.consumer("shop").await;
+    let (consumers, keys, basic) = (world.app.consumers(), world.app.keys(), world.app.basic_auth());
+    let _ = tokio::join!(
+        keys.create(op, test, &shop, new_key()),
+        basic.create(op, test, &shop, "ann", None),
+        consumers.delete(op, test, &shop, None)
+    );
+    // Overtaken or not, what is deleted now takes everything along.
+    let _ = consumers.delete(op, test, &shop, None).await;
+    for kind in [Kind::ApiKey, Kind::BasicAuth] {
+        assert_eq!(world.store.count(&op.realm, kind, "").await.unwrap(), 0, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn two_first_rotations_leave_one_active_signing_key() {
+    let world = World::start().await;
+    let (signing, op, test) = (world.app.signing_keys(), &world.op, &world.test);
+    let first = signing.list(op, test).await.unwrap().remove(0);
+    let mutations = vec![Mutation::delete::<SigningKey>(first.key(), Expect::Exists)];
+    let change = Change {
+        realm: op.realm.clone(),
+        actor: String::new(),
+        source: String::new(),
+        action: "test".to_owned(),
+        request_id: String::new(),
+        reason: String::new(),
+        at: op.now,
+        guards: Vec::new(),
+        mutations,
+    };
+    world.store.commit(change).await.unwrap();
+    let _ = tokio::join!(signing.rotate(op, test, None, 60), signing.rotate(op, test, None, 60));
+    let keys = signing.list(op, test).await.unwrap();
+    assert_eq!(keys.iter().filter(|key| key.state == SigningKeyState::Active).count(), 1);
+}
+
+#[tokio::test]
+async fn a_revocation_is_kept_as_long_as_any_token_lives_whatever_the_caller_says() {
+    let world = World::start().await;
+    let (signing, op, test) = (world.app.signing_keys(), &world.op, &world.test);
+    let soon = op.now + SignedDuration::from_secs(1);
+    let revoked = signing.revoke_token(op, test, "abc", Some(soon)).await.unwrap();
+    assert!(revoked.forget_after >= op.now + SignedDuration::from_hours(365 * 24));
+}
+
+#[tokio::test]
+async fn no_secret_that_was_ever_shown_or_given_is_in_the_journal() {
+    let world = World::start().await;
+    let (op, test, shop) = (&world.op, &world.test, consumer("shop"));
+    let mut secrets = vec![IMPORTED.to_owned()];
+    let first = world.consumer("shop").await.key.unwrap();
+    let id = first.key.id;
+    secrets.push(first.plain.unwrap().expose_secret().to_owned());
+    let keys = world.app.keys();
+    let shown = [
+        keys.create(op, test, &shop, new_key()).await.unwrap(),
+        keys.rotate(op, test, id, 60, None).await.unwrap(),
+    ];
+    secrets.extend(shown.into_iter().map(|key| key.plain.unwrap().expose_secret().to_owned()));
+    keys.import(op, test, &shop, new_key(), IMPORTED).await.unwrap();
+    let made = world.app.basic_auth().create(op, test, &shop, "ann", None).await.unwrap();
+    secrets.push(made.password.unwrap().expose_secret().to_owned());
+    let admin = world.app.users().create_first_admin(op, None).await.unwrap().unwrap();
+    secrets.push(admin.password.unwrap().expose_secret().to_owned());
+    secrets.push(admin.token.plain.expose_secret().to_owned());
+    let given = |field: &str, text| BTreeMap::from([(field.to_owned(), Password::parse(text).unwrap())]);
+    let (plain, hashed) = (given("a", "plain-secret-field"), given("b", "other-secret-field"));
+    let fields = AccountFields { plain, hashed };
+    world.app.accounts().set(op, test, ValueName::parse("crm").unwrap(), fields, None).await.unwrap();
+    secrets.extend(["plain-secret-field".to_owned(), "other-secret-field".to_owned()]);
+
+    let journal = format!("{:?}", world.store.changes_after(0, 10_000).await.unwrap());
+    assert!(journal.contains("\"account.set\""));
+    for secret in secrets {
+        assert!(!journal.contains(&secret), "{secret}");
+    }
+}

@@ -1,0 +1,99 @@
+//! Deployments: judged, placed or refused, never half.
+
+use tollgate_app::errors::ErrorKind;
+use tollgate_app::pipelines::SaveChange;
+use tollgate_model::versions::Version;
+use tollgate_store::JournalFilter;
+
+use crate::world::{ITEMS, KEYED, OPEN, World, document, pipeline, tightening};
+
+#[tokio::test]
+async fn a_refused_deploy_is_journaled_and_changes_nothing() {
+    let World { app, op, test, dir: _dir, .. } = World::start().await;
+    app.pipelines().save(&op, document("shop", KEYED)).await.unwrap();
+    app.deployments().deploy(&op, &test, &pipeline("shop"), None, None).await.unwrap();
+    let before = app.deployments().get(&op, &test, &pipeline("shop"), None).await.unwrap();
+
+    let saved = app.pipelines().save(&op, document("shop", OPEN)).await.unwrap();
+    assert_eq!((saved.version.to_string(), saved.change), ("1.1".to_owned(), SaveChange::Updated));
+    let error = app.deployments().deploy(&op, &test, &pipeline("shop"), None, None).await.unwrap_err();
+    assert_eq!((error.kind, error.code), (ErrorKind::Refused, "policy-refused"));
+    assert_eq!(error.violations[0].pointer, "/trigger/apiKey");
+
+    assert_eq!(app.deployments().get(&op, &test, &pipeline("shop"), None).await.unwrap(), before);
+    let newest = JournalFilter { limit: 1, newest_first: true, ..JournalFilter::default() };
+    let entry = app.journal().list(&op, newest).await.unwrap().remove(0);
+    assert_eq!((entry.action.as_str(), entry.mutations.len()), ("deployment.refused", 0));
+}
+
+#[tokio::test]
+async fn of_two_deploys_onto_one_route_one_is_told_who_holds_it() {
+    let World { app, op, test, dir: _dir, .. } = World::start().await;
+    for name in ["one", "two"] {
+        app.pipelines().save(&op, document(name, ITEMS)).await.unwrap();
+    }
+    let (one, two) = (pipeline("one"), pipeline("two"));
+    let deployments = app.deployments();
+    let (first, second) = tokio::join!(
+        deployments.deploy(&op, &test, &one, None, None),
+        deployments.deploy(&op, &test, &two, None, None)
+    );
+    let error = match (first, second) {
+        (Ok(_), Err(error)) | (Err(error), Ok(_)) => error,
+        both => panic!("one must win: {both:?}"),
+    };
+    assert_eq!(error.code, "route-taken");
+    assert_eq!(deployments.list(&op, None).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_rollback_is_judged_by_the_policy_of_today() {
+    let World { app, op, test, dir: _dir, .. } = World::start().await;
+    let shop = pipeline("shop");
+    for trigger in [KEYED, ITEMS] {
+        app.pipelines().save(&op, document("shop", trigger)).await.unwrap();
+        app.deployments().deploy(&op, &test, &shop, None, None).await.unwrap();
+    }
+    app.policies().set(&op, &tightening(), "", None).await.unwrap();
+    let error = app.deployments().rollback(&op, &test, &shop, None, None).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Refused);
+    let running = app.deployments().get(&op, &test, &shop, None).await.unwrap().value;
+    assert_eq!(running.deployment.version.to_string(), "1.1");
+    assert!(!running.verdict.conforms());
+}
+
+#[tokio::test]
+async fn a_rollback_goes_back_and_frees_the_routes_that_the_newer_version_took() {
+    let World { app, op, test, dir: _dir, .. } = World::start().await;
+    let shop = pipeline("shop");
+    for trigger in [KEYED, ITEMS] {
+        app.pipelines().save(&op, document("shop", trigger)).await.unwrap();
+        app.deployments().deploy(&op, &test, &shop, None, None).await.unwrap();
+    }
+    let back = app.deployments().rollback(&op, &test, &shop, None, None).await.unwrap();
+    assert_eq!(back.deployment.deployment.version.to_string(), "1.0");
+    assert!(back.reminders.iter().any(|reminder| reminder.contains("no consumer")));
+    app.pipelines().save(&op, document("other", ITEMS)).await.unwrap();
+    app.deployments().deploy(&op, &test, &pipeline("other"), None, None).await.unwrap();
+    let error = app.deployments().rollback(&op, &test, &shop, None, None).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_deploy_beside_a_tightening_is_never_admitted_by_the_policies_before_it() {
+    let World { app, op, test, dir: _dir, .. } = World::start().await;
+    app.pipelines().save(&op, document("shop", KEYED)).await.unwrap();
+    let (policies, deployments) = (app.policies(), app.deployments());
+    let (shop, change) = (pipeline("shop"), tightening());
+    let (tightened, deployed) =
+        tokio::join!(policies.set(&op, &change, "", None), deployments.deploy(&op, &test, &shop, None, None));
+    let tightened = tightened.unwrap();
+    match deployed {
+        Err(error) => assert_eq!(error.kind, ErrorKind::Refused),
+        Ok(deployed) => {
+            let stored = deployments.get(&op, &test, &shop, None).await.unwrap();
+            assert!(stored.revision < tightened.revision, "{deployed:?}");
+            assert_eq!(stored.value.deployment.policy_version, Version::FIRST);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What is refused leaves nothing behind.
+
+use std::collections::BTreeMap;
+
+use tollgate_app::errors::{Error, ErrorKind};
+use tollgate_app::lists::ListRequest;
+use tollgate_app::pipelines::SavePipeline;
+use tollgate_app::policies::PolicyChange;
+use tollgate_model::names::{EnvironmentName, ProjectName, ValueName};
+use tollgate_model::policies::{AccessRequirement, PolicyName};
+
+use crate::world::{KEYED, World, document, new_consumer, tightening};
+
+/// Returns the error, and makes sure that it says what to do next and that nothing was stored.
+async fn refused<T: std::fmt::Debug>(
+    world: &World,
+    call: impl Future<Output = Result<T, Error>>,
+) -> (ErrorKind, &'static str) {
+    let before = world.store.head().await.unwrap();
+    let error = call.await.unwrap_err();
+    assert_eq!(world.store.head().await.unwrap(), before, "{error}");
+    assert!(error.hint.is_some(), "{error}");
+    (error.kind, error.code)
+}
+
+#[tokio::test]
+async fn a_policy_that_leaves_out_or_makes_up_an_environment_is_not_saved() {
+    let world = World::start().await;
+    let (policies, op) = (world.app.policies(), &world.op);
+    let left_out = PolicyChange { partial: false, ..tightening() };
+    let answer = refused(&world, policies.set(op, &left_out, "", None)).await;
+    assert_eq!(answer, (ErrorKind::Invalid, "policy-environment-missing"));
+    let made_up = PolicyChange {
+        policy: PolicyName::ExternalApiAccess,
+        environments: BTreeMap::from([(
+            EnvironmentName::parse("moon").unwrap(),
+            AccessRequirement::JwtWithApiKey,
+        )]),
+        partial: true,
+    };
+    let answer = refused(&world, policies.set(op, &made_up, "", None)).await;
+    assert_eq!(answer, (ErrorKind::Invalid, "environment-unknown"));
+}
+
+#[tokio::test]
+async fn a_policy_change_on_an_old_revision_is_not_saved() {
+    let world = World::start().await;
+    let (policies, op) = (world.app.policies(), &world.op);
+    let read = policies.get(op).await.unwrap().revision;
+    policies.set(op, &tightening(), "", Some(read)).await.unwrap();
+    let answer = refused(&world, policies.set(op, &tightening(), "", Some(read))).await;
+    assert_eq!(answer.0, ErrorKind::PreconditionFailed);
+}
+
+#[tokio::test]
+async fn a_second_consumer_of_a_name_is_not_made_anywhere() {
+    let world = World::start().await;
+    world.consumer("shop").await;
+    let mut both = new_consumer("shop");
+    both.environments.insert(EnvironmentName::prod());
+    let consumers = world.app.consumers();
+    let answer = refused(&world, consumers.create(&world.op, both)).await;
+    assert_eq!(answer, (ErrorKind::Conflict, "already-exists"));
+    let in_prod = consumers.list(&world.op, &EnvironmentName::prod(), ListRequest::default()).await.unwrap();
+    assert!(in_prod.items.is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_made_in_an_unknown_environment() {
+    let world = World::start().await;
+    let moon = EnvironmentName::parse("moon").unwrap();
+    let mut input = new_consumer("shop");
+    input.environments.insert(moon.clone());
+    let answer = refused(&world, world.app.consumers().create(&world.op, input)).await;
+    assert_eq!(answer.0, ErrorKind::NotFound);
+    let name = ValueName::parse("limit").unwrap();
+    let answer = refused(&world, world.app.globals().set(&world.op, &moon, name, 1.into(), None)).await;
+    assert_eq!(answer.0, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_pipeline_whose_expression_does_not_parse_is_not_saved_and_the_place_is_named() {
+    let world = World::start().await;
+    let mut input = document("shop", KEYED);
+    input.document = input.document.replace("json: 1", "json: \"{{ 1 + }}\"");
+    let error = world.app.pipelines().save(&world.op, input.clone()).await.unwrap_err();
+    assert_eq!(error.places[0].line, Some(5));
+    let answer = refused(&world, world.app.pipelines().save(&world.op, input)).await;
+    assert_eq!(answer, (ErrorKind::Invalid, "pipeline-invalid"));
+}
+
+#[tokio::test]
+async fn a_save_on_an_old_revision_is_lost_and_says_so() {
+    let world = World::start().await;
+    let (pipelines, op) = (world.app.pipelines(), &world.op);
+    let first = pipelines.save(op, document("shop", KEYED)).await.unwrap().revision;
+    let trigger = "{ type: rest, externalApi: true, apiKey: true, internalApi: true }";
+    let second = SavePipeline { if_match: first, ..document("shop", trigger) };
+    pipelines.save(op, second).await.unwrap();
+    let late = SavePipeline { if_match: first, ..document("shop", KEYED) };
+    let answer = refused(&world, pipelines.save(op, late)).await;
+    assert_eq!(answer.0, ErrorKind::PreconditionFailed);
+}
+
+#[tokio::test]
+async fn text_that_no_database_takes_is_the_callers_fault() {
+    let world = World::start().await;
+    let answer = refused(&world, world.app.policies().set(&world.op, &tightening(), "a\0b", None)).await;
+    assert_eq!(answer.0, ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn pipelines_of_a_project_are_listed_a_page_at_a_time() {
+    let world = World::start().await;
+    for name in ["a", "b", "c"] {
+        world.save(name, KEYED).await;
+    }
+    let list = async |project: &str, cursor: Option<String>| {
+        let request = ListRequest { limit: Some(2), cursor };
+        let project = ProjectName::parse(project).unwrap();
+        let page = world.app.pipelines().list_of_project(&world.op, &project, request).await.unwrap();
+        (page.items.iter().map(|head| head.name.to_string()).collect::<Vec<_>>(), page.next)
+    };
+    assert_eq!(list("store", None).await, (vec!["a".to_owned(), "b".to_owned()], Some("b".to_owned())));
+    assert_eq!(list("store", Some("b".to_owned())).await, (vec!["c".to_owned()], None));
+    assert_eq!(list("other", None).await, (vec![], None));
+}

@@ -1,0 +1,13 @@
+//! Use cases on a real SQLite store, with a clock and randomness that the tests decide.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
+mod credentials;
+mod deployments;
+mod follower;
+mod input;
+mod permissions;
+
+mod records;
+mod users;
+mod world;

@@ -1,0 +1,113 @@
+//! Every use case refuses somebody without permissions, and changes nothing for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use tollgate_app::JournalFilter;
+use tollgate_app::accounts::AccountFields;
+use tollgate_app::errors::{Error, ErrorKind};
+use tollgate_app::lists::ListRequest;
+use tollgate_model::ids::{BasicAuthId, KeyId, UserTokenId};
+use tollgate_model::names::{ProjectName, RealmName, ValueName};
+use tollgate_model::versions::Version;
+
+use crate::world::{KEYED, World, consumer, document, new_consumer, new_key, pipeline, tightening};
+
+#[tokio::test]
+async fn nobody_may_do_anything_without_permission() {
+    let world = World::start().await;
+    world.save("shop", KEYED).await;
+    world.consumer("ann").await;
+    let before = world.store.head().await.unwrap();
+    let mut outcomes: BTreeMap<&str, Option<ErrorKind>> = BTreeMap::new();
+
+    let (op, app, test) = (&world.nobody(), &world.app, &world.test);
+    let (shop, ann, crm) = (&pipeline("shop"), &consumer("ann"), &ValueName::parse("crm").unwrap());
+    let at = Timestamp::UNIX_EPOCH;
+    let (key, basic) = (KeyId::new(at, [0; 10]), BasicAuthId::new(at, [0; 10]));
+    let page = ListRequest::default;
+    let names = || BTreeSet::from([pipeline("shop")]);
+    let project = &ProjectName::parse("store").unwrap();
+    macro_rules! try_each {
+        ($($resource:ident.$method:ident($($argument:expr),*);)*) => {
+            $({
+                let outcome: Result<_, Error> = app.$resource().$method(op, $($argument),*).await;
+                let call = concat!(stringify!($resource), ".", stringify!($method));
+                outcomes.insert(call, outcome.err().map(|error| error.kind));
+            })*
+        };
+    }
+    try_each! {
+        accounts.list(test);
+        accounts.set(test, crm.clone(), AccountFields::default(), None);
+        accounts.delete(test, crm, None);
+        basic_auth.list(test, ann);
+        basic_auth.create(test, ann, "ann", None);
+        basic_auth.revoke(test, basic);
+        conformance.report(None);
+        consumers.create(new_consumer("bob"));
+        consumers.list(test, page());
+        consumers.get(test, ann);
+        consumers.associate(test, ann, names(), None);
+        consumers.dissociate(test, ann, names(), None);
+        consumers.revoke_tokens(test, ann, None);
+        consumers.delete(test, ann, None);
+        deployments.deploy(test, shop, None, None);
+        deployments.promote(shop, test, test, None);
+        deployments.rollback(test, shop, None, None);
+        deployments.undeploy(test, shop, None, None);
+        deployments.list(None);
+        deployments.get(test, shop, None);
+        deployments.history(test, shop);
+        environments.list();
+        environments.projects();
+        globals.list(test);
+        globals.set(test, crm.clone(), 1.into(), None);
+        globals.delete(test, crm, None);
+        journal.list(JournalFilter::default());
+        journal.verify();
+        keys.list(test, ann);
+        keys.create(test, ann, new_key());
+        keys.import(test, ann, new_key(), "from-another-system");
+        keys.rotate(test, key, 60, None);
+        keys.revoke(test, key);
+        pipelines.save(document("other", KEYED));
+        pipelines.get(shop);
+        pipelines.list(page());
+        pipelines.list_of_project(project, page());
+        pipelines.versions(shop);
+        pipelines.version(shop, Version::FIRST);
+        pipelines.delete(shop, None);
+        policies.get();
+        policies.versions();
+        policies.version(Version::FIRST);
+        policies.impact(&tightening());
+        policies.set(&tightening(), "", None);
+        realms.list();
+        realms.create(RealmName::parse("other").unwrap());
+        realms.initialise();
+        schedule.runs(test, shop, None);
+        signing_keys.list(test);
+        signing_keys.rotate(test, None, 60);
+        signing_keys.revoke(test, "kid");
+        signing_keys.revoke_token(test, "jti", None);
+        signing_keys.inspect(test, "token");
+        users.create_first_admin(None);
+        users.tokens();
+        users.create_token("laptop", None);
+        users.delete_token(UserTokenId::new(at, [0; 10]));
+    }
+
+    outcomes.retain(|_, kind| *kind != Some(ErrorKind::Forbidden));
+    assert_eq!(outcomes, BTreeMap::new());
+    assert_eq!(world.store.head().await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_first_key_needs_the_permission_to_create_keys_too() {
+    let world = World::start().await;
+    let mut op = world.op.clone();
+    op.actor.permissions.remove(&tollgate_app::access::Permission::ApiKeyCreate);
+    let error = world.app.consumers().create(&op, new_consumer("ann")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Forbidden);
+}

@@ -1,0 +1,107 @@
+//! A realm on a store of its own, and short ways to fill it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tollgate_app::App;
+use tollgate_app::access::{Actor, Op};
+use tollgate_app::consumers::{CreatedConsumer, NewConsumer};
+use tollgate_app::keys::NewKey;
+use tollgate_app::pipelines::SavePipeline;
+use tollgate_app::policies::PolicyChange;
+use tollgate_credential::seal::MasterKey;
+use tollgate_model::ids::RequestId;
+use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName, PipelineName, RealmName};
+use tollgate_model::policies::{AccessRequirement, PolicyName};
+use tollgate_model::sources::Clock;
+use tollgate_store::Store;
+use tollgate_testkit::{FixedClock, SeededRandom};
+
+pub(crate) struct World {
+    pub(crate) app: App,
+    pub(crate) op: Op,
+    pub(crate) store: Store,
+    pub(crate) master: Arc<MasterKey>,
+    pub(crate) clock: FixedClock,
+    pub(crate) test: EnvironmentName,
+    pub(crate) dir: TempDir,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}", dir.path().join("t.db").display())).await.unwrap();
+        let random = Arc::new(SeededRandom::new(7));
+        let master = Arc::new(MasterKey::generate(random.as_ref()).unwrap());
+        let clock = FixedClock::default();
+        let app = App::new(store.clone(), Arc::clone(&master), Arc::new(clock.clone()), random);
+        let op = Op {
+            actor: Actor::system(),
+            source: "test".to_owned(),
+            request_id: RequestId::new(clock.now(), [0; 10]),
+            now: clock.now(),
+            realm: RealmName::default(),
+        };
+        app.realms().initialise(&op).await.unwrap();
+        Self { app, op, store, master, clock, test: EnvironmentName::test(), dir }
+    }
+
+    /// Returns the operation of somebody who may do nothing.
+    pub(crate) fn nobody(&self) -> Op {
+        let mut op = self.op.clone();
+        op.actor.permissions.clear();
+        op
+    }
+
+    pub(crate) async fn save(&self, pipeline: &str, trigger: &str) {
+        self.app.pipelines().save(&self.op, document(pipeline, trigger)).await.unwrap();
+    }
+
+    pub(crate) async fn consumer(&self, name: &str) -> CreatedConsumer {
+        let mut created = self.app.consumers().create(&self.op, new_consumer(name)).await.unwrap();
+        created.remove(0)
+    }
+}
+
+pub(crate) const OPEN: &str = "{ type: rest, externalApi: true }";
+pub(crate) const KEYED: &str = "{ type: rest, externalApi: true, apiKey: true }";
+pub(crate) const ITEMS: &str = "{ type: rest, externalApi: true, apiKey: true, routes: [/items/:id] }";
+
+pub(crate) fn document(name: &str, trigger: &str) -> SavePipeline {
+    let document =
+        format!("kind: Pipeline\nname: {name}\nproject: store\ntrigger: {trigger}\nsteps: [{{ json: 1 }}]\n");
+    SavePipeline { document, ..SavePipeline::default() }
+}
+
+pub(crate) fn pipeline(text: &str) -> PipelineName {
+    PipelineName::parse(text).unwrap()
+}
+
+pub(crate) fn consumer(text: &str) -> ConsumerName {
+    ConsumerName::parse(text).unwrap()
+}
+
+pub(crate) fn new_key() -> NewKey {
+    NewKey { name: CredentialName::parse("main").unwrap(), expires_at: None }
+}
+
+/// A consumer in `test` with a first key.
+pub(crate) fn new_consumer(name: &str) -> NewConsumer {
+    NewConsumer {
+        name: consumer(name),
+        environments: BTreeSet::from([EnvironmentName::test()]),
+        pipelines: BTreeSet::new(),
+        description: String::new(),
+        first_key: Some(new_key()),
+    }
+}
+
+/// Demands tokens and keys in `test`.
+pub(crate) fn tightening() -> PolicyChange {
+    PolicyChange {
+        policy: PolicyName::ExternalApiAccess,
+        environments: BTreeMap::from([(EnvironmentName::test(), AccessRequirement::JwtWithApiKey)]),
+        partial: true,
+    }
+}
