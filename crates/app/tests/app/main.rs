@@ -1,6 +1,6 @@
 //! Use cases on a real SQLite store, with a clock and randomness that the tests decide.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod credentials;
 mod deployments;
