@@ -242,3 +242,48 @@ fn the_calls_that_the_demo_prints_do_what_is_said_beside_them() {
     }
     assert_eq!(server.stop(), Some(0));
 }
+
+/// Calls until told to stop; every call must succeed. Returns the different answers in their order.
+async fn call_without_pause(server: &Server<'_>, key: &str, go_on: &AtomicBool) -> Vec<String> {
+    let mut texts = Vec::new();
+    while go_on.load(Ordering::Relaxed) {
+        let reply = server.call("test", PATH, &[("apikey", key)], None).await.expect(200, "");
+        if texts.last() != Some(&reply.text) {
+            texts.push(reply.text);
+        }
+    }
+    texts
+}
+
+#[test]
+fn changes_take_effect_without_dropping_a_call() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let (_, key) = deploy_open(&home, &server);
+    let answers = async |expected: &str| {
+        wait_until("the version", Duration::from_secs(1), async || {
+            server.call("test", PATH, &[("apikey", &key)], None).await.text == expected
+        })
+        .await;
+    };
+    runtime().block_on(answers("{\"ok\":\"GET\"}"));
+    let go_on = AtomicBool::new(true);
+    let texts = std::thread::scope(|scope| {
+        let caller = scope.spawn(|| runtime().block_on(call_without_pause(&server, &key, &go_on)));
+        for n in 1..=5 {
+            let file = home.file("open.yaml", &OPEN.replace("message.method", &n.to_string()));
+            server.cli(&["apply", "-f", &file]).expect_code(0);
+            server.cli(&["deploy", "open", "--env", "test"]).expect_code(0);
+            server
+                .cli(&["key", "create", "shop", "--env", "test", "--name", &format!("k{n}")])
+                .expect_code(0);
+            server.cli(&["jwt", "rotate", "--env", "test"]).expect_code(0);
+            runtime().block_on(answers(&format!("{{\"ok\":{n}}}")));
+        }
+        go_on.store(false, Ordering::Relaxed);
+        caller.join().expect("every call succeeds")
+    });
+    let numbers: Vec<&String> = texts.iter().filter(|text| !text.contains("GET")).collect();
+    assert!(numbers.len() >= 4 && numbers.is_sorted(), "an old version answered after a new one: {texts:?}");
+}
