@@ -8,14 +8,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tollgate_app::access::Permission;
+use tollgate_app::lists::ListRequest;
 use tollgate_app::pipelines::{JudgedVersion, SaveChange, SavePipeline};
-use tollgate_model::names::PipelineName;
+use tollgate_model::names::{PipelineName, ProjectName};
 use tollgate_model::pipelines::PipelineHead;
 use tollgate_model::verdicts::Verdict;
 use tollgate_model::versions::Version;
 
 use crate::Api;
-use crate::answers::{Answer, ListView, PageQuery, Tagged};
+use crate::answers::{Answer, ListView, Tagged};
 use crate::extract::{self, Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
 use crate::problem::Problem;
@@ -124,6 +125,17 @@ struct VersionItem {
     created_by: String,
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    /// Only this project's.
+    project: Option<ProjectName>,
+    /// How many at most: 1 to 500.
+    limit: Option<u32>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct Named {
     name: PipelineName,
@@ -144,7 +156,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Lists the pipelines",
             list,
         )
-        .asks::<PageQuery>()
+        .asks::<ListQuery>()
         .answers::<ListView<PipelineView>>(),
         Operation::post(
             "/realms/{realm}/pipelines",
@@ -188,9 +200,15 @@ pub(crate) fn operations() -> Vec<Operation> {
 async fn list(
     State(api): State<Api>,
     Caller(op): Caller,
-    Ask(page): Ask<PageQuery>,
+    Ask(query): Ask<ListQuery>,
 ) -> Answer<Json<ListView<PipelineView>>> {
-    Ok(ListView::page(api.app.pipelines().list(&op, page.into()).await?, |head| PipelineView::from(&head)))
+    let ListQuery { project, limit, cursor } = query;
+    let request = ListRequest { limit, cursor };
+    let page = match project {
+        Some(project) => api.app.pipelines().list_of_project(&op, &project, request).await?,
+        None => api.app.pipelines().list(&op, request).await?,
+    };
+    Ok(ListView::page(page, |head| PipelineView::from(&head)))
 }
 
 async fn save(

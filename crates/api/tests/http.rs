@@ -192,6 +192,9 @@ async fn a_file_can_be_sent_as_it_is() {
         send("?newMajor=true", PIPELINE.replace("KEY", "false")).await.expect(201, "").body["version"],
         "2.0"
     );
+    let twice = PIPELINE.replace("KEY", "true, routes: [\"/a/:x\", { path: \"/a/:y\", methods: [PUT] }]");
+    let refused = send("", twice).await.expect(422, "pipeline-invalid");
+    assert_eq!(refused.body["errors"][0]["pointer"], "/trigger/routes/1");
     let bad = send("", PIPELINE.replace("KEY", "yes")).await.expect(422, "document-invalid");
     assert_eq!(bad.body["errors"][0]["line"], 4);
 }
@@ -465,4 +468,9 @@ async fn long_lists_come_in_pages() {
         }
     }
     assert_eq!(names, ["p0", "p1", "p2", "p3", "p4"]);
+    let of = async |project: &str| {
+        let list = api.get(&format!("{REALM}/pipelines?project={project}")).await.expect(200, "").body;
+        list["items"].as_array().expect("items").len()
+    };
+    assert_eq!((of("store").await, of("other").await), (5, 0));
 }

@@ -93,7 +93,7 @@ fn every_code_has_a_page_that_says_what_to_do() {
     let root = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let mut codes = BTreeSet::new();
     codes_behind(&root.join("crates/api/src"), &["Problem::new("], &mut codes);
-    codes_behind(&root.join("crates/app/src"), &["ErrorKind::"], &mut codes);
+    codes_behind(&root.join("crates/app/src"), &["ErrorKind::", "Error::conflict("], &mut codes);
     codes.retain(|code| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') && code.len() > 3);
     assert!(codes.len() > 15, "the sources are not read as they should: {codes:?}");
     for code in codes {

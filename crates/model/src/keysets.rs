@@ -75,7 +75,7 @@ pub struct TokenRevocation {
     pub jti: String,
     /// When it was revoked.
     pub revoked_at: Timestamp,
-    /// When the token expires by itself and this record can go; 365 days after `revoked_at` when unknown.
+    /// When no token can live any more that this revokes, so that the record can go: at least 366 days later.
     pub forget_after: Timestamp,
 }
 

@@ -1,9 +1,11 @@
 //! What a pipeline must hold that its document does not show by itself.
 
+use std::collections::BTreeSet;
+
 use tollgate_model::document::Positions;
 use tollgate_model::names::RealmName;
 use tollgate_model::pipelines::Pipeline;
-use tollgate_model::triggers::RouteSegment;
+use tollgate_model::triggers::{HttpTrigger, Route, RouteSegment};
 
 use crate::errors::{Error, ErrorKind, Place};
 
@@ -20,6 +22,9 @@ pub(super) fn check(realm: &RealmName, pipeline: &Pipeline, positions: &Position
             }
         }
     }
+    if let Some(trigger) = pipeline.trigger.http() {
+        faults.extend(repeated_routes(pipeline, trigger));
+    }
     let Some((pointer, message)) = faults.first().cloned() else { return Ok(()) };
     let place = |(pointer, message): (String, String)| {
         let position = positions.find(&pointer);
@@ -32,6 +37,24 @@ pub(super) fn check(realm: &RealmName, pipeline: &Pipeline, positions: &Position
         ..Error::new(ErrorKind::Invalid, "pipeline-invalid", message)
             .hint("correct the places that are named; nothing was saved")
     })
+}
+
+/// Finds routes that name a path again: which methods and scopes hold there would be anybody's guess.
+fn repeated_routes(pipeline: &Pipeline, trigger: &HttpTrigger) -> Vec<(String, String)> {
+    let mut shapes = BTreeSet::new();
+    let own = format!("/{}", pipeline.name);
+    let repeated = trigger.routes.iter().enumerate().filter(|(_, route)| {
+        // Naming the pipeline's own path changes nothing unless it brings methods or scopes along.
+        let is_own = !trigger.remove_prefix && route.path.as_str() == own;
+        let says_nothing = route.methods.is_none() && route.scopes.is_empty();
+        if is_own { !says_nothing } else { !shapes.insert(route.path.shape()) }
+    });
+    let fault = |(index, route): (usize, &Route)| {
+        let message =
+            format!("route `{}` is named twice: write it once, with all its methods and scopes", route.path);
+        (format!("/trigger/routes/{index}"), message)
+    };
+    repeated.map(fault).collect()
 }
 
 fn root_route_fault(realm: &RealmName, first: Option<RouteSegment<'_>>) -> Option<String> {
