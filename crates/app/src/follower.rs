@@ -4,12 +4,12 @@
 //! load. Entries of the journal have no gaps; should one be missing all the same, everything is loaded anew.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tollgate_credential::seal::MasterKey;
-use tollgate_snapshot::{Builder, KINDS, ObjectChange, SharedSnapshot};
+use tollgate_snapshot::{Builder, Image, KINDS, ObjectChange, SharedSnapshot, Snapshot};
 use tollgate_store::{JournalEntry, ReadError, Store};
 
 /// Entries read at once.
@@ -51,18 +51,25 @@ impl Follower {
         }
     }
 
-    /// Follows until `shutdown` turns true or its sender is dropped.
+    /// Follows until `shutdown` turns true or its sender is dropped; what is known then is on disk when it returns.
     pub async fn run(&self, mut shutdown: watch::Receiver<bool>) {
+        let (images, latest) = watch::channel(None);
+        let disk = Arc::default();
         tokio::select! {
-            () = self.follow() => {}
+            () = self.follow(&images) => {}
+            () = self.save_each(latest, &disk) => {}
             _ = shutdown.wait_for(|stop| *stop) => {}
+        }
+        let last = images.borrow().clone();
+        if let Some(image) = last {
+            self.save(image, &disk).await;
         }
     }
 
-    async fn follow(&self) {
+    async fn follow(&self, images: &watch::Sender<Option<Image>>) {
         let mut wait = WAITS.0;
         loop {
-            match self.follow_once(&mut wait).await {
+            match self.follow_once(&mut wait, images).await {
                 Ok(()) => tracing::warn!("the change feed has a gap: loading everything anew"),
                 Err(error) => tracing::warn!(%error, "the store is out of reach: serving the last snapshot"),
             }
@@ -72,7 +79,11 @@ impl Follower {
     }
 
     /// Loads and follows; ends without an error when an entry is missing.
-    async fn follow_once(&self, wait: &mut Duration) -> Result<(), ReadError> {
+    async fn follow_once(
+        &self,
+        wait: &mut Duration,
+        images: &watch::Sender<Option<Image>>,
+    ) -> Result<(), ReadError> {
         let mut head = self.store.watch();
         let (mut seq, objects) = self.store.load(KINDS).await?;
         let master = Arc::clone(&self.master);
@@ -81,8 +92,9 @@ impl Follower {
         else {
             return Ok(());
         };
-        self.shared.publish(builder.current());
-        builder = self.save(builder).await;
+        let mut problems = Vec::new();
+        self.publish(builder.current(), &mut problems);
+        images.send_replace(Some(builder.image()));
         loop {
             *wait = WAITS.0;
             let entries = self.store.changes_after(seq, BATCH).await?;
@@ -97,23 +109,49 @@ impl Follower {
                     return Ok(());
                 }
                 seq = entry.seq;
-                self.shared.publish(builder.apply(seq, changes(entry)));
+                self.publish(builder.apply(seq, changes(entry)), &mut problems);
             }
-            builder = self.save(builder).await;
+            images.send_replace(Some(builder.image()));
         }
     }
 
-    /// Saves to disk; a failure costs only the next start without a store.
-    async fn save(&self, builder: Builder) -> Builder {
-        let Some(path) = self.path.clone() else { return builder };
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = builder.save(&path) {
-                tracing::warn!(%error, "the snapshot could not be saved to disk");
+    /// Publishes a snapshot, and says in the log what of it has just broken.
+    fn publish(&self, snapshot: Arc<Snapshot>, known: &mut Vec<String>) {
+        for problem in snapshot.problems().iter().filter(|problem| !known.contains(problem)) {
+            tracing::error!(
+                problem,
+                "a part of the configuration is broken: calls that need it are answered 503"
+            );
+        }
+        *known = snapshot.problems().to_vec();
+        self.shared.publish(snapshot);
+    }
+
+    /// Saves the latest image whenever there is a new one, beside the following: a large one takes a while to write,
+    /// and no revocation waits for that.
+    async fn save_each(&self, mut images: watch::Receiver<Option<Image>>, disk: &Arc<Mutex<()>>) {
+        while images.changed().await.is_ok() {
+            let image = images.borrow_and_update().clone();
+            if let Some(image) = image {
+                self.save(image, disk).await;
             }
-            builder
-        })
-        .await
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        }
+    }
+
+    /// Saves to disk, one image after the other; a failure costs only the next start without a store.
+    ///
+    /// When the future is dropped the writing goes on, and the next waits for it.
+    async fn save(&self, image: Image, disk: &Arc<Mutex<()>>) {
+        let Some(path) = self.path.clone() else { return };
+        let disk = Arc::clone(disk);
+        let write = move || {
+            let _one_at_a_time = disk.lock().unwrap_or_else(PoisonError::into_inner);
+            image.save(&path)
+        };
+        let saved = tokio::task::spawn_blocking(write).await;
+        if let Ok(Err(error)) = saved {
+            tracing::warn!(%error, "the snapshot could not be saved to disk");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use tollgate_credential::seal::MasterKey;
 use tollgate_model::deployments::Deployment;
 use tollgate_model::environments::Exposure;
@@ -56,12 +57,13 @@ pub struct ObjectChange {
 }
 
 /// `(realm, kind, key)`.
-type Place = (RealmName, Kind, String);
+pub(crate) type Place = (RealmName, Kind, String);
 
 /// Holds the stored objects and makes snapshots of them.
 pub struct Builder {
     master: Arc<MasterKey>,
-    pub(crate) objects: BTreeMap<Place, String>,
+    /// Persistent, so that an image of it costs nothing while changes go on.
+    objects: OrdMap<Place, Arc<str>>,
     deployed: BTreeMap<(RealmName, String), Deployed>,
     /// Credentials and consumers that do not parse: they let nobody in.
     unreadable: BTreeSet<Place>,
@@ -139,7 +141,7 @@ impl Builder {
         let snapshot = Arc::new(Snapshot::default());
         let mut builder = Self {
             master,
-            objects: BTreeMap::new(),
+            objects: OrdMap::new(),
             deployed: BTreeMap::new(),
             unreadable: BTreeSet::new(),
             taken: Vec::new(),
@@ -169,6 +171,10 @@ impl Builder {
         self.snapshot.clone()
     }
 
+    pub(crate) fn objects(&self) -> &OrdMap<Place, Arc<str>> {
+        &self.objects
+    }
+
     /// Returns the latest snapshot.
     pub fn current(&self) -> Arc<Snapshot> {
         self.snapshot.clone()
@@ -183,7 +189,7 @@ impl Builder {
             self.unreadable.insert(place.clone());
         }
         let before = match &body {
-            Some(body) => self.objects.insert(place, body.clone()),
+            Some(body) => self.objects.insert(place, body.as_str().into()),
             None => self.objects.remove(&place),
         };
         let environment = key.split('/').next().and_then(|name| EnvironmentName::parse(name).ok());
@@ -261,7 +267,7 @@ impl Builder {
         self.objects
             .range((realm.clone(), kind, prefix.to_owned())..)
             .take_while(move |((of, found, key), _)| of == realm && *found == kind && key.starts_with(prefix))
-            .map(|((_, _, key), body)| (key.as_str(), body.as_str()))
+            .map(|((_, _, key), body)| (key.as_str(), body.as_ref()))
     }
 
     /// Returns the objects of a kind, for parts that are broken when one of them does not parse.

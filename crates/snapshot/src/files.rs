@@ -9,12 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use tollgate_credential::seal::MasterKey;
 use tollgate_model::names::RealmName;
 use tollgate_model::objects::{Kind, StoredObject};
 
 use crate::Builder;
+use crate::builder::Place;
 
 const MAGIC: &str = "tollgate-snapshot 1";
 
@@ -37,45 +39,22 @@ struct Record {
     body: String,
 }
 
+/// The objects that a snapshot was made of, as of one entry of the journal; cheap to clone and to send elsewhere.
+#[derive(Clone)]
+pub struct Image {
+    seq: u64,
+    objects: OrdMap<Place, Arc<str>>,
+}
+
 // === impl Builder ===
 
 impl Builder {
-    /// Writes the objects to a file that only its owner can read, whole or not at all.
-    ///
-    /// # Errors
-    ///
-    /// When the directory is not writable or the disk is full; the file that was there stays.
-    pub fn save(&self, path: &Path) -> std::io::Result<()> {
-        let records: Vec<Record> = self
-            .objects
-            .iter()
-            .map(|((realm, kind, key), body)| Record {
-                realm: realm.clone(),
-                kind: kind.as_str().to_owned(),
-                key: key.clone(),
-                body: body.clone(),
-            })
-            .collect();
-        let body = serde_json::to_vec(&records)?;
-        let seq = self.current().seq;
-        let header = format!("{MAGIC} {seq} {}\n", sum(seq, &body));
-        let temporary = path.with_extension("tmp");
-        let mut options = std::fs::OpenOptions::new();
-        // What a crash, or somebody else, left under this name has a mode of its own or is a link to elsewhere.
-        match std::fs::remove_file(&temporary) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => options.write(true).create_new(true),
-        };
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&temporary)?;
-        file.write_all(header.as_bytes())?;
-        file.write_all(&body)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
+    /// Returns the objects of the latest snapshot, to be saved while the builder goes on.
+    pub fn image(&self) -> Image {
+        Image { seq: self.current().seq, objects: self.objects().clone() }
     }
 
-    /// Reads what [`Builder::save`] wrote.
+    /// Reads what [`Image::save`] wrote.
     ///
     /// # Errors
     ///
@@ -92,6 +71,45 @@ impl Builder {
             })
             .collect::<Result<_, RestoreError>>()?;
         Ok(Self::load(seq, objects, master))
+    }
+}
+
+// === impl Image ===
+
+impl Image {
+    /// Writes the objects to a file that only its owner can read, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// When the directory is not writable or the disk is full; the file that was there stays.
+    pub fn save(&self, path: &Path) -> std::io::Result<()> {
+        let records: Vec<Record> = self
+            .objects
+            .iter()
+            .map(|((realm, kind, key), body)| Record {
+                realm: realm.clone(),
+                kind: kind.as_str().to_owned(),
+                key: key.clone(),
+                body: body.to_string(),
+            })
+            .collect();
+        let body = serde_json::to_vec(&records)?;
+        let seq = self.seq;
+        let header = format!("{MAGIC} {seq} {}\n", sum(seq, &body));
+        let temporary = path.with_extension("tmp");
+        let mut options = std::fs::OpenOptions::new();
+        // What a crash, or somebody else, left under this name has a mode of its own or is a link to elsewhere.
+        match std::fs::remove_file(&temporary) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => options.write(true).create_new(true),
+        };
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&temporary)?;
+        file.write_all(header.as_bytes())?;
+        file.write_all(&body)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
     }
 }
 

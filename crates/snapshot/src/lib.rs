@@ -16,7 +16,7 @@ mod shared;
 
 pub use builder::{Builder, KINDS, ObjectChange, Snapshot};
 pub use endpoints::{Endpoint, EndpointRoute, Schedule};
-pub use files::RestoreError;
+pub use files::{Image, RestoreError};
 pub use routes::{ExposedPath, Found, Routes, exposed_paths};
 pub use scopes::{BasicEntry, ConsumerEntry, KeyEntry, Scope};
 pub use shared::SharedSnapshot;

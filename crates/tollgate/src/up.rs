@@ -18,7 +18,7 @@ use tollgate_app::follower::Follower;
 use tollgate_credential::seal::MasterKey;
 use tollgate_gateway::{Gateway, GatewaySettings, Usage};
 use tollgate_model::sources::{Clock, Random};
-use tollgate_snapshot::{Builder, SharedSnapshot, Snapshot};
+use tollgate_snapshot::{Builder, SharedSnapshot};
 use tollgate_store::{OpenStoreError, Store};
 
 use crate::failure::Failure;
@@ -161,13 +161,7 @@ async fn control(
     };
     let shutdown = parts.shutdown.clone();
     tasks.spawn(async move { follower.run(shutdown).await });
-    let snapshot = wait_for_snapshot(parts, &store).await?;
-    for problem in snapshot.problems() {
-        tracing::error!(
-            problem,
-            "a part of the configuration is broken: calls that need it are answered 503"
-        );
-    }
+    wait_for_snapshot(parts, &store).await?;
     tasks.spawn(scheduler::run(
         app.clone(),
         parts.gateway.clone(),
@@ -249,13 +243,13 @@ async fn open_store(url: &str, from_disk: bool) -> anyhow::Result<Store> {
 }
 
 /// Waits until the follower has published everything that is in the store.
-async fn wait_for_snapshot(parts: &Parts, store: &Store) -> anyhow::Result<Arc<Snapshot>> {
+async fn wait_for_snapshot(parts: &Parts, store: &Store) -> anyhow::Result<()> {
     let head = store.head().await?;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     let mut tick = tokio::time::interval(Duration::from_millis(5));
     loop {
-        if let Some(snapshot) = parts.shared.load().filter(|snapshot| snapshot.seq >= head) {
-            return Ok(snapshot);
+        if parts.shared.load().is_some_and(|snapshot| snapshot.seq >= head) {
+            return Ok(());
         }
         if tokio::time::Instant::now() > deadline {
             bail!("the store could not be read within 60 seconds");

@@ -53,7 +53,7 @@ proptest! {
             stepwise.apply(seq as u64, vec![change.clone()]);
         }
         let objects = stepwise.objects.iter().map(|((realm, kind, key), body)| {
-            StoredObject { realm: realm.clone(), kind: *kind, key: key.clone(), revision: 0, body: body.clone() }
+            StoredObject { realm: realm.clone(), kind: *kind, key: key.clone(), revision: 0, body: body.to_string() }
         });
         let at_once = Builder::load(9, objects.collect(), master());
         prop_assert_eq!(describe(&stepwise.current()), describe(&at_once.current()));

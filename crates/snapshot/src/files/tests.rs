@@ -15,7 +15,7 @@ fn the_file_on_disk_restores_the_snapshot_and_damage_is_noticed() {
         account("test", "s3cret-1"),
         key("test", 1, false),
     ]);
-    builder.save(&path).expect("saves");
+    builder.image().save(&path).expect("saves");
     let restored = Builder::restore(&path, master()).expect("restores");
     assert_eq!(restored.current().seq, 1);
     assert_eq!(describe(&restored.current()), describe(&builder.current()));
@@ -42,7 +42,7 @@ fn the_file_on_disk_restores_the_snapshot_and_damage_is_noticed() {
 fn any_changed_byte_of_the_file_on_disk_is_noticed() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("snapshot");
-    builder(vec![environment("test"), key("test", 1, false)]).save(&path).expect("saves");
+    builder(vec![environment("test"), key("test", 1, false)]).image().save(&path).expect("saves");
     let bytes = std::fs::read(&path).expect("reads");
     for at in 0..bytes.len() {
         for bit in [0x01, 0x04, 0x10] {
@@ -66,9 +66,9 @@ fn a_file_left_in_the_way_does_not_open_the_snapshot_to_others() {
     let builder = builder(vec![environment("test")]);
     std::fs::write(&temporary, "").expect("writes");
     std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o644)).expect("changes");
-    builder.save(&path).expect("saves");
+    builder.image().save(&path).expect("saves");
     assert_eq!(std::fs::metadata(&path).expect("exists").permissions().mode() & 0o777, 0o600);
     symlink(&elsewhere, &temporary).expect("links");
-    builder.save(&path).expect("saves");
+    builder.image().save(&path).expect("saves");
     assert_eq!(std::fs::read_to_string(&elsewhere).expect("reads"), "kept");
 }
