@@ -114,7 +114,7 @@ async fn create(context: &Context<'_>, arguments: CreateArguments) -> Result<(),
     if let Some(fields) = body.as_object_mut() {
         fields.extend(description.map(|text| ("description".to_owned(), text.into())));
         fields.extend(
-            key_expires_in.map(|life| ("keyExpiresAt".to_owned(), life.from_now().to_string().into())),
+            key_expires_in.map(|life| ("keyExpiresAt".to_owned(), life.ends_at().to_string().into())),
         );
     }
     let made = context.client.post(&context.client.realm_path(&["consumers"]), &body).await?;

@@ -146,7 +146,7 @@ impl NewKey {
     fn body(&self) -> Map<String, Value> {
         let mut body = Map::from_iter([("name".to_owned(), self.name.clone().into())]);
         if let Some(lifetime) = self.expires_in {
-            body.insert("expiresAt".to_owned(), lifetime.from_now().to_string().into());
+            body.insert("expiresAt".to_owned(), lifetime.ends_at().to_string().into());
         }
         body
     }
@@ -156,7 +156,7 @@ impl NewKey {
 
 impl Lifetime {
     /// Returns the moment at which something that begins now ends.
-    pub(crate) fn from_now(self) -> Timestamp {
+    pub(crate) fn ends_at(self) -> Timestamp {
         let now = crate::system::SystemClock.now();
         now.checked_add(self.0).unwrap_or(Timestamp::MAX)
     }

@@ -92,7 +92,7 @@ pub(crate) async fn token(context: &Context<'_>, command: TokenCommand) -> Resul
         TokenCommand::Create { name, expires_in } => {
             let mut body = json!({ "name": name });
             if let (Some(lifetime), Some(fields)) = (expires_in, body.as_object_mut()) {
-                fields.insert("expiresAt".to_owned(), lifetime.from_now().to_string().into());
+                fields.insert("expiresAt".to_owned(), lifetime.ends_at().to_string().into());
             }
             let token = context.client.post("/tokens", &body).await?;
             context.output.document(&token);
