@@ -41,8 +41,11 @@ Exit codes:
   4  not found
   5  not permitted
 
-The server and the token come from the flags, then TOLLGATE_SERVER and TOLLGATE_TOKEN, then the profile that
-`tollgate login` writes, and last from ./tollgate-data/admin-token with http://127.0.0.1:7000.";
+The server and the token come from the flags, then TOLLGATE_SERVER and
+TOLLGATE_TOKEN, then the profile that `tollgate login` writes, and last from
+./tollgate-data/admin-token with http://127.0.0.1:7000.";
+
+const GLOBAL: &str = "Global options";
 
 /// The policy-enforcing gateway for HTTP APIs: nothing goes out without the authentication that its
 /// environment demands.
@@ -50,19 +53,19 @@ The server and the token come from the flags, then TOLLGATE_SERVER and TOLLGATE_
 #[command(name = "tollgate", version, after_help = EXIT_CODES, max_term_width = 110)]
 pub(crate) struct Arguments {
     /// Address of the management API [default: the profile's, else http://127.0.0.1:7000].
-    #[arg(long, global = true, env = "TOLLGATE_SERVER", value_name = "URL", hide_env_values = true)]
+    #[arg(long, global = true, env = "TOLLGATE_SERVER", value_name = "URL", hide_env_values = true, help_heading = GLOBAL)]
     server: Option<String>,
 
     /// API token (`tgu_…`); prefer the environment variable, which other users of this machine can't see.
-    #[arg(long, global = true, env = "TOLLGATE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, env = "TOLLGATE_TOKEN", value_name = "TOKEN", hide_env_values = true, help_heading = GLOBAL)]
     token: Option<String>,
 
     /// Realm to work in.
-    #[arg(long, global = true, env = "TOLLGATE_REALM", default_value = "default", hide_env_values = true)]
+    #[arg(long, global = true, env = "TOLLGATE_REALM", default_value = "default", hide_env_values = true, help_heading = GLOBAL)]
     realm: String,
 
-    /// How to print data on stdout; words for people go to stderr.
-    #[arg(long, short, global = true, value_enum, default_value_t)]
+    /// How to print data on stdout: table, json or yaml; words for people go to stderr.
+    #[arg(long, short, global = true, value_enum, default_value_t, hide_possible_values = true, help_heading = GLOBAL)]
     pub(crate) output: Format,
 
     #[command(subcommand)]
@@ -217,6 +220,44 @@ mod tests {
     #[test]
     fn the_arguments_do_not_contradict_each_other() {
         Arguments::command().debug_assert();
+    }
+
+    /// Writes the help of a command and of all below it.
+    fn reference(command: &mut clap::Command, path: &str, out: &mut String) {
+        let help = command.clone().bin_name(path).term_width(100).render_long_help().to_string();
+        // The global options are the same everywhere.
+        let help = help.split("\nGlobal options:").next().unwrap_or_default().trim_end();
+        out.push_str(&format!("## {path}\n\n```text\n{help}\n```\n\n"));
+        for child in command.get_subcommands_mut().filter(|child| child.get_name() != "help") {
+            let path = format!("{path} {}", child.get_name());
+            reference(child, &path, out);
+        }
+    }
+
+    fn whole_reference() -> String {
+        let mut out = "# Command line\n\nEvery command with its help, as `tollgate COMMAND --help` prints it. Written by\n\
+                       `cargo test -p tollgate -- --ignored write_the_reference`.\n\n"
+            .to_owned();
+        out.push_str(&format!("```text\n{EXIT_CODES}\n```\n\n"));
+        reference(&mut Arguments::command(), "tollgate", &mut out);
+        out.trim_end().to_owned() + "\n"
+    }
+
+    const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+
+    #[test]
+    fn the_reference_is_what_the_commands_say_of_themselves() {
+        let written = std::fs::read_to_string(REFERENCE).unwrap_or_default();
+        assert!(
+            written == whole_reference(),
+            "run the ignored test write_the_reference and read the difference"
+        );
+    }
+
+    #[test]
+    #[ignore = "writes docs/cli.md"]
+    fn write_the_reference() {
+        std::fs::write(REFERENCE, whole_reference()).expect("writes");
     }
 
     #[test]

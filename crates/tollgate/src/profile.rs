@@ -89,8 +89,13 @@ impl Profile {
 pub(crate) fn write_secret(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
     let write = || -> std::io::Result<()> {
+        // What a crash, or somebody else, left under this name has a mode of its own or is a link to elsewhere.
+        match std::fs::remove_file(&temporary) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
+        options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(&temporary)?;
@@ -121,6 +126,20 @@ fn is_loopback(server: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_file_is_its_owner_s_and_never_written_through_a_link() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, elsewhere) = (directory.path().join("secret"), directory.path().join("elsewhere"));
+        let planted = path.with_extension(format!("tmp-{}", std::process::id()));
+        std::os::unix::fs::symlink(&elsewhere, planted).expect("links");
+        write_secret(&path, b"s3cret").expect("writes");
+        assert_eq!(std::fs::read(&path).expect("reads"), b"s3cret");
+        assert!(!elsewhere.exists());
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).expect("exists").permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
 
     #[test]
     fn the_local_admin_token_is_offered_to_loopback_only() {
