@@ -12,7 +12,7 @@ use tollgate_model::sources::{Random, RandomError};
 use tollgate_model::triggers::Scope;
 
 use crate::private_keys::PrivateKey;
-use crate::tokens::{self, Claims, Header, MAX_CUSTOM_CLAIMS_BYTES, RESERVED_CLAIMS};
+use crate::tokens::{self, Claims, Header, MAX_CUSTOM_CLAIMS_BYTES, Parts, RESERVED_CLAIMS};
 
 /// How far the clocks of issuer and verifier may differ, in seconds.
 pub const LEEWAY_SECONDS: i64 = 30;
@@ -188,10 +188,7 @@ impl KeySet {
         if !key.verifies_at(now) {
             return Err(VerifyTokenError::UnknownKey);
         }
-        let signature = tokens::decode(parts.signature).ok_or(VerifyTokenError::Malformed)?;
-        if !key.key.verifies(parts.signed.as_bytes(), &signature) {
-            return Err(VerifyTokenError::Signature);
-        }
+        check_signature(&parts, &key.key)?;
         self.check(tokens::members(parts.payload).ok_or(VerifyTokenError::Malformed)?, now)
     }
 
@@ -201,9 +198,8 @@ impl KeySet {
 
     /// Finds the key that a header names.
     fn key_of(&self, header: &str) -> Result<&KeySetKey, VerifyTokenError> {
-        let bytes = tokens::decode(header).ok_or(VerifyTokenError::Malformed)?;
-        let header: Header = serde_json::from_slice(&bytes).map_err(|_| VerifyTokenError::Malformed)?;
-        let typ = header.typ.unwrap_or_default().to_ascii_lowercase();
+        let header = read_header(header)?;
+        let typ = header.typ.as_deref().unwrap_or_default().to_ascii_lowercase();
         if header.crit.is_some() || !matches!(typ.as_str(), "at+jwt" | "application/at+jwt") {
             return Err(VerifyTokenError::Header);
         }
@@ -212,7 +208,8 @@ impl KeySet {
             .iter()
             .find(|key| Some(&key.kid) == header.kid.as_ref())
             .ok_or(VerifyTokenError::UnknownKey)?;
-        if header.alg == key.key.algorithm().as_str() { Ok(key) } else { Err(VerifyTokenError::Algorithm) }
+        check_algorithm(&header, &key.key)?;
+        Ok(key)
     }
 
     fn check(&self, all: Map<String, Value>, now: Timestamp) -> Result<Claims, VerifyTokenError> {
@@ -241,6 +238,20 @@ impl KeySet {
     }
 }
 
+fn read_header(part: &str) -> Result<Header, VerifyTokenError> {
+    let bytes = tokens::decode(part).ok_or(VerifyTokenError::Malformed)?;
+    serde_json::from_slice(&bytes).map_err(|_| VerifyTokenError::Malformed)
+}
+
+fn check_algorithm(header: &Header, key: &PrivateKey) -> Result<(), VerifyTokenError> {
+    if header.alg == key.algorithm().as_str() { Ok(()) } else { Err(VerifyTokenError::Algorithm) }
+}
+
+fn check_signature(parts: &Parts<'_>, key: &PrivateKey) -> Result<(), VerifyTokenError> {
+    let signature = tokens::decode(parts.signature).ok_or(VerifyTokenError::Malformed)?;
+    if key.verifies(parts.signed.as_bytes(), &signature) { Ok(()) } else { Err(VerifyTokenError::Signature) }
+}
+
 fn make_jti(random: &dyn Random) -> Result<String, RandomError> {
     let mut bytes = [0; 16];
     random.fill(&mut bytes)?;
@@ -249,3 +260,5 @@ fn make_jti(random: &dyn Random) -> Result<String, RandomError> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wycheproof;

@@ -208,6 +208,49 @@ impl PrivateKey {
     }
 }
 
+#[cfg(test)]
+impl PrivateKey {
+    /// Reads a private JWK; `None` for an algorithm that is not offered, and for a key that is not there to sign.
+    ///
+    /// For test vectors only: no key comes to Tollgate as a JWK.
+    pub(crate) fn from_jwk(jwk: &Value) -> Option<Self> {
+        let algorithm = Algorithm::ALL.into_iter().find(|it| jwk["alg"] == it.as_str())?;
+        let member = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().expect("a member")).ok();
+        let pkcs8 = |der: aws_lc_rs::encoding::Pkcs8V1Der<'_>| der.as_ref().to_vec();
+        let bytes = match algorithm {
+            Algorithm::Es256 => {
+                let point = [vec![4], member("x")?, member("y")?].concat();
+                let signing = &ECDSA_P256_SHA256_FIXED_SIGNING;
+                let pair = EcdsaKeyPair::from_private_key_and_public_key(signing, &member("d")?, &point);
+                pair.expect("a key pair").to_pkcs8v1().expect("writes").as_ref().to_vec()
+            }
+            Algorithm::Rs256 => {
+                // RSAPrivateKey (RFC 8017 appendix A.1.2): the version, then the members of the JWK in this order.
+                let mut sequence = vec![2, 1, 0];
+                for name in ["n", "e", "d", "p", "q", "dp", "dq", "qi"] {
+                    let unsigned = [vec![0], member(name)?].concat();
+                    sequence.extend(der(2, &unsigned[usize::from(unsigned[1] < 0x80)..]));
+                }
+                let pair = RsaKeyPair::from_der(&der(0x30, &sequence)).expect("a key pair");
+                pkcs8(pair.as_der().expect("writes"))
+            }
+            Algorithm::Hs256 => member("k")?,
+            Algorithm::EdDsa => return None,
+        };
+        Self::from_bytes(algorithm, &bytes).ok()
+    }
+}
+
+#[cfg(test)]
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = match u16::try_from(content.len()).expect("short").to_be_bytes() {
+        [0, short @ ..0x80] => vec![short],
+        [0, long] => vec![0x81, long],
+        [high, low] => vec![0x82, high, low],
+    };
+    [&[tag][..], &length, content].concat()
+}
+
 /// JWK thumbprint with SHA-256 (RFC 7638) of a key's required members, which stand in lexicographic order.
 fn thumbprint(members: &Value) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.to_string().as_bytes()))
