@@ -95,7 +95,7 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<(), Failure> {
 }
 
 async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
-    logging::start(&arguments.log)?;
+    let _log = logging::start(&arguments.log)?;
     let listeners = Listeners::bind(&arguments.listen, arguments.insecure_http).await?;
     let data = DataDir::open(&arguments.data)?;
     let master = Arc::new(master_key::find(&arguments.master_key, &data)?);

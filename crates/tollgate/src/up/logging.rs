@@ -1,19 +1,179 @@
 //! The log: JSON, a line per event, on stderr.
+//!
+//! A thread of its own writes the lines, so that no call waits for whoever reads them, and none fails with them: stderr
+//! may be a pipe that nobody empties or whose reader is gone, or a file on a disk that is full. Lines that cannot be
+//! written are lost, and how many is told by the next one that can.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
+/// Most that waits to be written, in bytes; what comes on top is lost.
+const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long the end of the process waits for the last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The log, from its start on. Dropped, it waits a little for what is not written yet.
+pub(crate) struct Log(Lines);
+
+/// Where lines are handed over.
+#[derive(Clone)]
+struct Lines {
+    items: Sender<Item>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting_bytes: AtomicUsize,
+    lost_lines: AtomicU64,
+}
+
+enum Item {
+    Line(Vec<u8>),
+    /// Answered when all lines before it were dealt with.
+    Flush(Sender<()>),
+}
+
 /// Starts logging what a filter lets through.
-pub(crate) fn start(filter: &str) -> anyhow::Result<()> {
+pub(crate) fn start(filter: &str) -> anyhow::Result<Log> {
     let filter =
         EnvFilter::builder().parse(filter).with_context(|| format!("`{filter}` is no log filter"))?;
+    let lines = Lines::start(io::stderr()).context("cannot start the log")?;
+    let writer = lines.clone();
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
         .with_current_span(false)
         .with_span_list(false)
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || writer.clone())
+        // Its complaints go to stderr, too, and panic when that is what fails.
+        .log_internal_errors(false)
         .try_init()
-        .map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
+        .map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))?;
+    Ok(Log(lines))
+}
+
+// === impl Log ===
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let (sender, done) = channel();
+        if self.0.items.send(Item::Flush(sender)).is_ok() {
+            // Nobody may read; then there is nothing to wait for.
+            let _ = done.recv_timeout(LAST_LINES);
+        }
+    }
+}
+
+// === impl Lines ===
+
+impl Lines {
+    /// Starts the thread that writes. It ends when all senders are gone.
+    fn start(sink: impl Write + Send + 'static) -> io::Result<Self> {
+        let (items, receiver) = channel();
+        let lines = Self { items, state: Arc::default() };
+        let state = lines.state.clone();
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || write(sink, &receiver, &state))?;
+        Ok(lines)
+    }
+}
+
+impl Write for Lines {
+    /// Takes a whole line, which is how it is called, and never waits or fails.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let waiting = self.state.waiting_bytes.fetch_add(line.len(), Ordering::Relaxed);
+        if waiting.saturating_add(line.len()) > MAX_WAITING_BYTES
+            || self.items.send(Item::Line(line.to_vec())).is_err()
+        {
+            self.state.waiting_bytes.fetch_sub(line.len(), Ordering::Relaxed);
+            self.state.lost_lines.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write(mut sink: impl Write, items: &Receiver<Item>, state: &State) {
+    while let Ok(item) = items.recv() {
+        let line = match item {
+            Item::Line(line) => line,
+            Item::Flush(done) => {
+                // The receiver is gone when the wait was over.
+                let _ = done.send(());
+                continue;
+            }
+        };
+        let written = sink.write_all(&line);
+        state.waiting_bytes.fetch_sub(line.len(), Ordering::Relaxed);
+        if written.is_err() {
+            state.lost_lines.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        let lost = state.lost_lines.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            tracing::warn!(lost, "lines of the log could not be written and are lost");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a line when it is told to, and says what it took.
+    struct Sink(Receiver<io::Result<()>>, Sender<Vec<u8>>);
+
+    impl Write for Sink {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.recv().map_err(io::Error::other)??;
+            self.1.send(line.to_vec()).map_err(io::Error::other)?;
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn lines() -> (Lines, Sender<io::Result<()>>, Receiver<Vec<u8>>) {
+        let ((permit, permits), (taken, lines)) = (channel(), channel());
+        (Lines::start(Sink(permits, taken)).expect("a thread"), permit, lines)
+    }
+
+    #[test]
+    fn a_log_that_nobody_reads_holds_up_nothing_and_stays_small() {
+        let (mut log, permit, taken) = lines();
+        let line = vec![b'x'; 64 * 1024];
+        for _ in 0..1_000 {
+            log.write_all(&line).expect("never waits, never fails");
+        }
+        assert!(log.state.waiting_bytes.load(Ordering::Relaxed) <= MAX_WAITING_BYTES);
+        assert_eq!(log.state.lost_lines.load(Ordering::Relaxed), 1_000 - 128);
+        permit.send(Ok(())).expect("the thread waits");
+        assert_eq!(taken.recv().expect("written"), line);
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_written_is_counted_and_the_next_one_is() {
+        let (mut log, permit, taken) = lines();
+        log.write_all(b"lost").expect("never fails");
+        log.write_all(b"kept").expect("never fails");
+        permit.send(Err(io::ErrorKind::BrokenPipe.into())).expect("the thread waits");
+        permit.send(Ok(())).expect("the thread waits");
+        assert_eq!(taken.recv().expect("written"), b"kept");
+        drop(Log(log.clone()));
+        assert_eq!(log.state.lost_lines.load(Ordering::Relaxed), 0, "told, and counted anew");
+        assert_eq!(log.state.waiting_bytes.load(Ordering::Relaxed), 0);
+    }
 }
