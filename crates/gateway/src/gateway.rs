@@ -112,6 +112,19 @@ struct Record {
     quota: Option<Decision>,
 }
 
+/// The log line of a call, written when it is dropped: at the end of the call, or where the caller hung up.
+///
+/// A caller who could leave no line by hanging up before the answer could have flows run that nobody sees.
+struct AccessLine<'a> {
+    started: Instant,
+    listener: &'a ListenerId,
+    parts: &'a http::request::Parts,
+    request_id: RequestId,
+    record: Record,
+    /// Status and code; `None` until there is an answer.
+    answered: Option<(StatusCode, Option<HeaderValue>)>,
+}
+
 // === impl Gateway ===
 
 impl Gateway {
@@ -165,9 +178,16 @@ impl Gateway {
         let now = self.clock.now();
         let request_id = RequestId::new(now, self.random_bytes());
         let (parts, body) = request.into_parts();
-        let mut record = Record::default();
+        let mut line = AccessLine {
+            started,
+            listener,
+            parts: &parts,
+            request_id,
+            record: Record::default(),
+            answered: None,
+        };
         let received = Received { parts: &parts, request_id, now, remote };
-        let outcome = caught(self.answer(listener, &received, body, &mut record)).await;
+        let outcome = caught(self.answer(listener, &received, body, &mut line.record)).await;
         let mut answer = match outcome {
             Some(Ok(answer)) => answer,
             Some(Err(problem)) => problem.into_answer(request_id),
@@ -176,22 +196,8 @@ impl Gateway {
                 Problem::new(Code::InternalError).close().into_answer(request_id)
             }
         };
-        finish(&parts, &record, request_id, &mut answer);
-        let endpoint = record.endpoint.as_deref();
-        tracing::info!(
-            target: "tollgate::access",
-            %request_id,
-            method = parts.method.as_str(),
-            route = record.route.as_ref().map(|route| route.path.as_str()),
-            status = answer.status().as_u16(),
-            code = answer.headers().get(TOLLGATE_ERROR).and_then(|code| code.to_str().ok()),
-            duration_ms = started.elapsed().as_secs_f64() * 1_000.0,
-            environment = listener.environment.as_str(),
-            exposure = listener.exposure.as_str(),
-            pipeline = endpoint.map(|endpoint| endpoint.pipeline.as_str()),
-            version = endpoint.map(|endpoint| endpoint.version_text.as_str()),
-            consumer = record.consumer.as_ref().map(|consumer| consumer.name.as_str()),
-        );
+        finish(&parts, &line.record, request_id, &mut answer);
+        line.answered = Some((answer.status(), answer.headers().get(TOLLGATE_ERROR).cloned()));
         answer
     }
 
@@ -295,6 +301,42 @@ impl Gateway {
             tracing::warn!("there is no randomness for ids");
         }
         bytes
+    }
+}
+
+// === impl AccessLine ===
+
+impl Drop for AccessLine<'_> {
+    fn drop(&mut self) {
+        let Self { listener, record, request_id, .. } = &*self;
+        let endpoint = record.endpoint.as_deref();
+        let code = self.answered.as_ref().and_then(|(_, code)| code.as_ref());
+        tracing::info!(
+            target: "tollgate::access",
+            %request_id,
+            method = method_name(&self.parts.method),
+            route = record.route.as_ref().map(|route| route.path.as_str()),
+            status = self.answered.as_ref().map(|(status, _)| status.as_u16()),
+            code = code.and_then(|code| code.to_str().ok()),
+            hung_up = self.answered.is_none().then_some(true),
+            duration_ms = self.started.elapsed().as_secs_f64() * 1_000.0,
+            environment = listener.environment.as_str(),
+            exposure = listener.exposure.as_str(),
+            pipeline = endpoint.map(|endpoint| endpoint.pipeline.as_str()),
+            version = endpoint.map(|endpoint| endpoint.version_text.as_str()),
+            consumer = record.consumer.as_ref().map(|consumer| consumer.name.as_str()),
+        );
+    }
+}
+
+/// Returns a method as the log knows it. Any other is a text of the caller's, up to a whole head long.
+fn method_name(method: &http::Method) -> &str {
+    use http::Method as M;
+    match *method {
+        M::GET | M::HEAD | M::POST | M::PUT | M::PATCH | M::DELETE | M::OPTIONS | M::TRACE | M::CONNECT => {
+            method.as_str()
+        }
+        _ => "other",
     }
 }
 

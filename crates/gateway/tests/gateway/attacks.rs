@@ -1,19 +1,65 @@
 //! Ways around the checks that were thought of, each of which must stay closed.
 
+use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use serde_json::Value;
+use tollgate_gateway::ListenerId;
+use tollgate_model::environments::Exposure;
 use tollgate_model::names::EnvironmentName;
 
-use crate::world::{Reply, World, get, request};
+use crate::world::{Reply, World, get, remote, request};
 
 const SECRET: &str = "{kind: Pipeline, name: secret, project: store, \
     trigger: {type: rest, externalApi: true, apiKey: {query: true}, routes: ['/items/:id']}, \
     steps: [{json: {message: '{{ message }}'}}]}";
 
-/// Everything that is logged.
+/// Everything that is logged by the whole process, the other tests included: they hold no secret that may be logged
+/// either.
+static LOG: LazyLock<Log> = LazyLock::new(|| {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).expect("the only one");
+    log
+});
+
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
+
+/// A body of which nothing ever comes.
+struct Silence;
+
+// === impl Log ===
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("text")
+    }
+
+    /// Returns the fields of the access line for which `of` holds.
+    fn line(&self, of: impl Fn(&Value) -> bool) -> Option<Value> {
+        let text = self.text();
+        let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        lines
+            .find(|line| line["target"] == "tollgate::access" && of(&line["fields"]))
+            .and_then(|mut line| line.get_mut("fields").map(Value::take))
+    }
+
+    fn line_of(&self, reply: &Reply) -> Value {
+        self.line(|fields| fields["request_id"] == reply.header("x-request-id"))
+            .expect("every call has a line")
+    }
+}
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -23,6 +69,20 @@ impl io::Write for Log {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+// === impl Silence ===
+
+impl Body for Silence {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Pending
     }
 }
 
@@ -96,15 +156,7 @@ async fn a_parameter_of_the_route_cannot_be_replaced_by_the_query() {
 
 #[tokio::test]
 async fn no_secret_reaches_the_log() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .json()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    // For the whole process, the other tests included: they hold no secret that may be logged either.
-    tracing::subscriber::set_global_default(subscriber).expect("the only one");
+    let log = &*LOG;
     let test = EnvironmentName::test();
     let mut world = World::seeded(2);
     world.deploy(SECRET);
@@ -118,20 +170,45 @@ async fn no_secret_reaches_the_log() {
     let good = world.call(&test, request("POST", &path, &headers, "private-body")).await;
     let bad = world.call(&test, get("/pipeline/default/v1/secret", &[("apikey", "tg_test_wrong")])).await;
 
-    let log = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
+    let text = log.text();
     for secret in [key.as_str(), &token, "tg_test_", "private-"] {
-        assert!(!log.contains(secret), "{secret} in {log}");
+        assert!(!text.contains(secret), "{secret} in {text}");
     }
-    let line_of = |reply: &Reply| {
-        let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
-        let mut lines = lines.filter(|line| line["target"] == "tollgate::access");
-        let line = lines.find(|line| line["fields"]["request_id"] == reply.header("x-request-id"));
-        line.expect("every call has a line")["fields"].clone()
-    };
-    let fields = line_of(&good);
+    let fields = log.line_of(&good);
     assert_eq!(fields["route"], "/pipeline/default/v1/items/:id");
     assert_eq!(fields["status"], 200);
     assert_eq!((&fields["consumer"], &fields["pipeline"]), (&"alice".into(), &"secret".into()));
     assert_eq!((&fields["version"], &fields["environment"]), (&"1.0".into(), &"test".into()));
-    assert_eq!(line_of(&bad)["code"], "api-key-invalid");
+    assert_eq!(log.line_of(&bad)["code"], "api-key-invalid");
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_is_logged_all_the_same() {
+    let (log, test) = (&*LOG, EnvironmentName::test());
+    let mut world = World::seeded(3);
+    world.deploy(&SECRET.replace("name: secret", "name: left"));
+    let alice = world.consumer(&test, "alice", &["left"]);
+    let (_, key) = world.key(&test, alice);
+    world.publish();
+    let listener = ListenerId { environment: test, exposure: Exposure::External };
+    let request = request("POST", "/pipeline/default/v1/left", &[("apikey", &key)], "").map(|_| Silence);
+    {
+        let mut call = Box::pin(world.gateway.handle(&listener, remote(), request));
+        let waits = std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_pending()));
+        assert!(waits.await, "the body never comes");
+        assert_eq!(log.line(|fields| fields["pipeline"] == "left"), None, "it goes on");
+    }
+    let fields = log.line(|fields| fields["pipeline"] == "left").expect("a line");
+    assert_eq!((&fields["hung_up"], &fields["consumer"]), (&true.into(), &"alice".into()));
+    assert_eq!(fields["status"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_method_that_a_caller_makes_up_stays_out_of_the_log() {
+    let (log, world) = (&*LOG, World::seeded(4));
+    world.publish();
+    let made_up = "X".repeat(10_000);
+    let reply = world.call(&EnvironmentName::test(), request(&made_up, "/", &[], "")).await;
+    assert_eq!(log.line_of(&reply)["method"], "other");
+    assert!(!log.text().contains(&made_up));
 }
