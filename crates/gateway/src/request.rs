@@ -4,7 +4,7 @@
 //! walked around. So a request is taken only when it has one reading; nothing is repaired. Paths are matched as they
 //! were sent: `%61` never becomes `a` before a route is looked up, so an encoded path finds no route.
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use tollgate_model::triggers::Method;
@@ -62,9 +62,15 @@ impl<'a> Head<'a> {
         check_encoding(uri.query().unwrap_or_default())?;
         check_host(uri, headers)?;
         let content_length = single(headers, &CONTENT_LENGTH, "there are two Content-Length headers")?;
-        if content_length.is_some() && headers.contains_key(TRANSFER_ENCODING) {
+        let coding = single(headers, &TRANSFER_ENCODING, "there are two Transfer-Encoding headers")?;
+        if content_length.is_some() && coding.is_some() {
             return Err(Problem::malformed("Content-Length and Transfer-Encoding contradict each other"));
         }
+        // hyper reads any list that ends in `chunked`; what is before it is not decoded, or is chunked twice.
+        if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+            return Err(Problem::malformed("the only Transfer-Encoding is `chunked`"));
+        }
+        single(headers, &CONTENT_TYPE, "there are two Content-Type headers")?;
         Ok(Self {
             path: uri.path(),
             query: uri.query().unwrap_or_default(),
@@ -240,6 +246,8 @@ mod tests {
             ("host", "gateway.example:7001"),
             ("content-length", "1"),
             ("origin", "x"),
+            ("transfer-encoding", "chunked"),
+            ("content-type", "text/plain"),
         ] {
             assert_eq!(read("/", &[HOST, twice, twice]), Err("request-malformed".to_owned()), "{twice:?}");
         }
@@ -251,6 +259,11 @@ mod tests {
     fn the_end_of_the_body_has_one_reading() {
         let both = [HOST, ("content-length", "5"), ("transfer-encoding", "chunked")];
         assert_eq!(read("/", &both), Err("request-malformed".to_owned()));
+        assert_eq!(read("/", &[HOST, ("transfer-encoding", "Chunked")]), Ok(()));
+        for coding in ["", "identity", "gzip, chunked", "chunked, chunked", "chunked;x"] {
+            let read = read("/", &[HOST, ("transfer-encoding", coding)]);
+            assert_eq!(read, Err("request-malformed".to_owned()), "{coding}");
+        }
         for length in ["", "+5", "-1", "5,5", "0x5", " 5", "18446744073709551616"] {
             assert_eq!(
                 read("/", &[HOST, ("content-length", length)]),

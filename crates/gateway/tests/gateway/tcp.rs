@@ -101,6 +101,11 @@ async fn what_follows_a_refused_request_is_not_read_as_another() {
         format!("POST //x HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n{smuggled}"),
         format!("POST /x HTTP/1.1\r\ncontent-length: 0\r\n\r\n{smuggled}"),
         format!("POST /x HTTP/1.1\r\nhost: a\r\nhost: b\r\ncontent-length: 0\r\n\r\n{smuggled}"),
+        post("echo", &format!("transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n{smuggled}")),
+        post(
+            "echo",
+            &format!("transfer-encoding: identity\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"),
+        ),
         post("echo", &format!("content-length: 99\r\n\r\n{smuggled}")),
         post("echo", &format!("content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}")),
     ] {
