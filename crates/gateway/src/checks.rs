@@ -33,6 +33,9 @@ pub(crate) struct Permit {
     quota: Option<Decision>,
 }
 
+/// Whose credentials a call carries, for the log.
+pub(crate) type Known = Option<Arc<ConsumerEntry>>;
+
 /// What the checks look at besides the call.
 pub(crate) struct Checks<'a> {
     pub(crate) passwords: &'a PasswordChecks,
@@ -92,18 +95,20 @@ impl Permit {
 
 impl Checks<'_> {
     /// Makes every check that the trigger demands.
-    pub(crate) async fn pass(&self, target: &Target<'_>) -> Result<Permit, Problem> {
+    ///
+    /// `known` is told whose credentials the call carries as soon as they are good, also when a later check refuses it.
+    pub(crate) async fn pass(&self, target: &Target<'_>, known: &mut Known) -> Result<Permit, Problem> {
         let trigger = &target.endpoint.trigger;
         let mut holder = None;
         if trigger.api_key.is_on() {
-            holder = Some(self.api_key(target)?);
+            holder = Some(self.api_key(target, known)?);
         }
         if trigger.basic_auth {
-            holder = Some(self.basic_auth(target, holder.as_ref()).await?);
+            holder = Some(self.basic_auth(target, holder.as_ref(), known).await?);
         }
         let mut claims = None;
         if trigger.jwt.is_on() {
-            let (token, consumer) = jwt(target, holder.as_ref())?;
+            let (token, consumer) = jwt(target, holder.as_ref(), known)?;
             holder.get_or_insert_with(|| Holder { credential: Caller::Consumer(consumer.id), consumer });
             claims = Some(token);
         }
@@ -111,7 +116,7 @@ impl Checks<'_> {
         Ok(Permit { consumer: holder.map(|holder| holder.consumer), claims, quota })
     }
 
-    fn api_key(&self, target: &Target<'_>) -> Result<Holder, Problem> {
+    fn api_key(&self, target: &Target<'_>, known: &mut Known) -> Result<Holder, Problem> {
         let header = target.head.api_key.map(|key| Cow::Borrowed(key.as_bytes()));
         let presented = match target.endpoint.trigger.api_key {
             ApiKeySwitch::OnWithQuery => {
@@ -130,11 +135,17 @@ impl Checks<'_> {
             .ok_or_else(invalid)?;
         let consumer = scope.consumers.get(&entry.consumer).ok_or_else(invalid)?;
         self.usage.note(entry.id, target.now);
+        *known = Some(consumer.clone());
         target.demand_association(consumer)?;
         Ok(Holder { consumer: consumer.clone(), credential: Caller::Key(entry.id) })
     }
 
-    async fn basic_auth(&self, target: &Target<'_>, key_holder: Option<&Holder>) -> Result<Holder, Problem> {
+    async fn basic_auth(
+        &self,
+        target: &Target<'_>,
+        key_holder: Option<&Holder>,
+        known: &mut Known,
+    ) -> Result<Holder, Problem> {
         let challenge = r#"Basic realm="tollgate", charset="UTF-8""#;
         let invalid = || Problem::new(Code::BasicAuthInvalid).challenge(challenge);
         let credentials =
@@ -152,6 +163,7 @@ impl Checks<'_> {
         if key_holder.is_some_and(|holder| holder.consumer.id != consumer.id) {
             return Err(invalid());
         }
+        *known = Some(consumer.clone());
         target.demand_association(consumer)?;
         let credential = key_holder.map_or(Caller::BasicAuth(entry.id), |holder| holder.credential);
         Ok(Holder { consumer: consumer.clone(), credential })
@@ -195,7 +207,11 @@ fn is_live(key: &KeyEntry, now: Timestamp) -> bool {
     key.revoked_at.is_none() && key.expires_at.is_none_or(|at| now < at)
 }
 
-fn jwt(target: &Target<'_>, holder: Option<&Holder>) -> Result<(Claims, Arc<ConsumerEntry>), Problem> {
+fn jwt(
+    target: &Target<'_>,
+    holder: Option<&Holder>,
+    known: &mut Known,
+) -> Result<(Claims, Arc<ConsumerEntry>), Problem> {
     let token = bearer(target.head.authorization)
         .ok_or_else(|| Problem::new(Code::JwtMissing).challenge("Bearer"))?;
     let holder = holder.map(|holder| holder.consumer.id);
@@ -207,6 +223,7 @@ fn jwt(target: &Target<'_>, holder: Option<&Holder>) -> Result<(Claims, Arc<Cons
             }
             TokenError::OtherConsumer => Problem::new(Code::JwtConsumerMismatch),
         })?;
+    *known = Some(consumer.clone());
     target.demand_association(&consumer)?;
     if target.route.scopes.iter().all(|scope| claims.has_scope(scope)) {
         Ok((claims, consumer))

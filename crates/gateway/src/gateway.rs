@@ -21,9 +21,9 @@ use tollgate_model::environments::Exposure;
 use tollgate_model::ids::{ExecutionId, RequestId};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::sources::{Clock, Random};
-use tollgate_snapshot::{ConsumerEntry, Endpoint, EndpointRoute, Schedule, SharedSnapshot, Snapshot};
+use tollgate_snapshot::{Endpoint, EndpointRoute, Schedule, SharedSnapshot, Snapshot};
 
-use crate::checks::{Checks, Permit, Target};
+use crate::checks::{Checks, Known, Permit, Target};
 use crate::cors;
 use crate::flows::{self, Run};
 use crate::pages;
@@ -108,7 +108,7 @@ pub(crate) struct Received<'a> {
 struct Record {
     endpoint: Option<Arc<Endpoint>>,
     route: Option<Arc<EndpointRoute>>,
-    consumer: Option<Arc<ConsumerEntry>>,
+    consumer: Known,
     quota: Option<Decision>,
 }
 
@@ -288,8 +288,7 @@ impl Gateway {
             Target { head: &head, endpoint, route, scope: scope.map(Arc::as_ref), remote: remote.ip(), now };
         let checks =
             Checks { passwords: &self.passwords, rate_limits: &self.rate_limits, usage: &self.usage };
-        let mut permit = checks.pass(&target).await?;
-        record.consumer = permit.consumer().cloned();
+        let mut permit = checks.pass(&target, &mut record.consumer).await?;
         record.quota = permit.take_quota();
         flows::answer(self, permit, &target, received, &found.parameters, body).await
     }

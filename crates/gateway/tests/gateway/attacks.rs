@@ -212,3 +212,22 @@ async fn a_method_that_a_caller_makes_up_stays_out_of_the_log() {
     assert_eq!(log.line_of(&reply)["method"], "other");
     assert!(!log.text().contains(&made_up));
 }
+
+#[tokio::test]
+async fn a_refused_call_is_logged_with_the_consumer_that_made_it() {
+    let (log, test) = (&*LOG, EnvironmentName::test());
+    let mut world = World::seeded(5);
+    let limit = "{kind: Pipeline, name: NAME, project: store, steps: [{json: {}}], trigger: {type: rest, \
+        externalApi: true, apiKey: true, rateLimit: {limits: [{interval: day, limit: 1}]}}}";
+    world.deploy(&limit.replace("NAME", "limited"));
+    world.deploy(&limit.replace("NAME", "others"));
+    let alice = world.consumer(&test, "alice", &["limited"]);
+    let (_, key) = world.key(&test, alice);
+    world.publish();
+    let call = async |path| log.line_of(&world.call(&test, get(path, &[("apikey", &key)])).await);
+    assert_eq!(call("/pipeline/default/v1/limited").await["status"], 200);
+    let limited = call("/pipeline/default/v1/limited").await;
+    assert_eq!((&limited["code"], &limited["consumer"]), (&"rate-limited".into(), &"alice".into()));
+    let other = call("/pipeline/default/v1/others").await;
+    assert_eq!((&other["code"], &other["consumer"]), (&"consumer-not-allowed".into(), &"alice".into()));
+}
