@@ -28,6 +28,7 @@ use crate::system::{SystemClock, SystemRandom};
 mod data_dir;
 mod demo;
 mod demo_calls;
+mod descriptors;
 mod first_start;
 mod listeners;
 mod logging;
@@ -96,6 +97,7 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<(), Failure> {
 
 async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     let _log = logging::start(&arguments.log)?;
+    let descriptors = descriptors::raise();
     let listeners = Listeners::bind(&arguments.listen, arguments.insecure_http).await?;
     let data = DataDir::open(&arguments.data)?;
     let master = Arc::new(master_key::find(&arguments.master_key, &data)?);
@@ -105,13 +107,13 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let shared = Arc::new(SharedSnapshot::empty());
     let usage = Arc::new(Usage::new());
-    let gateway = Gateway::new(
-        shared.clone(),
-        clock.clone(),
-        random.clone(),
-        GatewaySettings::default(),
-        usage.clone(),
+    let mut settings = GatewaySettings::default();
+    settings.listener.max_connections = descriptors::connections(
+        descriptors,
+        listeners.environments.len(),
+        settings.listener.max_connections,
     );
+    let gateway = Gateway::new(shared.clone(), clock.clone(), random.clone(), settings, usage.clone());
     let parts = Parts { clock, random, master, shared, usage, gateway, shutdown };
 
     let from_disk = restore(&data, &parts).await;
