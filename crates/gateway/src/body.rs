@@ -1,11 +1,17 @@
-//! Reads a request body: counted, and with patience that ends.
+//! Reads a request body: counted, with patience that ends, and within the memory that all bodies share.
+//!
+//! A trigger bounds one body, at up to 100 MiB, and a listener takes 10,000 connections: both bounds together are more
+//! than any machine has. So what bodies have beyond their first 64 KiB comes out of one budget, and a body that does not
+//! fit is told to come again. Small bodies need none of it, so that nobody keeps them out by sending large ones slowly.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::problem::{Code, Problem};
@@ -19,12 +25,62 @@ pub(crate) struct BodyTimeouts {
     pub(crate) total: Duration,
 }
 
+/// What a body may have without a share of the common memory, in bytes.
+const FREE_BYTES: usize = 64 * 1024;
+
+/// What one permit stands for, in bytes.
+const UNIT_BYTES: usize = 1024;
+
+/// The memory that large bodies share.
+#[derive(Debug)]
+pub(crate) struct BodyMemory(Arc<Semaphore>);
+
+/// A body's share of the memory; given back when it is dropped, so keep it as long as what the body became.
+#[derive(Debug, Default)]
+pub(crate) struct Share(Option<OwnedSemaphorePermit>);
+
+// === impl BodyMemory ===
+
+impl BodyMemory {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new((bytes / UNIT_BYTES).min(Semaphore::MAX_PERMITS))))
+    }
+}
+
+// === impl Share ===
+
+impl Share {
+    /// Grows to what a body of `len` bytes needs.
+    fn grow(&mut self, memory: &BodyMemory, len: usize) -> Result<(), Problem> {
+        let needed = len.saturating_sub(FREE_BYTES).div_ceil(UNIT_BYTES);
+        let more = needed.saturating_sub(self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+        if more == 0 {
+            return Ok(());
+        }
+        let permit = u32::try_from(more)
+            .ok()
+            .and_then(|more| memory.0.clone().try_acquire_many_owned(more).ok())
+            .ok_or_else(|| Problem::new(Code::Overloaded).retry_after(1).close())?;
+        match &mut self.0 {
+            Some(held) => held.merge(permit),
+            none => *none = Some(permit),
+        }
+        Ok(())
+    }
+}
+
 /// Reads a whole body of at most `limit` bytes; trailers are dropped.
-pub(crate) async fn read<B>(body: B, limit: u64, timeouts: BodyTimeouts) -> Result<Bytes, Problem>
+pub(crate) async fn read<B>(
+    body: B,
+    limit: u64,
+    timeouts: BodyTimeouts,
+    memory: &BodyMemory,
+) -> Result<(Bytes, Share), Problem>
 where
     B: Body<Data = Bytes>,
 {
     let mut body = pin!(body);
+    let mut share = Share::default();
     let deadline = Instant::now() + timeouts.total;
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
@@ -41,6 +97,7 @@ where
         if u64::try_from(len).is_ok_and(|len| len > limit) {
             return Err(Problem::new(Code::RequestTooLarge).close());
         }
+        share.grow(memory, len)?;
         // Most bodies come in one piece, which is kept without a copy.
         if first.is_empty() {
             first = data;
@@ -49,12 +106,12 @@ where
         }
     }
     if rest.is_empty() {
-        return Ok(first);
+        return Ok((first, share));
     }
     let mut whole = BytesMut::with_capacity(first.len() + rest.len());
     whole.extend_from_slice(&first);
     whole.extend_from_slice(&rest);
-    Ok(whole.freeze())
+    Ok((whole.freeze(), share))
 }
 
 #[cfg(test)]
@@ -90,7 +147,9 @@ mod tests {
     }
 
     async fn outcome<B: Body<Data = Bytes>>(body: B, limit: u64) -> Result<Bytes, String> {
-        read(body, limit, TIMEOUTS).await.map_err(|problem| problem.code().to_owned())
+        let memory = BodyMemory::new(0);
+        let read = read(body, limit, TIMEOUTS, &memory).await;
+        read.map(|(bytes, _)| bytes).map_err(|problem| problem.code().to_owned())
     }
 
     #[tokio::test]
@@ -100,6 +159,23 @@ mod tests {
         assert_eq!(outcome(body(), 4).await, Err("request-too-large".to_owned()));
         let second = Trickle(None, Duration::ZERO);
         assert_eq!(outcome(second, 3).await, Err("request-too-large".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn large_bodies_share_one_memory_and_small_ones_need_none() {
+        let memory = BodyMemory::new(100 * 1024);
+        let send = |kib: usize| {
+            let body = http_body_util::Full::new(Bytes::from(vec![0; kib * 1024]));
+            read(body, u64::MAX, TIMEOUTS, &memory)
+        };
+        let (_, first) = send(64 + 60).await.expect("fits");
+        let refused = send(64 + 41).await.expect_err("does not fit beside it");
+        assert_eq!(refused.code(), "overloaded");
+        let (_, small) = send(64).await.expect("needs nothing of it");
+        let (_, second) = send(64 + 40).await.expect("fits beside it");
+        assert_eq!(memory.0.available_permits(), 0);
+        drop((first, small, second));
+        assert_eq!(memory.0.available_permits(), 100);
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use tollgate_model::steps::LogLevel;
 use tollgate_model::triggers::Scope as TokenScope;
 use tollgate_snapshot::{ConsumerEntry, Scope};
 
-use crate::body::{self, BodyTimeouts};
+use crate::body::{self, BodyMemory, BodyTimeouts, Share};
 use crate::checks::{Permit, Target, TokenError, bearer, verify_token};
 use crate::gateway::{Gateway, Received};
 use crate::problem::{Answer, Code, Problem};
@@ -55,7 +55,8 @@ where
     }
     let settings = &gateway.settings;
     let timeouts = BodyTimeouts { idle: settings.body_idle_timeout, total: settings.body_timeout };
-    let message = read_message(target, parameters, &received.parts.headers, body, timeouts).await?;
+    let (message, _share) =
+        read_message(target, parameters, &received.parts.headers, body, timeouts, &gateway.bodies).await?;
     let metadata = CallMetadata {
         realm: endpoint.realm.to_string(),
         environment: endpoint.environment.to_string(),
@@ -70,14 +71,15 @@ where
     Ok(write(response, &endpoint.response_headers))
 }
 
-/// Reads the body of a call and makes the first message of its flow.
+/// Reads the body of a call and makes the first message of its flow, which lives as long as the body's share of memory.
 async fn read_message<B>(
     target: &Target<'_>,
     parameters: &[(&str, &str)],
     headers: &HeaderMap,
     body: B,
     timeouts: BodyTimeouts,
-) -> Result<Message, Problem>
+    memory: &BodyMemory,
+) -> Result<(Message, Share), Problem>
 where
     B: Body<Data = Bytes>,
 {
@@ -90,11 +92,13 @@ where
         headers: visible_headers(headers),
         ..Message::default()
     };
+    let mut share = Share::default();
     if !body.is_end_stream() {
         if !is_taken(&trigger.request_content_types, content_type) {
             return Err(Problem::new(Code::ContentTypeUnsupported).close());
         }
-        let bytes = body::read(body, trigger.max_request_bytes.get(), timeouts).await?;
+        let bytes;
+        (bytes, share) = body::read(body, trigger.max_request_bytes.get(), timeouts, memory).await?;
         (message.body, message.form) = parse_body(content_type, &bytes).map_err(|_| {
             Problem::new(Code::RequestMalformed)
                 .detail("the body is not the JSON that its content type says it is")
@@ -108,7 +112,7 @@ where
     for (name, value) in parameters {
         message.query_and_path.insert((*name).to_owned(), Value::String(decode_segment(value)?));
     }
-    Ok(message)
+    Ok((message, share))
 }
 
 /// Runs a flow, for which the checks gave a permit.

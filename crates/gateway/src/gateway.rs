@@ -23,6 +23,7 @@ use tollgate_model::names::EnvironmentName;
 use tollgate_model::sources::{Clock, Random};
 use tollgate_snapshot::{Endpoint, EndpointRoute, Schedule, SharedSnapshot, Snapshot};
 
+use crate::body::BodyMemory;
 use crate::checks::{Checks, Known, Permit, Target};
 use crate::cors;
 use crate::flows::{self, Run};
@@ -44,6 +45,7 @@ pub struct Gateway {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) passwords: PasswordChecks,
     pub(crate) upstreams: Upstreams,
+    pub(crate) bodies: BodyMemory,
     snapshot: Arc<SharedSnapshot>,
     pub(crate) settings: GatewaySettings,
     usage: Arc<Usage>,
@@ -63,6 +65,9 @@ pub struct GatewaySettings {
     pub body_idle_timeout: Duration,
     /// Longest time for a whole request body.
     pub body_timeout: Duration,
+    /// Most that all request bodies in memory take together, in bytes, apart from the first 64 KiB of each; further
+    /// ones are answered 503. Parsed JSON takes several times the bytes it came in.
+    pub max_bodies_bytes: usize,
     /// Password checks that run at once; each takes a core and 19 MiB for about 20 ms.
     pub password_workers: usize,
     /// Password checks that wait; further ones are answered 503.
@@ -139,6 +144,7 @@ impl Gateway {
         Arc::new(Self {
             passwords: PasswordChecks::new(settings.password_workers, settings.password_queue, &*random),
             upstreams: Upstreams::default(),
+            bodies: BodyMemory::new(settings.max_bodies_bytes),
             rate_limits: RateLimits::new(settings.rate_limit_callers),
             snapshot,
             clock,
@@ -388,6 +394,7 @@ impl Default for GatewaySettings {
             max_header_bytes: 48 * 1024,
             body_idle_timeout: Duration::from_secs(15),
             body_timeout: Duration::from_secs(120),
+            max_bodies_bytes: 256 * 1024 * 1024,
             password_workers: 2,
             password_queue: 32,
             rate_limit_callers: 200_000,

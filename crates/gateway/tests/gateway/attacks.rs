@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use serde_json::Value;
-use tollgate_gateway::ListenerId;
+use tollgate_gateway::{GatewaySettings, ListenerId};
 use tollgate_model::environments::Exposure;
 use tollgate_model::names::EnvironmentName;
 
@@ -230,4 +230,20 @@ async fn a_refused_call_is_logged_with_the_consumer_that_made_it() {
     assert_eq!((&limited["code"], &limited["consumer"]), (&"rate-limited".into(), &"alice".into()));
     let other = call("/pipeline/default/v1/others").await;
     assert_eq!((&other["code"], &other["consumer"]), (&"consumer-not-allowed".into(), &"alice".into()));
+}
+
+#[tokio::test]
+async fn large_bodies_cannot_use_up_the_memory() {
+    let test = EnvironmentName::test();
+    let settings = GatewaySettings { max_bodies_bytes: 0, ..GatewaySettings::default() };
+    let mut world = World::with_settings(settings);
+    world.deploy(SECRET);
+    let alice = world.consumer(&test, "alice", &["secret"]);
+    let (_, key) = world.key(&test, alice);
+    world.publish();
+    let headers = [("apikey", key.as_str()), ("content-type", "text/plain")];
+    let send = |len: usize| request("POST", "/pipeline/default/v1/secret", &headers, &"x".repeat(len));
+    let reply = world.call(&test, send(64 * 1024 + 1)).await;
+    assert_eq!((reply.code(), reply.header("retry-after")), ("overloaded", "1"));
+    assert_eq!(world.call(&test, send(64 * 1024)).await.status, 200, "small ones need none of it");
 }
