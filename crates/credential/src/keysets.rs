@@ -200,7 +200,7 @@ impl KeySet {
     fn key_of(&self, header: &str) -> Result<&KeySetKey, VerifyTokenError> {
         let header = read_header(header)?;
         let typ = header.typ.as_deref().unwrap_or_default().to_ascii_lowercase();
-        if header.crit.is_some() || !matches!(typ.as_str(), "at+jwt" | "application/at+jwt") {
+        if header.crit || !matches!(typ.as_str(), "at+jwt" | "application/at+jwt") {
             return Err(VerifyTokenError::Header);
         }
         let key = self

@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use tollgate_model::names::{EnvironmentName, RealmName};
@@ -58,8 +58,9 @@ pub(crate) struct Header {
     pub(crate) alg: String,
     pub(crate) kid: Option<String>,
     pub(crate) typ: Option<String>,
-    #[serde(default)]
-    pub(crate) crit: Option<serde::de::IgnoredAny>,
+    /// Whether it is there, with whatever value.
+    #[serde(default, deserialize_with = "present")]
+    pub(crate) crit: bool,
 }
 
 /// A JSON object none of whose members stands twice (RFC 7519 section 4 lets a parser choose; choosing differently than
@@ -94,6 +95,10 @@ pub(crate) fn split(token: &str) -> Option<Parts<'_>> {
 /// Decodes canonical base64url without padding (RFC 7515 section 2): one text for each value.
 pub(crate) fn decode(part: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(part).ok()
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 pub(crate) fn members(part: &str) -> Option<Map<String, Value>> {

@@ -148,6 +148,7 @@ fn every_attack_on_a_token_has_its_refusal() {
             E::UnknownKey,
         ),
         ("a critical extension", with_header(json!({ "crit": ["b64"], "b64": false })), E::Header),
+        ("a critical extension of nothing", with_header(json!({ "crit": null })), E::Header),
         ("an id token", with_header(json!({ "typ": "JWT" })), E::Header),
         ("no type", with_header(json!({ "typ": null })), E::Header),
         ("another issuer", with_payload(json!({ "iss": "urn:tollgate:default:prod" })), E::Issuer),
