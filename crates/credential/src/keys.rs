@@ -22,8 +22,9 @@ pub struct PresentedKey<'a>(&'a [u8]);
 
 /// SHA-256 of a key: the only form that is stored, compared or indexed.
 ///
-/// A key has 190 random bits, so its plain hash can't be searched backwards; looking one up by its digest in a map
-/// tells a caller nothing about other keys, because nobody can choose a digest.
+/// A key that we made has 190 random bits, so its plain hash can't be searched backwards. An imported one has what the
+/// system that made it gave it: a guessable key stays guessable for whoever has its hash. Looking a key up by its
+/// digest in a map tells a caller nothing about other keys, because nobody can choose a digest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyDigest([u8; 32]);
 
