@@ -117,7 +117,8 @@ struct Record {
     quota: Option<Decision>,
 }
 
-/// The log line of a call, written when it is dropped: at the end of the call, or where the caller hung up.
+/// The log line of a call, written when it is dropped: at the end of the call, or where the caller hung up or a shutdown
+/// cut the call off.
 ///
 /// A caller who could leave no line by hanging up before the answer could have flows run that nobody sees.
 struct AccessLine<'a> {
