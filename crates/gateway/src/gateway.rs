@@ -72,7 +72,7 @@ pub struct GatewaySettings {
     pub password_workers: usize,
     /// Password checks that wait; further ones are answered 503.
     pub password_queue: usize,
-    /// Callers whose rate limits are remembered.
+    /// Callers with credentials whose rate limits are remembered, and as many addresses of others.
     pub rate_limit_callers: usize,
 }
 

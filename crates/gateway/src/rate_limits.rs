@@ -5,6 +5,9 @@
 //! it by `interval / limit`, and is refused when that would put it further ahead of now than the interval.
 //!
 //! A caller that is refused is not charged, and a call must fit all limits before any of them is charged.
+//!
+//! Memory is bounded, so that counters can be forgotten. Callers without credentials have a memory of their own: whoever
+//! comes from ever new addresses pushes out addresses, and never the quota of a consumer.
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
@@ -42,7 +45,9 @@ type Shard = BoundedMap<(DeploymentId, Caller), Arrivals>;
 #[derive(Debug)]
 pub(crate) struct RateLimits {
     hasher: RandomState,
-    shards: Vec<Mutex<Shard>>,
+    /// Of consumers and credentials, which nobody can make up.
+    known: Vec<Mutex<Shard>>,
+    addresses: Vec<Mutex<Shard>>,
 }
 
 /// What the limits say of one call.
@@ -76,10 +81,10 @@ impl Caller {
 // === impl RateLimits ===
 
 impl RateLimits {
-    /// Returns counters that hold about `capacity` callers.
+    /// Returns counters that hold about `capacity` callers with credentials, and as many addresses.
     pub(crate) fn new(capacity: usize) -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::new(BoundedMap::new(capacity / SHARDS))).collect();
-        Self { hasher: RandomState::new(), shards }
+        let shards = || (0..SHARDS).map(|_| Mutex::new(BoundedMap::new(capacity / SHARDS))).collect();
+        Self { hasher: RandomState::new(), known: shards(), addresses: shards() }
     }
 
     /// Counts a call, if it fits all limits.
@@ -93,7 +98,8 @@ impl RateLimits {
         let now = u64::try_from(now.as_nanosecond()).unwrap_or_default();
         let key = (deployment, caller);
         let index = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default() % SHARDS;
-        let Some(shard) = self.shards.get(index) else {
+        let shards = if matches!(caller, Caller::Address(_)) { &self.addresses } else { &self.known };
+        let Some(shard) = shards.get(index) else {
             return Decision { retry_after: None, states: Vec::new() };
         };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -206,6 +212,18 @@ mod tests {
             assert_eq!(rate.charge(deployment, caller, &limits, at(0)).retry_after, None);
             assert!(rate.charge(deployment, caller, &limits, at(0)).retry_after.is_some());
         }
+    }
+
+    #[test]
+    fn a_flood_of_addresses_makes_no_consumer_forgotten() {
+        let limits = [limit(Interval::Month, 1)];
+        let (rate, (deployment, caller)) = (RateLimits::new(SHARDS), ids(1));
+        assert_eq!(rate.charge(deployment, caller, &limits, at(0)).retry_after, None);
+        for n in 0..10_000_u32 {
+            let address = Caller::address(IpAddr::V4(n.into()));
+            rate.charge(deployment, address, &limits, at(0));
+        }
+        assert!(rate.charge(deployment, caller, &limits, at(0)).retry_after.is_some());
     }
 
     #[test]
