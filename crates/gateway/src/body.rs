@@ -35,7 +35,8 @@ const UNIT_BYTES: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct BodyMemory(Arc<Semaphore>);
 
-/// A body's share of the memory; given back when it is dropped, so keep it as long as what the body became.
+/// A body's share of the memory; given back when it is dropped, so keep it as long as what the body became: the message
+/// of the flow, then its answer, which may be the body again.
 #[derive(Debug, Default)]
 pub(crate) struct Share(Option<OwnedSemaphorePermit>);
 
@@ -66,6 +67,20 @@ impl Share {
             none => *none = Some(permit),
         }
         Ok(())
+    }
+
+    /// Ties the share to an answer: it is given back when the answer is written, or given up.
+    pub(crate) fn keep_with(self, answer: Bytes) -> Bytes {
+        struct Kept(Bytes, #[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit);
+        impl AsRef<[u8]> for Kept {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        match self.0 {
+            Some(permit) => Bytes::from_owner(Kept(answer, permit)),
+            None => answer,
+        }
     }
 }
 
@@ -174,7 +189,11 @@ mod tests {
         let (_, small) = send(64).await.expect("needs nothing of it");
         let (_, second) = send(64 + 40).await.expect("fits beside it");
         assert_eq!(memory.0.available_permits(), 0);
-        drop((first, small, second));
+        let answer = second.keep_with(Bytes::from_static(b"answer"));
+        assert_eq!(answer, "answer");
+        drop((first, small));
+        assert_eq!(memory.0.available_permits(), 60, "the answer is not written");
+        drop(answer);
         assert_eq!(memory.0.available_permits(), 100);
     }
 

@@ -55,7 +55,7 @@ where
     }
     let settings = &gateway.settings;
     let timeouts = BodyTimeouts { idle: settings.body_idle_timeout, total: settings.body_timeout };
-    let (message, _share) =
+    let (message, share) =
         read_message(target, parameters, &received.parts.headers, body, timeouts, &gateway.bodies).await?;
     let metadata = CallMetadata {
         realm: endpoint.realm.to_string(),
@@ -67,7 +67,8 @@ where
     };
     let host = Run { gateway, scope: target.scope()?, consumer: permit.consumer().cloned(), metadata };
     let timeout = Duration::from_millis(endpoint.trigger.timeout_ms.get().into());
-    let response = run(flow, permit, message, target.head.authorization, timeout, &host).await?;
+    let mut response = run(flow, permit, message, target.head.authorization, timeout, &host).await?;
+    response.body = share.keep_with(response.body);
     Ok(write(response, &endpoint.response_headers))
 }
 

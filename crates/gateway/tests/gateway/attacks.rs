@@ -247,3 +247,22 @@ async fn large_bodies_cannot_use_up_the_memory() {
     assert_eq!((reply.code(), reply.header("retry-after")), ("overloaded", "1"));
     assert_eq!(world.call(&test, send(64 * 1024)).await.status, 200, "small ones need none of it");
 }
+
+#[tokio::test]
+async fn an_answer_that_nobody_takes_counts_as_the_body_that_it_came_from() {
+    let test = EnvironmentName::test();
+    let settings = GatewaySettings { max_bodies_bytes: 1024, ..GatewaySettings::default() };
+    let mut world = World::with_settings(settings);
+    world.deploy(SECRET);
+    let alice = world.consumer(&test, "alice", &["secret"]);
+    let (_, key) = world.key(&test, alice);
+    world.publish();
+    let headers = [("apikey", key.as_str()), ("content-type", "text/plain")];
+    let large = || request("POST", "/pipeline/default/v1/secret", &headers, &"x".repeat(64 * 1024 + 1));
+    let listener = ListenerId { environment: test.clone(), exposure: Exposure::External };
+    let answer = world.gateway.handle(&listener, remote(), large()).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(world.call(&test, large()).await.code(), "overloaded");
+    drop(answer);
+    assert_eq!(world.call(&test, large()).await.status, 200);
+}
