@@ -1,5 +1,7 @@
 //! What several credentials share: hashing off the serving threads, expiry, and finding a consumer.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use tollgate_credential::passwords::{self, Password};
 use tollgate_model::consumers::Consumer;
@@ -20,11 +22,7 @@ impl App {
     /// Hashes a password where it blocks nobody; a bounded number at once.
     pub(crate) async fn hash_password(&self, password: Password) -> Result<String, Error> {
         let app = self.clone();
-        let _place = self.0.passwords.acquire().await.map_err(Error::internal)?;
-        tokio::task::spawn_blocking(move || passwords::hash(&password, app.random()))
-            .await
-            .map_err(Error::internal)?
-            .map_err(Error::unavailable)
+        self.slowly(move || passwords::hash(&password, app.random())).await?.map_err(Error::unavailable)
     }
 
     /// Verifies a password likewise; takes as long when there is no hash.
@@ -33,10 +31,18 @@ impl App {
         password: Password,
         stored: Option<String>,
     ) -> Result<bool, Error> {
-        let _place = self.0.passwords.acquire().await.map_err(Error::internal)?;
-        tokio::task::spawn_blocking(move || passwords::verify(&password, stored.as_deref()))
-            .await
-            .map_err(Error::internal)
+        self.slowly(move || passwords::verify(&password, stored.as_deref())).await
+    }
+
+    /// Does slow work away from the serving threads, a bounded number at once. Work that has begun goes on when the
+    /// future is dropped, and keeps its place until it is done: callers that hang up at once make room for nobody.
+    async fn slowly<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        let place = Arc::clone(&self.0.passwords).acquire_owned().await.map_err(Error::internal)?;
+        let running = tokio::task::spawn_blocking(move || {
+            let _held = place;
+            work()
+        });
+        running.await.map_err(Error::internal)
     }
 
     /// Returns an environment, or an error that names those that exist.
@@ -110,4 +116,58 @@ pub(crate) fn overlap_end(now: Timestamp, seconds: u32) -> Result<Timestamp, Err
         return Err(Error::invalid("an overlap is at most 365 days").hint("give fewer seconds"));
     }
     now.checked_add(SignedDuration::from_secs(seconds.into())).map_err(Error::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use tollgate_credential::seal::MasterKey;
+    use tollgate_store::Store;
+    use tollgate_testkit::{FixedClock, SeededRandom, wait_until};
+
+    use super::*;
+    use crate::PASSWORDS_AT_ONCE;
+
+    #[tokio::test]
+    async fn a_caller_that_hangs_up_keeps_its_place_until_the_work_is_done() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let url = format!("sqlite:{}", directory.path().join("t.db").display());
+        let store = Store::open(&url).await.expect("opens");
+        let random = Arc::new(SeededRandom::new(1));
+        let master = Arc::new(MasterKey::generate(random.as_ref()).expect("a key"));
+        let app = App::new(store, master, Arc::new(FixedClock::default()), random);
+        let (begun, begins) = mpsc::channel();
+        let mut gates = Vec::new();
+        for _ in 0..PASSWORDS_AT_ONCE {
+            let (gate, opened) = mpsc::channel::<()>();
+            let begun = begun.clone();
+            let work = move || {
+                begun.send(()).expect("the test waits for it");
+                // Ends when the test drops the gate.
+                let _ = opened.recv();
+            };
+            let mut running = Box::pin(app.slowly(work));
+            // Polled until the work runs, then dropped, as when a caller hangs up.
+            wait_until("the work", Duration::from_secs(30), async || {
+                let _ = poll_once(running.as_mut()).await;
+                begins.try_recv().is_ok()
+            })
+            .await;
+            drop(running);
+            gates.push(gate);
+        }
+        assert_eq!(app.0.passwords.available_permits(), 0, "more passwords than that are hashed at once");
+        drop(gates);
+        wait_until("the places", Duration::from_secs(30), async || {
+            app.0.passwords.available_permits() == PASSWORDS_AT_ONCE
+        })
+        .await;
+    }
+
+    /// Polls a future once.
+    async fn poll_once<F: Future + Unpin>(future: F) -> bool {
+        tokio::select! { biased; _ = future => true, () = std::future::ready(()) => false }
+    }
 }

@@ -55,7 +55,7 @@ struct Parts {
     master: Arc<MasterKey>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    passwords: Semaphore,
+    passwords: Arc<Semaphore>,
     sign_ins: users::SignIns,
 }
 
@@ -117,7 +117,7 @@ impl App {
             master,
             clock,
             random,
-            passwords: Semaphore::new(PASSWORDS_AT_ONCE),
+            passwords: Arc::new(Semaphore::new(PASSWORDS_AT_ONCE)),
             sign_ins: users::SignIns::default(),
         }))
     }
