@@ -177,7 +177,8 @@ impl Consumers {
         self.change(op, environment, name, if_match, draft, change).await
     }
 
-    /// Revokes every token that was issued to a consumer until now.
+    /// Revokes every token that was issued to a consumer until now. An earlier revocation never loses its effect, also
+    /// when the clock was set back since.
     ///
     /// # Errors
     ///
@@ -192,7 +193,10 @@ impl Consumers {
         op.demand(Permission::TokenRevoke)?;
         let draft = Draft::new(op, "consumer.revoke-tokens");
         let before: Timestamp = op.now;
-        let change = |consumer: &mut Consumer| consumer.tokens_revoked_before = Some(before);
+        // `None` is less than every time.
+        let change = |consumer: &mut Consumer| {
+            consumer.tokens_revoked_before = consumer.tokens_revoked_before.max(Some(before));
+        };
         self.change(op, environment, name, if_match, draft, change).await
     }
 

@@ -162,6 +162,17 @@ async fn a_revocation_is_kept_as_long_as_any_token_lives_whatever_the_caller_say
 }
 
 #[tokio::test]
+async fn tokens_of_a_consumer_that_were_revoked_stay_revoked_when_the_clock_is_set_back() {
+    let world = World::start().await;
+    let (consumers, op, test, shop) = (world.app.consumers(), &world.op, &world.test, consumer("shop"));
+    world.consumer("shop").await;
+    consumers.revoke_tokens(op, test, &shop, None).await.unwrap();
+    let back = Op { now: op.now - SignedDuration::from_mins(10), ..op.clone() };
+    let again = consumers.revoke_tokens(&back, test, &shop, None).await.unwrap();
+    assert_eq!(again.value.tokens_revoked_before, Some(op.now));
+}
+
+#[tokio::test]
 async fn no_secret_that_was_ever_shown_or_given_is_in_the_journal() {
     let world = World::start().await;
     let (op, test, shop) = (&world.op, &world.test, consumer("shop"));
