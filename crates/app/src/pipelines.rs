@@ -2,6 +2,7 @@
 
 mod check;
 
+use tollgate_model::consumers::Consumer;
 use tollgate_model::document::{self, Located};
 use tollgate_model::environments::{Environment, Project};
 use tollgate_model::names::{PipelineName, ProjectName};
@@ -9,11 +10,11 @@ use tollgate_model::objects::{Kind, keys};
 use tollgate_model::pipelines::{Pipeline, PipelineHead, PipelineVersion};
 use tollgate_model::verdicts::Verdict;
 use tollgate_model::versions::Version;
-use tollgate_store::{Expect, Stored};
+use tollgate_store::{CommitError, Expect, Stored};
 
 use crate::App;
 use crate::access::{Op, Permission};
-use crate::changes::Draft;
+use crate::changes::{ATTEMPTS, Draft, overtaken};
 use crate::errors::{Error, ErrorKind};
 use crate::lists::{ListPage, ListRequest};
 
@@ -222,15 +223,45 @@ impl Pipelines {
         Ok(JudgedVersion { version, verdicts })
     }
 
-    /// Deletes a pipeline with all its versions.
+    /// Deletes a pipeline with all its versions, and takes it away from the consumers that could call it: whoever saves
+    /// another one under this name says anew who may call that.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Conflict`] while a version of it runs somewhere; [`ErrorKind::PreconditionFailed`].
     pub async fn delete(&self, op: &Op, name: &PipelineName, if_match: Option<u64>) -> Result<(), Error> {
         op.demand(Permission::PipelineDelete)?;
-        let head = self.0.pipeline_head(op, name).await?;
-        check_if_match(if_match, Some(&head))?;
+        for _ in 0..ATTEMPTS {
+            let head = self.0.pipeline_head(op, name).await?;
+            check_if_match(if_match, Some(&head))?;
+            let draft = self.deletion(op, name, head).await?;
+            match self.0.commit(op, draft).await {
+                Ok(_) => {
+                    if let Err(error) = self.forget(op, name).await {
+                        tracing::warn!(%error, pipeline = %name, "a consumer may still be associated with a deleted pipeline");
+                    }
+                    return Ok(());
+                }
+                Err(CommitError::Conflict { kind: Kind::Deployment, .. }) => {
+                    return Err(Error::conflict(
+                        "pipeline-deployed",
+                        format!("pipeline `{name}` is deployed"),
+                    )
+                    .hint(format!("undeploy it first: `tollgate deployments` shows where `{name}` runs")));
+                }
+                Err(CommitError::Conflict { kind: Kind::Consumer, .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(overtaken())
+    }
+
+    async fn deletion(
+        &self,
+        op: &Op,
+        name: &PipelineName,
+        head: Stored<PipelineHead>,
+    ) -> Result<Draft, Error> {
         let mut draft = Draft::new(op, "pipeline.delete");
         draft.delete::<PipelineHead>(keys::pipeline(name), Expect::Revision(head.revision));
         for version in &head.value.versions {
@@ -244,13 +275,40 @@ impl Pipelines {
                 draft.guard(Kind::Deployment, key, Expect::Absent);
             }
         }
-        self.0
-            .create(op, draft, || {
-                Error::conflict("pipeline-deployed", format!("pipeline `{name}` is deployed"))
-                    .hint(format!("undeploy it first: `tollgate deployments` shows where `{name}` runs"))
-            })
-            .await?;
-        Ok(())
+        self.dissociate(op, name, &mut draft).await?;
+        Ok(draft)
+    }
+
+    /// Takes a deleted pipeline away from consumers that got it while it was being deleted. No further one can: whoever
+    /// associates a consumer guards that the pipeline is there.
+    async fn forget(&self, op: &Op, name: &PipelineName) -> Result<(), Error> {
+        for _ in 0..ATTEMPTS {
+            let mut draft = Draft::new(op, "pipeline.delete");
+            draft.guard(Kind::Pipeline, keys::pipeline(name), Expect::Absent);
+            if !self.dissociate(op, name, &mut draft).await? {
+                return Ok(());
+            }
+            match self.0.commit(op, draft).await {
+                Ok(_) => return Ok(()),
+                // Somebody saves it anew already, for the consumers that it has.
+                Err(CommitError::Conflict { kind: Kind::Pipeline, .. }) => return Ok(()),
+                Err(CommitError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(overtaken())
+    }
+
+    /// Takes a pipeline away from every consumer; tells whether one had it.
+    async fn dissociate(&self, op: &Op, name: &PipelineName, draft: &mut Draft) -> Result<bool, Error> {
+        let mut found = false;
+        for Stored { value: mut consumer, revision } in self.0.all::<Consumer>(&op.realm, "").await? {
+            if consumer.pipelines.remove(name) {
+                draft.put(&consumer, Expect::Revision(revision))?;
+                found = true;
+            }
+        }
+        Ok(found)
     }
 
     async fn verdicts(&self, op: &Op, pipeline: &Pipeline) -> Result<Vec<Verdict>, Error> {

@@ -1,11 +1,13 @@
 //! Deployments: judged, placed or refused, never half.
 
+use std::collections::BTreeSet;
+
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::pipelines::SaveChange;
 use tollgate_model::versions::Version;
 use tollgate_store::JournalFilter;
 
-use crate::world::{ITEMS, KEYED, OPEN, World, document, pipeline, tightening};
+use crate::world::{ITEMS, KEYED, OPEN, World, consumer, document, pipeline, tightening};
 
 #[tokio::test]
 async fn a_refused_deploy_is_journaled_and_changes_nothing() {
@@ -95,5 +97,38 @@ async fn a_deploy_beside_a_tightening_is_never_admitted_by_the_policies_before_i
             assert!(stored.revision < tightened.revision, "{deployed:?}");
             assert_eq!(stored.value.deployment.policy_version, Version::FIRST);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_pipeline_that_takes_the_name_of_a_deleted_one_does_not_inherit_its_callers() {
+    let world = World::start().await;
+    let (app, op, test, shop) = (&world.app, &world.op, &world.test, pipeline("shop"));
+    world.save("shop", KEYED).await;
+    world.save("other", KEYED).await;
+    world.consumer("ann").await;
+    let both = BTreeSet::from([shop.clone(), pipeline("other")]);
+    app.consumers().associate(op, test, &consumer("ann"), both, None).await.unwrap();
+    app.pipelines().delete(op, &shop, None).await.unwrap();
+    world.save("shop", KEYED).await;
+    let ann = app.consumers().get(op, test, &consumer("ann")).await.unwrap().value;
+    assert_eq!(ann.pipelines, BTreeSet::from([pipeline("other")]));
+}
+
+#[tokio::test]
+async fn a_pipeline_that_is_deleted_while_it_is_associated_is_associated_with_nobody() {
+    for _ in 0..10 {
+        let world = World::start().await;
+        let (app, op, test, shop) = (&world.app, &world.op, &world.test, pipeline("shop"));
+        let ann = consumer("ann");
+        world.save("shop", KEYED).await;
+        world.consumer("ann").await;
+        let (consumers, pipelines) = (app.consumers(), app.pipelines());
+        let (_, deleted) = tokio::join!(
+            consumers.associate(op, test, &ann, BTreeSet::from([shop.clone()]), None),
+            pipelines.delete(op, &shop, None)
+        );
+        deleted.unwrap();
+        assert!(app.consumers().get(op, test, &ann).await.unwrap().value.pipelines.is_empty());
     }
 }
