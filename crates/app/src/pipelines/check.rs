@@ -65,7 +65,7 @@ fn root_route_fault(realm: &RealmName, first: Option<RouteSegment<'_>>) -> Optio
         ));
     }
     match first {
-        Some(RouteSegment::Literal(taken @ ("pipeline" | ".well-known"))) => {
+        Some(RouteSegment::Literal(taken @ ("pipeline" | ".well-known" | "healthz" | "readyz"))) => {
             Some(format!("`/{taken}` at the root is the gateway's own: choose another first segment"))
         }
         _ => None,

@@ -90,6 +90,18 @@ async fn a_pipeline_whose_expression_does_not_parse_is_not_saved_and_the_place_i
 }
 
 #[tokio::test]
+async fn a_route_at_the_root_that_the_gateway_answers_itself_is_not_saved() {
+    let world = World::start().await;
+    for path in ["/healthz", "/readyz", "/.well-known/jwks.json", "/pipeline/default/v1/other"] {
+        let trigger = format!(
+            "{{ type: rest, externalApi: true, apiKey: true, removePrefix: true, routes: [{path}] }}"
+        );
+        let answer = refused(&world, world.app.pipelines().save(&world.op, document("shop", &trigger))).await;
+        assert_eq!(answer, (ErrorKind::Invalid, "pipeline-invalid"), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_save_on_an_old_revision_is_lost_and_says_so() {
     let world = World::start().await;
     let (pipelines, op) = (world.app.pipelines(), &world.op);
