@@ -60,6 +60,15 @@ pub struct Authenticated {
     pub token: UserToken,
 }
 
+/// What becomes of a user's next token when they hold [`MAX_TOKENS`] already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Full {
+    /// It takes the place of the oldest sign-in: a user must not be locked out by having signed in often.
+    ForgetOldestSignIn,
+    /// It is refused.
+    Refuse,
+}
+
 // === impl Users ===
 
 impl Users {
@@ -105,7 +114,8 @@ impl Users {
         }
     }
 
-    /// Signs a user in: an API token of 30 days for a name and a password.
+    /// Signs a user in: an API token of 30 days for a name and a password. For a user who holds the most tokens allowed
+    /// it takes the place of their oldest sign-in.
     ///
     /// `op` carries where the attempt comes from; its actor is not looked at. An unknown user costs as much time as
     /// a wrong password, and reads the same.
@@ -139,7 +149,7 @@ impl Users {
         sign_ins.succeeded(name, &op.source);
         let op = &Op { actor: Actor::of(&user), realm, ..op.clone() };
         let until = op.now.checked_add(SIGN_IN).map_err(Error::internal)?;
-        let token = self.store_token(op, user.id, token_name, Some(until)).await?;
+        let token = self.store_token(op, user.id, token_name, Some(until), Full::ForgetOldestSignIn).await?;
         Ok((user, token))
     }
 
@@ -192,7 +202,7 @@ impl Users {
     ) -> Result<ShownToken, Error> {
         let user = own(op)?;
         crate::credentials::check_expiry(expires_at, op.now)?;
-        self.store_token(op, user, name, expires_at).await
+        self.store_token(op, user, name, expires_at, Full::Refuse).await
     }
 
     /// Deletes one of the actor's own API tokens; signing out deletes the one that was shown.
@@ -221,6 +231,7 @@ impl Users {
         user: UserId,
         name: &str,
         expires_at: Option<Timestamp>,
+        full: Full,
     ) -> Result<ShownToken, Error> {
         if name.chars().count() > 100 || name.chars().any(char::is_control) {
             return Err(
@@ -230,12 +241,23 @@ impl Users {
         let realm = RealmName::default();
         let mut draft = Draft::new(op, "user-token.create").realm(realm.clone());
         let mut held = 0;
+        let mut oldest_sign_in = None;
         for Stored { value: token, .. } in self.0.all::<UserToken>(&realm, "").await? {
             if token.expires_at.is_some_and(|at| at <= op.now) {
                 draft.delete::<UserToken>(token.key(), Expect::Any);
             } else if token.user == user {
                 held += 1;
+                if full == Full::ForgetOldestSignIn && is_sign_in(&token) {
+                    // Ids sort by time, so the first is the oldest.
+                    oldest_sign_in.get_or_insert(token.key());
+                }
             }
+        }
+        if held >= MAX_TOKENS
+            && let Some(key) = oldest_sign_in
+        {
+            draft.delete::<UserToken>(key, Expect::Any);
+            held -= 1;
         }
         if held >= MAX_TOKENS {
             return Err(Error::conflict(
@@ -300,6 +322,11 @@ impl Actor {
     fn of(user: &User) -> Self {
         Self { user: Some(user.id), name: user.name.to_string(), ..Self::system() }
     }
+}
+
+/// Tells whether a token was made by signing in: those live for exactly [`SIGN_IN`].
+fn is_sign_in(token: &UserToken) -> bool {
+    token.expires_at.is_some_and(|at| at.duration_since(token.created_at) == SIGN_IN)
 }
 
 /// Tokens belong to users: the system has none.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tollgate_app::Password;
 use tollgate_app::access::Op;
 use tollgate_app::errors::{Error, ErrorKind};
@@ -51,6 +52,30 @@ async fn failures_from_one_source_lock_it_out_and_nobody_else_for_a_while() {
     world.clock.advance(Duration::from_secs(300));
     let later = Op { now: world.clock.now(), ..world.op.clone() };
     sign_in(&world, &later, "admin", PASSWORD).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_signed_in_very_often_can_still_sign_in_and_keeps_the_tokens_that_were_asked_for() {
+    let world = start().await;
+    let users = world.app.users();
+    let first = sign_in(&world, &world.op, "admin", PASSWORD).await.unwrap();
+    let actor = users.authenticate(&first, world.op.now).await.unwrap().actor;
+    let op = Op { actor, ..world.op.clone() };
+    let asked_for = users.create_token(&op, "ci", None).await.unwrap();
+    // With the first admin's token, the sign-in and the one above, 200 tokens.
+    for n in 0..197 {
+        users.create_token(&op, &format!("n{n}"), None).await.unwrap();
+    }
+    let error = users.create_token(&op, "more", None).await.unwrap_err();
+    assert_eq!(error.code, "too-many-tokens");
+
+    let later = Op { now: op.now + SignedDuration::from_secs(1), ..op.clone() };
+    let second = sign_in(&world, &later, "admin", PASSWORD).await.unwrap();
+    users.authenticate(&second, later.now).await.unwrap();
+    users.authenticate(asked_for.plain.expose_secret(), later.now).await.unwrap();
+    let error = users.authenticate(&first, later.now).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unauthenticated, "the oldest sign-in makes room");
+    assert_eq!(users.tokens(&op).await.unwrap().len(), 200);
 }
 
 #[tokio::test]
