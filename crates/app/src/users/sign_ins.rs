@@ -40,6 +40,9 @@ impl SignIns {
             oldest.and_then(|key| attempts.remove(&key));
         }
         let entry = attempts.entry(key(user, source)).or_insert(Attempts { since: now, count: 0 });
+        // A clock that was set back must not make the wait longer. The count stays: `now` is when a request came, and
+        // requests may come here in another order.
+        entry.since = entry.since.min(now);
         if now.duration_since(entry.since) >= WINDOW {
             *entry = Attempts { since: now, count: 0 };
         }

@@ -55,6 +55,20 @@ async fn failures_from_one_source_lock_it_out_and_nobody_else_for_a_while() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_set_back_locks_nobody_out_for_longer_and_forgets_no_failure() {
+    let world = start().await;
+    for _ in 0..9 {
+        sign_in(&world, &world.op, "admin", "wrong").await.unwrap_err();
+    }
+    let at = |seconds| Op { now: world.op.now + SignedDuration::from_secs(seconds), ..world.op.clone() };
+    let error = sign_in(&world, &at(-3600), "admin", "wrong").await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unauthenticated);
+    let error = sign_in(&world, &at(-3600), "admin", PASSWORD).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::TooMany);
+    sign_in(&world, &at(-3300), "admin", PASSWORD).await.unwrap();
+}
+
+#[tokio::test]
 async fn who_signed_in_very_often_can_still_sign_in_and_keeps_the_tokens_that_were_asked_for() {
     let world = start().await;
     let users = world.app.users();
