@@ -1,9 +1,10 @@
 //! Answers kept so that a repeated request is not done twice.
 //!
-//! The API seals what an answer holds before it hands it over when there is a secret in it.
+//! An answer may show a new secret, so it is sealed under the master key.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tollgate_snapshot::contexts;
 use tollgate_store::RecordTable;
 
 use crate::App;
@@ -28,7 +29,7 @@ pub struct RepeatableRequest {
 #[derive(Serialize, Deserialize)]
 struct Kept {
     digest: String,
-    expires_at: jiff::Timestamp,
+    expires_at: Timestamp,
     /// Sealed; `None` while the first request runs.
     answer: Option<String>,
 }
@@ -72,7 +73,7 @@ impl Answers {
                 .hint("choose a new key for a new request"));
         }
         let sealed = kept.answer.ok_or_else(running)?;
-        let plain = self.0.0.master.open(&key, &sealed).map_err(Error::internal)?;
+        let plain = self.0.0.master.open(&place(op, request), &sealed).map_err(Error::internal)?;
         String::from_utf8(plain.to_vec()).map(Some).map_err(Error::internal)
     }
 
@@ -93,7 +94,7 @@ impl Answers {
             None => op.now,
         };
         let sealed = answer
-            .map(|answer| self.0.0.master.seal(&key, answer.as_bytes(), self.0.random()))
+            .map(|answer| self.0.0.master.seal(&place(op, request), answer.as_bytes(), self.0.random()))
             .transpose()?;
         let kept = Kept { digest: request.digest.clone(), expires_at, answer: sealed };
         let body = serde_json::to_string(&kept).map_err(Error::internal)?;
@@ -104,6 +105,11 @@ impl Answers {
             .await
             .map_err(Error::unavailable)
     }
+}
+
+/// Returns the place to which an answer is sealed.
+fn place(op: &Op, request: &RepeatableRequest) -> String {
+    contexts::kept_answer(&op.realm, &op.actor.name, &request.key)
 }
 
 fn record_key(op: &Op, request: &RepeatableRequest) -> String {

@@ -1,4 +1,7 @@
 //! The places to which sealed secrets are bound: whoever seals and whoever opens must agree on them.
+//!
+//! No two secrets share a place, or one could be put where the other is read. A place that ends in what a caller chose
+//! freely begins with a word and `:`, which no name holds.
 
 use tollgate_model::names::{EnvironmentName, RealmName, ValueName};
 
@@ -15,4 +18,9 @@ pub fn account_field(
 /// Returns the place of the private half of a signing key.
 pub fn signing_key(realm: &RealmName, environment: &EnvironmentName, kid: &str) -> String {
     format!("{realm}/{environment}/signing-key/{kid}")
+}
+
+/// Returns the place of an answer that is kept for an `Idempotency-Key`.
+pub fn kept_answer(realm: &RealmName, actor: &str, key: &str) -> String {
+    format!("kept-answer:{realm}/{actor}/{key}")
 }
