@@ -47,6 +47,16 @@ async fn an_idempotency_key_with_another_body_is_refused_and_belongs_to_its_acto
 }
 
 #[tokio::test]
+async fn a_request_that_failed_may_be_repeated_at_once_also_when_the_clock_was_set_back() {
+    let world = World::start().await;
+    let (answers, op) = (world.app.idempotency(), &world.op);
+    answers.begin(op, &request("a")).await.unwrap();
+    answers.finish(op, &request("a"), None).await.unwrap();
+    let back = Op { now: op.now - SignedDuration::from_mins(1), ..op.clone() };
+    assert_eq!(answers.begin(&back, &request("a")).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn what_was_sealed_for_another_place_is_no_answer() {
     let world = World::start().await;
     let (app, op, test) = (&world.app, &world.op, &world.test);
