@@ -1,7 +1,9 @@
 //! Keeps a gateway's snapshot up to date: loads it, follows the change feed, saves it to disk.
 //!
 //! With the store out of reach a gateway begins with the snapshot on disk, and the follower tries again until it can
-//! load. Entries of the journal have no gaps; should one be missing all the same, everything is loaded anew.
+//! load. Entries of the journal have no gaps, and each names the hash of the one before. Should one be missing or not
+//! continue what was read, everything is loaded anew: the database was restored from a backup, or a standby that lagged
+//! took over, and what a gateway knows from entries that were lost must not stay.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,7 +72,7 @@ impl Follower {
         let mut wait = WAITS.0;
         loop {
             match self.follow_once(&mut wait, images).await {
-                Ok(()) => tracing::warn!("the change feed has a gap: loading everything anew"),
+                Ok(()) => tracing::warn!("the change feed is broken off: loading everything anew"),
                 Err(error) => tracing::warn!(%error, "the store is out of reach: serving the last snapshot"),
             }
             tokio::time::sleep(wait).await;
@@ -78,7 +80,7 @@ impl Follower {
         }
     }
 
-    /// Loads and follows; ends without an error when an entry is missing.
+    /// Loads and follows; ends without an error when an entry is missing, or does not continue the one before.
     async fn follow_once(
         &self,
         wait: &mut Duration,
@@ -92,6 +94,7 @@ impl Follower {
         else {
             return Ok(());
         };
+        let mut last_hash = None;
         let mut problems = Vec::new();
         self.publish(builder.current(), &mut problems);
         images.send_replace(Some(builder.image()));
@@ -99,16 +102,17 @@ impl Follower {
             *wait = WAITS.0;
             let entries = self.store.changes_after(seq, BATCH).await?;
             if entries.is_empty() {
-                if head.wait_for(|head| *head > seq).await.is_err() {
-                    return Ok(());
+                match head.wait_for(|head| *head != seq).await.map(|head| *head) {
+                    Ok(head) if head > seq => continue,
+                    _ => return Ok(()),
                 }
-                continue;
             }
             for entry in entries {
-                if entry.seq != seq + 1 {
+                if entry.seq != seq + 1 || last_hash.is_some_and(|hash| hash != entry.previous_hash) {
                     return Ok(());
                 }
                 seq = entry.seq;
+                last_hash = Some(entry.hash);
                 self.publish(builder.apply(seq, changes(entry)), &mut problems);
             }
             images.send_replace(Some(builder.image()));

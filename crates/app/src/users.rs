@@ -306,12 +306,16 @@ impl Users {
         let users = self.0.all::<User>(&realm, "").await?;
         let names: HashMap<_, _> = users.into_iter().map(|user| (user.value.id, user.value.name)).collect();
         let tokens = self.0.all::<UserToken>(&realm, "").await?;
-        let known = tokens.into_iter().filter_map(|Stored { value: token, .. }| {
-            let digest = KeyDigest::from_hex(&token.digest).ok()?;
-            Some((digest, KnownToken { id: token.id, user: names.get(&token.user)?.clone() }))
-        });
-        index.replace(head, known.collect());
-        Ok(index.find(&digest))
+        let known: HashMap<_, _> = tokens
+            .into_iter()
+            .filter_map(|Stored { value: token, .. }| {
+                let digest = KeyDigest::from_hex(&token.digest).ok()?;
+                Some((digest, KnownToken { id: token.id, user: names.get(&token.user)?.clone() }))
+            })
+            .collect();
+        let found = known.get(&digest).cloned();
+        index.replace(head, known);
+        Ok(found)
     }
 }
 

@@ -104,7 +104,13 @@ impl Store {
         let query = sqlx::query(select_entries!("WHERE seq > $1 ORDER BY seq LIMIT $2"))
             .bind(number(seq))
             .bind(i64::from(limit));
-        self.inner.fetch(query).await?.iter().map(|row| Ok(read_entry(row)?.0)).collect()
+        let rows = self.inner.fetch(query).await?;
+        let entries: Vec<_> =
+            rows.iter().map(|row| Ok(read_entry(row)?.0)).collect::<Result<_, ReadError>>()?;
+        if let Some(last) = entries.last() {
+            self.inner.advance(last.seq);
+        }
+        Ok(entries)
     }
 
     /// Returns entries of one realm.

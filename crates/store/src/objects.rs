@@ -142,6 +142,7 @@ impl Store {
     pub async fn load(&self, kinds: &[Kind]) -> Result<(u64, Vec<StoredObject>), ReadError> {
         let (seq, rows) = bounded(LONG, self.load_rows(kinds)).await.map_err(Unavailable::from)?;
         let objects = rows.iter().map(read_object).collect::<Result<_, _>>()?;
+        self.inner.advance(seq.unsigned_abs());
         Ok((seq.unsigned_abs(), objects))
     }
 

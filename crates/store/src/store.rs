@@ -80,7 +80,10 @@ impl Store {
     }
 
     /// Returns a receiver of the head as last seen: commits of this process show at once, those of other
-    /// processes within a fraction of a second. Numbers never go down.
+    /// processes within a fraction of a second.
+    ///
+    /// It is never behind what this store read or wrote. It only goes down when the database lost entries: it was
+    /// restored from a backup, or a standby that lagged took over. What was read of those entries is void then.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.inner.head.subscribe()
     }
@@ -114,6 +117,16 @@ impl Inner {
         });
     }
 
+    /// Tells the watchers that there are fewer entries than were known before they were counted.
+    fn retreat(&self, known: u64, seq: u64) {
+        // Whoever has moved it since knows better; otherwise the next look tells.
+        self.head.send_if_modified(|head| {
+            let lost = *head == known;
+            *head = if lost { seq } else { *head };
+            lost
+        });
+    }
+
     /// Runs one query on a reader.
     pub(crate) async fn fetch(&self, query: Query<'_>) -> Result<Vec<AnyRow>, Unavailable> {
         bounded(SHORT, async {
@@ -138,9 +151,15 @@ async fn follow(store: Weak<Inner>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(inner) = store.upgrade() else { return };
+        let known = *inner.head.borrow();
         match inner.read_head().await {
             Ok(seq) => {
-                inner.advance(seq);
+                if seq < known {
+                    tracing::error!(known, found = seq, "the store lost journal entries that were there");
+                    inner.retreat(known, seq);
+                } else {
+                    inner.advance(seq);
+                }
                 reachable = true;
             }
             Err(error) => {

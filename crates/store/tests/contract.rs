@@ -82,6 +82,7 @@ contracts! {
     every_tampering_is_found
     numbers_have_no_gaps_under_concurrent_writers_of_two_stores
     a_watcher_wakes_for_commits_of_this_and_of_other_stores
+    a_watcher_learns_that_entries_were_lost
     pages_follow_each_other_in_byte_order
     a_second_open_changes_nothing_and_a_newer_schema_is_refused
     stores_that_open_a_new_database_together_do_not_collide
@@ -275,6 +276,27 @@ async fn a_watcher_wakes_for_commits_of_this_and_of_other_stores(database: Datab
         .await
         .unwrap()
         .unwrap();
+}
+
+async fn a_watcher_learns_that_entries_were_lost(database: Database) {
+    let store = database.store().await;
+    for name in ["a", "b"] {
+        store.commit(put(name, Expect::Absent)).await.unwrap();
+    }
+    let mut watcher = store.watch();
+    // As when a backup is restored, or a standby that lagged takes over.
+    database
+        .tamper(
+            "DELETE FROM journal_objects WHERE seq > 1; DELETE FROM journal WHERE seq > 1; \
+             DELETE FROM objects WHERE revision > 1; \
+             UPDATE head SET seq = 1, hash = (SELECT hash FROM journal WHERE seq = 1)",
+        )
+        .await;
+    let limit = Duration::from_secs(30);
+    tokio::time::timeout(limit, watcher.wait_for(|head| *head == 1)).await.unwrap().unwrap();
+    assert_eq!(store.commit(put("c", Expect::Absent)).await.unwrap().seq, 2);
+    assert_eq!(*watcher.borrow_and_update(), 2);
+    store.verify_journal().await.unwrap();
 }
 
 async fn pages_follow_each_other_in_byte_order(database: Database) {

@@ -39,6 +39,7 @@ rm -rf "$1"
 pub struct Postgres {
     port: u16,
     database: String,
+    psql: PathBuf,
 }
 
 struct Cluster {
@@ -82,7 +83,19 @@ impl Postgres {
             &database,
         ]);
         run(createdb).await?;
-        Ok(Self { port: cluster.port, database })
+        Ok(Self { port: cluster.port, database, psql: cluster.binaries.join("psql") })
+    }
+
+    /// Runs SQL in the database, in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses it.
+    pub async fn execute(&self, sql: &str) -> anyhow::Result<()> {
+        let mut psql = Command::new(&self.psql);
+        psql.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", USER, "-d", &self.database]);
+        psql.args(["--no-psqlrc", "--single-transaction", "-v", "ON_ERROR_STOP=1", "-c", sql]);
+        run(psql).await.map(|_| ())
     }
 
     /// Returns the URL of the database.

@@ -31,17 +31,14 @@ impl TokenIndex {
         self.lock().by_digest.get(digest).cloned()
     }
 
-    /// Tells whether it holds every token that was stored up to `head`.
+    /// Tells whether it was made of what is stored as of `head`. A head may go down when the database is restored.
     pub(super) fn is_as_of(&self, head: u64) -> bool {
-        self.lock().seq >= head
+        self.lock().seq == head
     }
 
-    /// Takes what was read after `seq` was the head, unless something newer is here.
+    /// Takes what was read after `seq` was the head.
     pub(super) fn replace(&self, seq: u64, by_digest: HashMap<KeyDigest, KnownToken>) {
-        let mut tokens = self.lock();
-        if seq >= tokens.seq {
-            *tokens = Tokens { seq, by_digest };
-        }
+        *self.lock() = Tokens { seq, by_digest };
     }
 
     /// No code panics while it holds the lock, so what a poisoned one guards is whole.
