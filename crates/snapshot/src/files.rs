@@ -81,7 +81,7 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// When the directory is not writable or the disk is full; the file that was there stays.
+    /// When the directory is not writable or the disk is full; the file that was there stays, and nothing else is left.
     pub fn save(&self, path: &Path) -> std::io::Result<()> {
         let records: Vec<Record> = self
             .objects
@@ -97,20 +97,31 @@ impl Image {
         let seq = self.seq;
         let header = format!("{MAGIC} {seq} {}\n", sum(seq, &body));
         let temporary = path.with_extension("tmp");
-        let mut options = std::fs::OpenOptions::new();
-        // What a crash, or somebody else, left under this name has a mode of its own or is a link to elsewhere.
-        match std::fs::remove_file(&temporary) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => options.write(true).create_new(true),
-        };
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&temporary)?;
-        file.write_all(header.as_bytes())?;
-        file.write_all(&body)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
+        let written = write(&temporary, &[header.as_bytes(), &body]);
+        let saved = written.and_then(|()| std::fs::rename(&temporary, path));
+        if saved.is_err() {
+            // On a full disk the rest of a file would take the last of the space that the database needs.
+            let _ = std::fs::remove_file(&temporary);
+        }
+        saved
     }
+}
+
+/// Writes a new file that only its owner can read, in place of whatever has its name.
+fn write(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    // What a crash, or somebody else, left under this name has a mode of its own or is a link to elsewhere.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => options.write(true).create_new(true),
+    };
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    file.sync_all()
 }
 
 /// Splits a file into the journal entry that it is as of and its JSON; `None` when the sum does not fit.

@@ -72,3 +72,15 @@ fn a_file_left_in_the_way_does_not_open_the_snapshot_to_others() {
     builder.image().save(&path).expect("saves");
     assert_eq!(std::fs::read_to_string(&elsewhere).expect("reads"), "kept");
 }
+
+#[test]
+fn a_snapshot_that_cannot_be_saved_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("snapshot");
+    // No file can take the place of a directory.
+    std::fs::create_dir(&path).expect("makes it");
+    builder(vec![environment("test")]).image().save(&path).expect_err("it cannot be replaced");
+    let names =
+        std::fs::read_dir(directory.path()).expect("lists").map(|it| it.expect("an entry").file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["snapshot"]);
+}
