@@ -9,7 +9,7 @@
 //! Whoever can write the database can also compute a new chain. The hash of the last entry, noted elsewhere
 //! ([`JournalReport::head_hash`]), is what such a chain cannot match.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
@@ -138,7 +138,8 @@ impl Store {
         self.inner.fetch(query).await?.iter().map(|row| Ok(read_entry(row)?.0)).collect()
     }
 
-    /// Recomputes the whole chain, and checks that replaying it gives the current objects.
+    /// Recomputes the whole chain, and checks that replaying it gives the current objects, and that the entries of an
+    /// object can be found: that nobody hid one from [`Store::journal`] with a filter.
     ///
     /// # Errors
     ///
@@ -160,9 +161,17 @@ impl Store {
             if rows.is_empty() {
                 break;
             }
+            let before = chain.seq;
             for row in &rows {
                 chain.append(row)?;
             }
+            let listed =
+                sqlx::query("SELECT seq, realm, kind, key FROM journal_objects WHERE seq > $1 AND seq <= $2")
+                    .bind(number(before))
+                    .bind(number(chain.seq))
+                    .fetch_all(lease.connection())
+                    .await?;
+            chain.compare_listed(&listed)?;
         }
         let head =
             sqlx::query("SELECT seq, hash FROM head WHERE id = 1").fetch_one(lease.connection()).await?;
@@ -191,6 +200,8 @@ struct Chain {
     seq: u64,
     hash: [u8; 32],
     objects: BTreeMap<(RealmName, Kind, String), (u64, String)>,
+    /// What the entries wrote since the last [`Chain::compare_listed`]: number, realm, kind and key.
+    written: BTreeSet<(u64, String, String, String)>,
 }
 
 impl Chain {
@@ -211,6 +222,8 @@ impl Chain {
             return Err(broken(entry.seq, "it was changed after it was written"));
         }
         for mutation in entry.mutations {
+            let (realm, kind) = (entry.realm.to_string(), mutation.kind.to_string());
+            self.written.insert((entry.seq, realm, kind, mutation.key.clone()));
             let object = (entry.realm.clone(), mutation.kind, mutation.key);
             match mutation.body {
                 Some(body) => self.objects.insert(object, (entry.seq, body)),
@@ -219,6 +232,29 @@ impl Chain {
         }
         (self.seq, self.hash) = (entry.seq, entry.hash);
         Ok(())
+    }
+
+    /// Compares the list of what entries wrote with what they say.
+    fn compare_listed(&mut self, rows: &[AnyRow]) -> Result<(), VerifyJournalError> {
+        let mut listed = BTreeSet::new();
+        for row in rows {
+            let (seq, realm, kind, key): (i64, String, String, String) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+            listed.insert((seq.unsigned_abs(), realm, kind, key));
+        }
+        let written = std::mem::take(&mut self.written);
+        match written.symmetric_difference(&listed).next() {
+            None => Ok(()),
+            Some(wrong @ (seq, realm, kind, key)) => {
+                let object = format!("{kind} `{key}` of realm `{realm}`");
+                let what = if listed.contains(wrong) {
+                    format!("it is listed for {object}, which it did not write")
+                } else {
+                    format!("it wrote {object} and is not listed for it")
+                };
+                Err(broken(*seq, &what))
+            }
+        }
     }
 
     fn compare(mut self, rows: &[AnyRow]) -> Result<JournalReport, VerifyJournalError> {

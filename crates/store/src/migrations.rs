@@ -13,6 +13,7 @@ use crate::journal::to_hex;
 const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/0001_journal_and_objects.sql")),
     (2, include_str!("../migrations/0002_records.sql")),
+    (3, include_str!("../migrations/0003_journal_objects_by_entry.sql")),
 ];
 
 /// Why the schema could not be brought up to date.

@@ -223,6 +223,17 @@ async fn every_tampering_is_found(database: Database) {
             "UPDATE objects SET revision = 2 WHERE key = 'b'",
         ),
         (3, "UPDATE head SET seq = 4", "UPDATE head SET seq = 3"),
+        // Hides an entry from those that wrote an object, and claims one that did not.
+        (
+            2,
+            "DELETE FROM journal_objects WHERE seq = 2",
+            "INSERT INTO journal_objects (realm, kind, key, seq) VALUES ('default', 'project', 'b', 2)",
+        ),
+        (
+            2,
+            "INSERT INTO journal_objects (realm, kind, key, seq) VALUES ('default', 'project', 'z', 2)",
+            "DELETE FROM journal_objects WHERE key = 'z'",
+        ),
         (
             2,
             "UPDATE journal_objects SET seq = 1 WHERE seq = 2; DELETE FROM journal WHERE seq = 2",
