@@ -16,6 +16,7 @@ const PAGE: u32 = 500;
 pub(crate) const ATTEMPTS: usize = 5;
 
 /// A change being put together.
+#[derive(Clone)]
 pub(crate) struct Draft {
     realm: RealmName,
     action: String,

@@ -8,11 +8,11 @@ use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::ids::ConsumerId;
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName};
 use tollgate_model::objects::{Kind, Object, keys};
-use tollgate_store::{Expect, Stored};
+use tollgate_store::{CommitError, Expect, Stored};
 
 use crate::App;
 use crate::access::{Op, Permission};
-use crate::changes::{Draft, expect};
+use crate::changes::{ATTEMPTS, Draft, expect, overtaken};
 use crate::credentials::check_expiry;
 use crate::errors::Error;
 use crate::keys::{NewKey, ShownKey};
@@ -154,7 +154,7 @@ impl Consumers {
         op.demand(Permission::ConsumerUpdate)?;
         let mut draft = Draft::new(op, "consumer.associate");
         self.check_pipelines(op, &pipelines, &mut draft).await?;
-        let change = |consumer: &mut Consumer| consumer.pipelines.extend(pipelines);
+        let change = |consumer: &mut Consumer| consumer.pipelines.extend(pipelines.iter().cloned());
         self.change(op, environment, name, if_match, draft, change).await
     }
 
@@ -213,38 +213,53 @@ impl Consumers {
         if_match: Option<u64>,
     ) -> Result<(), Error> {
         op.demand(Permission::ConsumerDelete)?;
-        let consumer = self.0.consumer(&op.realm, environment, name).await?;
-        let mut draft = Draft::new(op, "consumer.delete");
-        draft.delete::<Consumer>(consumer.value.key(), expect(&consumer, if_match));
-        let prefix = format!("{environment}/");
-        for key in self.0.all::<ApiKey>(&op.realm, &prefix).await? {
-            if key.value.consumer == consumer.value.id {
-                draft.delete::<ApiKey>(key.value.key(), Expect::Any);
+        for _ in 0..ATTEMPTS {
+            let consumer = self.0.consumer(&op.realm, environment, name).await?;
+            let mut draft = Draft::new(op, "consumer.delete");
+            draft.delete::<Consumer>(consumer.value.key(), expect(&consumer, if_match));
+            let prefix = format!("{environment}/");
+            for key in self.0.all::<ApiKey>(&op.realm, &prefix).await? {
+                if key.value.consumer == consumer.value.id {
+                    draft.delete::<ApiKey>(key.value.key(), Expect::Any);
+                }
+            }
+            for credential in self.0.all::<BasicAuth>(&op.realm, &prefix).await? {
+                if credential.value.consumer == consumer.value.id {
+                    draft.delete::<BasicAuth>(credential.value.key(), Expect::Any);
+                }
+            }
+            match self.0.commit(op, draft).await {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Conflict { kind: Kind::Consumer, .. }) if if_match.is_none() => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        for credential in self.0.all::<BasicAuth>(&op.realm, &prefix).await? {
-            if credential.value.consumer == consumer.value.id {
-                draft.delete::<BasicAuth>(credential.value.key(), Expect::Any);
-            }
-        }
-        self.0.commit(op, draft).await?;
-        Ok(())
+        Err(overtaken())
     }
 
+    /// Changes a consumer; again when it changed meanwhile, unless the caller said which revision they mean.
     async fn change(
         &self,
         op: &Op,
         environment: &EnvironmentName,
         name: &ConsumerName,
         if_match: Option<u64>,
-        mut draft: Draft,
-        change: impl FnOnce(&mut Consumer),
+        draft: Draft,
+        change: impl Fn(&mut Consumer),
     ) -> Result<Stored<Consumer>, Error> {
-        let mut stored = self.0.consumer(&op.realm, environment, name).await?;
-        change(&mut stored.value);
-        draft.put(&stored.value, expect(&stored, if_match))?;
-        let revision = self.0.commit(op, draft).await?;
-        Ok(Stored { value: stored.value, revision })
+        for _ in 0..ATTEMPTS {
+            let mut stored = self.0.consumer(&op.realm, environment, name).await?;
+            change(&mut stored.value);
+            let mut draft = draft.clone();
+            draft.put(&stored.value, expect(&stored, if_match))?;
+            match self.0.commit(op, draft).await {
+                Ok(revision) => return Ok(Stored { value: stored.value, revision }),
+                // Each new credential writes its consumer, so this is no news to whoever did not ask for a revision.
+                Err(CommitError::Conflict { kind: Kind::Consumer, .. }) if if_match.is_none() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(overtaken())
     }
 
     /// Refuses pipelines that do not exist, also when they are deleted at the same moment.

@@ -173,6 +173,30 @@ async fn tokens_of_a_consumer_that_were_revoked_stay_revoked_when_the_clock_is_s
 }
 
 #[tokio::test]
+async fn a_consumer_is_changed_and_deleted_while_it_gets_keys() {
+    let shop = consumer("shop");
+    for _ in 0..10 {
+        let world = World::start().await;
+        let (keys, consumers, op, test) = (world.app.keys(), world.app.consumers(), &world.op, &world.test);
+        world.consumer("shop").await;
+        let (key, revoked) = tokio::join!(
+            keys.create(op, test, &shop, new_key()),
+            consumers.revoke_tokens(op, test, &shop, None)
+        );
+        key.unwrap();
+        assert_eq!(revoked.unwrap().value.tokens_revoked_before, Some(op.now));
+        let old = consumers.get(op, test, &shop).await.unwrap().revision - 1;
+        let error = consumers.revoke_tokens(op, test, &shop, Some(old)).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::PreconditionFailed);
+        let (_, deleted) =
+            tokio::join!(keys.create(op, test, &shop, new_key()), consumers.delete(op, test, &shop, None));
+        deleted.unwrap();
+        let left = world.store.count(&op.realm, Kind::ApiKey, "").await.unwrap();
+        assert_eq!(left, 0, "a key outlives its consumer");
+    }
+}
+
+#[tokio::test]
 async fn no_secret_that_was_ever_shown_or_given_is_in_the_journal() {
     let world = World::start().await;
     let (op, test, shop) = (&world.op, &world.test, consumer("shop"));
