@@ -106,19 +106,13 @@ impl Deployments {
                 ))
                 .hint("a rollback stays within one major; deploy the other major beside it"));
             }
-            None => self
-                .ran_before(op, &running)
-                .await?
-                .into_iter()
-                .filter(|version| *version < running.version)
-                .max()
-                .ok_or_else(|| {
-                    Error::not_found(format!(
-                        "no version of `{pipeline}` before {} ran in {environment}",
-                        running.version
-                    ))
-                    .hint("name the version to go back to")
-                })?,
+            None => self.ran_before(op, &running).await?.ok_or_else(|| {
+                Error::not_found(format!(
+                    "no version of `{pipeline}` before {} ran in {environment}",
+                    running.version
+                ))
+                .hint("name the version to go back to")
+            })?,
         };
         let version = self.0.pipeline_version(op, pipeline, target).await?;
         let placement =

@@ -1,5 +1,7 @@
 //! What runs, what ran, and how it stands to today's policies.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use tollgate_model::deployments::Deployment;
 use tollgate_model::environments::Exposure;
@@ -146,10 +148,26 @@ impl Deployments {
         Ok(items)
     }
 
-    /// Returns the versions that ran where `running` runs.
-    pub(super) async fn ran_before(&self, op: &Op, running: &Deployment) -> Result<Vec<Version>, Error> {
+    /// Returns the highest version below `running` that ever ran where it runs.
+    ///
+    /// A pipeline that was deleted left its history behind, and one that was saved under its name since counts its
+    /// versions from the start: only what ran after a version was saved can have been that version.
+    pub(super) async fn ran_before(&self, op: &Op, running: &Deployment) -> Result<Option<Version>, Error> {
         let history = self.history_of(op, &running.key()).await?;
-        Ok(history.into_iter().filter_map(|item| item.version).collect())
+        // The latest entry of each version.
+        let mut ran: BTreeMap<Version, u64> = BTreeMap::new();
+        for (version, seq) in history.iter().filter_map(|item| Some((item.version?, item.seq))) {
+            let latest = ran.entry(version).or_default();
+            *latest = seq.max(*latest);
+        }
+        for (version, seq) in ran.range(..running.version).rev() {
+            let key = keys::pipeline_version(&running.pipeline, *version);
+            let saved = self.0.store().get::<PipelineVersion>(&op.realm, &key).await?;
+            if saved.is_some_and(|saved| saved.revision < *seq) {
+                return Ok(Some(*version));
+            }
+        }
+        Ok(None)
     }
 
     async fn history_of(&self, op: &Op, key: &str) -> Result<Vec<HistoryItem>, Error> {

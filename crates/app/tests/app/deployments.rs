@@ -82,6 +82,29 @@ async fn a_rollback_goes_back_and_frees_the_routes_that_the_newer_version_took()
 }
 
 #[tokio::test]
+async fn a_rollback_goes_to_no_version_of_a_deleted_pipeline_of_the_same_name() {
+    let World { app, op, test, dir: _dir, .. } = World::start().await;
+    let shop = pipeline("shop");
+    let internal = "{ type: rest, internalApi: true, apiKey: true }";
+    for trigger in [KEYED, ITEMS] {
+        app.pipelines().save(&op, document("shop", trigger)).await.unwrap();
+        app.deployments().deploy(&op, &test, &shop, None, None).await.unwrap();
+    }
+    app.deployments().undeploy(&op, &test, &shop, None, None).await.unwrap();
+    app.pipelines().delete(&op, &shop, None).await.unwrap();
+
+    for trigger in [KEYED, ITEMS, internal] {
+        app.pipelines().save(&op, document("shop", trigger)).await.unwrap();
+    }
+    app.deployments().deploy(&op, &test, &shop, Some(Version::FIRST), None).await.unwrap();
+    app.deployments().deploy(&op, &test, &shop, None, None).await.unwrap();
+    let back = app.deployments().rollback(&op, &test, &shop, None, None).await.unwrap();
+    assert_eq!(back.deployment.deployment.version, Version::FIRST, "1.1 ran, but it was another one");
+    let error = app.deployments().rollback(&op, &test, &shop, None, None).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
 async fn a_deploy_beside_a_tightening_is_never_admitted_by_the_policies_before_it() {
     let World { app, op, test, dir: _dir, .. } = World::start().await;
     app.pipelines().save(&op, document("shop", KEYED)).await.unwrap();
