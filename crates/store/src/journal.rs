@@ -258,8 +258,17 @@ impl Chain {
     }
 
     fn compare(mut self, rows: &[AnyRow]) -> Result<JournalReport, VerifyJournalError> {
+        let mut unreadable = None;
         for row in rows {
-            let object = read_object(row)?;
+            let object = match read_object(row) {
+                Ok(object) => object,
+                Err(ReadError::Row(error)) => {
+                    // What an entry wrote and this row was is missed below.
+                    unreadable.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             let name = format!("{} `{}` of realm `{}`", object.kind, object.key, object.realm);
             match self.objects.remove(&(object.realm, object.kind, object.key)) {
                 None => {
@@ -271,11 +280,13 @@ impl Chain {
                 Some(_) => {}
             }
         }
-        match self.objects.iter().min_by_key(|(_, (seq, _))| *seq) {
-            Some(((realm, kind, key), (seq, _))) => {
+        let gone = self.objects.iter().min_by_key(|(_, (seq, _))| *seq);
+        match (gone, unreadable) {
+            (Some(((realm, kind, key), (seq, _))), _) => {
                 Err(broken(*seq, &format!("{kind} `{key}` of realm `{realm}`, which it wrote, is gone")))
             }
-            None => Ok(JournalReport { entries: self.seq, head_hash: self.hash }),
+            (None, Some(error)) => Err(broken(self.seq, &format!("no entry up to it wrote this: {error}"))),
+            (None, None) => Ok(JournalReport { entries: self.seq, head_hash: self.hash }),
         }
     }
 }

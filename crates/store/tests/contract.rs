@@ -222,6 +222,16 @@ async fn every_tampering_is_found(database: Database) {
             "UPDATE objects SET revision = 3 WHERE key = 'b'",
             "UPDATE objects SET revision = 2 WHERE key = 'b'",
         ),
+        (
+            1,
+            "UPDATE objects SET kind = 'nothing' WHERE key = 'a'",
+            "UPDATE objects SET kind = 'project' WHERE key = 'a'",
+        ),
+        (
+            3,
+            "INSERT INTO objects (realm, kind, key, revision, body) VALUES ('default', 'x', 'x', 2, '')",
+            "DELETE FROM objects WHERE kind = 'x'",
+        ),
         (3, "UPDATE head SET seq = 4", "UPDATE head SET seq = 3"),
         // Hides an entry from those that wrote an object, and claims one that did not.
         (
