@@ -134,7 +134,11 @@ impl StdError for Error {
 
 impl From<ReadError> for Error {
     fn from(error: ReadError) -> Self {
-        Self::unavailable(error)
+        match error {
+            ReadError::Unavailable(error) => Self::unavailable(error),
+            // The store answers, and will say the same in a moment.
+            error @ ReadError::Row(_) => Self::internal(error),
+        }
     }
 }
 
@@ -157,7 +161,8 @@ impl From<CommitError> for Error {
                 )
             }
             .hint("look before you try again"),
-            error @ (CommitError::Unavailable(_) | CommitError::Damaged) => Self::unavailable(error),
+            CommitError::Unavailable(error) => Self::unavailable(error),
+            error @ CommitError::Damaged => Self::internal(error),
         }
     }
 }

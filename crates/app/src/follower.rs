@@ -73,7 +73,12 @@ impl Follower {
         loop {
             match self.follow_once(&mut wait, images).await {
                 Ok(()) => tracing::warn!("the change feed is broken off: loading everything anew"),
-                Err(error) => tracing::warn!(%error, "the store is out of reach: serving the last snapshot"),
+                Err(ReadError::Unavailable(error)) => {
+                    tracing::warn!(%error, "the store is out of reach: serving the last snapshot");
+                }
+                Err(error @ ReadError::Row(_)) => {
+                    tracing::error!(%error, "the store cannot be followed: serving the last snapshot");
+                }
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(WAITS.1);

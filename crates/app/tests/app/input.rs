@@ -7,7 +7,9 @@ use tollgate_app::lists::ListRequest;
 use tollgate_app::pipelines::SavePipeline;
 use tollgate_app::policies::PolicyChange;
 use tollgate_model::names::{EnvironmentName, ProjectName, ValueName};
+use tollgate_model::objects::Kind;
 use tollgate_model::policies::{AccessRequirement, PolicyName};
+use tollgate_store::{Change, Expect, Mutation};
 
 use crate::world::{KEYED, World, document, new_consumer, tightening};
 
@@ -136,4 +138,29 @@ async fn pipelines_of_a_project_are_listed_a_page_at_a_time() {
     assert_eq!(list("store", None).await, (vec!["a".to_owned(), "b".to_owned()], Some("b".to_owned())));
     assert_eq!(list("store", Some("b".to_owned())).await, (vec!["c".to_owned()], None));
     assert_eq!(list("other", None).await, (vec![], None));
+}
+
+#[tokio::test]
+async fn a_row_that_does_not_parse_is_our_fault_and_no_reason_to_try_again() {
+    let world = World::start().await;
+    let broken = Mutation {
+        kind: Kind::Global,
+        key: "test/limit".to_owned(),
+        expect: Expect::Absent,
+        body: Some("{}".to_owned()),
+    };
+    let change = Change {
+        realm: world.op.realm.clone(),
+        actor: String::new(),
+        source: String::new(),
+        action: "test".to_owned(),
+        request_id: String::new(),
+        reason: String::new(),
+        at: world.op.now,
+        guards: Vec::new(),
+        mutations: vec![broken],
+    };
+    world.store.commit(change).await.unwrap();
+    let answer = refused(&world, world.app.globals().list(&world.op, &world.test)).await;
+    assert_eq!(answer, (ErrorKind::Internal, "internal-error"));
 }
