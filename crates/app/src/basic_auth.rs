@@ -9,7 +9,7 @@ use tollgate_store::Expect;
 
 use crate::App;
 use crate::access::{Op, Permission};
-use crate::changes::{ATTEMPTS, Draft, expect, overtaken};
+use crate::changes::{Draft, expect, overtaken};
 use crate::errors::Error;
 
 /// Use cases of Basic Auth credentials.
@@ -74,7 +74,8 @@ impl BasicAuths {
             created_at: op.now,
             revoked_at: None,
         };
-        for _ in 0..ATTEMPTS {
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
             let mut draft = Draft::new(op, "basic-auth.create");
             self.0.take_turn(&op.realm, &mut draft).await?;
             self.check_free(op, environment, username).await?;
@@ -102,7 +103,8 @@ impl BasicAuths {
     ) -> Result<BasicAuth, Error> {
         op.demand(Permission::BasicAuthRevoke)?;
         self.0.environment(&op.realm, environment).await?;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
             let key = keys::basic_auth(environment, id);
             let mut stored = self.0.store().get::<BasicAuth>(&op.realm, &key).await?.ok_or_else(|| {
                 Error::not_found(format!("there is no Basic Auth credential `{id}` in {environment}"))

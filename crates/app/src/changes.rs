@@ -1,5 +1,6 @@
 //! One change: what it is based on, what it writes, and who makes it.
 
+use tokio::sync::{Mutex, MutexGuard};
 use tollgate_model::consumers::Consumer;
 use tollgate_model::names::RealmName;
 use tollgate_model::objects::{Kind, Object};
@@ -12,8 +13,18 @@ use crate::errors::Error;
 /// Objects read at once.
 const PAGE: u32 = 500;
 
-/// How often a decision is made again because what it was based on changed meanwhile.
-pub(crate) const ATTEMPTS: usize = 5;
+/// How often a decision is made because what it was based on changed meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// The attempts at one decision.
+///
+/// One that was overtaken waits for its turn among the others of this process, and no new one begins meanwhile: so of
+/// many that come together each is overtaken about once, and not most of them until they give up. Not to be nested.
+pub(crate) struct Attempts<'a> {
+    turns: &'a Mutex<()>,
+    made: usize,
+    turn: Option<MutexGuard<'a, ()>>,
+}
 
 /// A change being put together.
 #[derive(Clone)]
@@ -23,6 +34,20 @@ pub(crate) struct Draft {
     reason: String,
     guards: Vec<Guard>,
     mutations: Vec<Mutation>,
+}
+
+// === impl Attempts ===
+
+impl Attempts<'_> {
+    /// Begins the next attempt; `false` when there were enough.
+    pub(crate) async fn next(&mut self) -> bool {
+        if self.turn.is_none() {
+            let turn = self.turns.lock().await;
+            self.turn = Some(turn).filter(|_| self.made > 0);
+        }
+        self.made += 1;
+        self.made <= ATTEMPTS
+    }
 }
 
 // === impl Draft ===
@@ -71,6 +96,11 @@ impl Draft {
 // === impl App ===
 
 impl App {
+    /// Returns the attempts at a decision that is made again when it was overtaken.
+    pub(crate) fn attempts(&self) -> Attempts<'_> {
+        Attempts { turns: &self.0.turns, made: 0, turn: None }
+    }
+
     /// Commits a change in the name of `op`; returns the revision that it gave to what it wrote.
     pub(crate) async fn commit(&self, op: &Op, draft: Draft) -> Result<u64, CommitError> {
         let change = Change {

@@ -12,7 +12,7 @@ use tollgate_store::{CommitError, Expect, Stored};
 
 use crate::App;
 use crate::access::{Op, Permission};
-use crate::changes::{ATTEMPTS, Draft, expect, overtaken};
+use crate::changes::{Draft, expect, overtaken};
 use crate::credentials::check_expiry;
 use crate::errors::Error;
 use crate::keys::{NewKey, ShownKey};
@@ -213,7 +213,8 @@ impl Consumers {
         if_match: Option<u64>,
     ) -> Result<(), Error> {
         op.demand(Permission::ConsumerDelete)?;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
             let consumer = self.0.consumer(&op.realm, environment, name).await?;
             let mut draft = Draft::new(op, "consumer.delete");
             draft.delete::<Consumer>(consumer.value.key(), expect(&consumer, if_match));
@@ -247,7 +248,8 @@ impl Consumers {
         draft: Draft,
         change: impl Fn(&mut Consumer),
     ) -> Result<Stored<Consumer>, Error> {
-        for _ in 0..ATTEMPTS {
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
             let mut stored = self.0.consumer(&op.realm, environment, name).await?;
             change(&mut stored.value);
             let mut draft = draft.clone();

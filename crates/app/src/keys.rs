@@ -10,7 +10,7 @@ use tollgate_store::{Expect, Stored};
 
 use crate::App;
 use crate::access::{Op, Permission};
-use crate::changes::{ATTEMPTS, Draft, expect, overtaken};
+use crate::changes::{Draft, expect, overtaken};
 use crate::credentials::{check_expiry, overlap_end};
 use crate::errors::Error;
 
@@ -129,7 +129,8 @@ impl Keys {
     ) -> Result<ShownKey, Error> {
         op.demand(Permission::ApiKeyCreate)?;
         let until = overlap_end(op.now, overlap_seconds)?;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
             let mut old = self.find(op, environment, id).await?;
             if old.value.state(op.now) != CredentialState::Active {
                 return Err(Error::conflict("key-not-active", format!("key `{id}` does not work any more"))
@@ -164,7 +165,8 @@ impl Keys {
     /// [`crate::errors::ErrorKind::NotFound`].
     pub async fn revoke(&self, op: &Op, environment: &EnvironmentName, id: KeyId) -> Result<KeyView, Error> {
         op.demand(Permission::ApiKeyRevoke)?;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
             let mut stored = self.find(op, environment, id).await?;
             if stored.value.revoked_at.is_none() {
                 stored.value.revoked_at = Some(op.now);
@@ -194,7 +196,8 @@ impl Keys {
         let owner = self.0.consumer(&op.realm, environment, consumer).await?.value;
         let mut shown = self.0.new_key(op, &owner, input, issued)?;
         shown.key.imported = imported;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
             let mut draft = Draft::new(op, if imported { "api-key.import" } else { "api-key.create" });
             if imported {
                 // Keys that we make up never meet; those that callers bring do.

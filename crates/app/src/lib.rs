@@ -36,7 +36,7 @@ pub use tollgate_store::{JournalEntry, JournalFilter, Stored};
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tollgate_credential::seal::MasterKey;
 use tollgate_model::ids::RequestId;
 use tollgate_model::names::RealmName;
@@ -57,6 +57,8 @@ struct Parts {
     random: Arc<dyn Random>,
     passwords: Arc<Semaphore>,
     sign_ins: users::SignIns,
+    /// Held by one of the decisions that were overtaken.
+    turns: Mutex<()>,
 }
 
 macro_rules! resources {
@@ -119,6 +121,7 @@ impl App {
             random,
             passwords: Arc::new(Semaphore::new(PASSWORDS_AT_ONCE)),
             sign_ins: users::SignIns::default(),
+            turns: Mutex::new(()),
         }))
     }
 

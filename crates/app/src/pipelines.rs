@@ -14,7 +14,7 @@ use tollgate_store::{CommitError, Expect, Stored};
 
 use crate::App;
 use crate::access::{Op, Permission};
-use crate::changes::{ATTEMPTS, Draft, overtaken};
+use crate::changes::{Draft, overtaken};
 use crate::errors::{Error, ErrorKind};
 use crate::lists::{ListPage, ListRequest};
 
@@ -231,12 +231,14 @@ impl Pipelines {
     /// [`ErrorKind::Conflict`] while a version of it runs somewhere; [`ErrorKind::PreconditionFailed`].
     pub async fn delete(&self, op: &Op, name: &PipelineName, if_match: Option<u64>) -> Result<(), Error> {
         op.demand(Permission::PipelineDelete)?;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
             let head = self.0.pipeline_head(op, name).await?;
             check_if_match(if_match, Some(&head))?;
             let draft = self.deletion(op, name, head).await?;
             match self.0.commit(op, draft).await {
                 Ok(_) => {
+                    drop(attempts);
                     if let Err(error) = self.forget(op, name).await {
                         tracing::warn!(%error, pipeline = %name, "a consumer may still be associated with a deleted pipeline");
                     }
@@ -282,7 +284,8 @@ impl Pipelines {
     /// Takes a deleted pipeline away from consumers that got it while it was being deleted. No further one can: whoever
     /// associates a consumer guards that the pipeline is there.
     async fn forget(&self, op: &Op, name: &PipelineName) -> Result<(), Error> {
-        for _ in 0..ATTEMPTS {
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
             let mut draft = Draft::new(op, "pipeline.delete");
             draft.guard(Kind::Pipeline, keys::pipeline(name), Expect::Absent);
             if !self.dissociate(op, name, &mut draft).await? {

@@ -18,7 +18,7 @@ use tollgate_store::{CommitError, Expect, Stored};
 
 use super::{Deployed, Deployments, routes};
 use crate::access::Op;
-use crate::changes::{ATTEMPTS, Draft, overtaken};
+use crate::changes::{Draft, overtaken};
 use crate::errors::{Error, ErrorKind};
 
 /// Which version to run, where, and why.
@@ -41,7 +41,8 @@ enum PlaceError {
 impl Deployments {
     /// Judges and places, again when what the decision was based on changed meanwhile.
     pub(super) async fn place(&self, op: &Op, placement: Placement<'_>) -> Result<Deployed, Error> {
-        for _ in 0..ATTEMPTS {
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
             let policies = self.0.current_policies(&op.realm).await?;
             let admitted =
                 tollgate_policy::admit(&policies.value, &placement.version.pipeline, placement.environment);

@@ -172,6 +172,21 @@ async fn tokens_of_a_consumer_that_were_revoked_stay_revoked_when_the_clock_is_s
     assert_eq!(again.value.tokens_revoked_before, Some(op.now));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_made_for_one_consumer_at_the_same_moment_are_all_made() {
+    let world = World::start().await;
+    world.consumer("shop").await;
+    let made = (0..30).map(|_| {
+        let (app, op, test) = (world.app.clone(), world.op.clone(), world.test.clone());
+        async move { app.keys().create(&op, &test, &consumer("shop"), new_key()).await.map(drop) }
+    });
+    for made in made.collect::<JoinSet<_>>().join_all().await {
+        made.unwrap();
+    }
+    let keys = world.app.keys().list(&world.op, &world.test, &consumer("shop")).await.unwrap();
+    assert_eq!(keys.len(), 31);
+}
+
 #[tokio::test]
 async fn a_consumer_is_changed_and_deleted_while_it_gets_keys() {
     let shop = consumer("shop");
