@@ -13,6 +13,8 @@ use crate::errors::Error;
 
 /// Longest value, in bytes of JSON.
 const MAX_BYTES: usize = 64 * 1024;
+/// Deepest nesting, as in documents: what is stored must be readable within a list, and by every client.
+const MAX_DEPTH: usize = 64;
 
 /// Use cases of globals.
 pub struct Globals(pub(crate) App);
@@ -35,8 +37,8 @@ impl Globals {
     ///
     /// # Errors
     ///
-    /// [`crate::errors::ErrorKind::NotFound`], [`crate::errors::ErrorKind::Invalid`] when the value is larger than 64 KiB,
-    /// [`crate::errors::ErrorKind::PreconditionFailed`].
+    /// [`crate::errors::ErrorKind::NotFound`], [`crate::errors::ErrorKind::Invalid`] when the value is larger than 64 KiB or
+    /// nested more than 64 deep, [`crate::errors::ErrorKind::PreconditionFailed`].
     pub async fn set(
         &self,
         op: &Op,
@@ -51,6 +53,10 @@ impl Globals {
             return Err(
                 Error::invalid("the value is larger than 64 KiB").hint("keep large data in an upstream")
             );
+        }
+        if is_deeper(&value, MAX_DEPTH) {
+            return Err(Error::invalid(format!("the value is nested more than {MAX_DEPTH} deep"))
+                .hint("write it flatter"));
         }
         let global = Global { name, environment: environment.clone(), value, updated_at: op.now };
         let mut draft = Draft::new(op, "global.set");
@@ -82,5 +88,15 @@ impl Globals {
         draft.delete::<Global>(key, expect(&stored, if_match));
         self.0.commit(op, draft).await?;
         Ok(())
+    }
+}
+
+/// Tells whether a value has more than this many levels of lists and objects.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let inner = |value: &Value| levels.checked_sub(1).is_none_or(|levels| is_deeper(value, levels));
+    match value {
+        Value::Array(items) => levels == 0 || items.iter().any(inner),
+        Value::Object(fields) => levels == 0 || fields.values().any(inner),
+        _ => false,
     }
 }

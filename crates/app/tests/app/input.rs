@@ -141,6 +141,16 @@ async fn pipelines_of_a_project_are_listed_a_page_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_global_that_is_nested_too_deeply_to_be_read_in_a_list_is_not_set() {
+    let world = World::start().await;
+    let (globals, op, name) = (world.app.globals(), &world.op, ValueName::parse("limit").unwrap());
+    let nested = |levels| (0..levels).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
+    let answer = refused(&world, globals.set(op, &world.test, name.clone(), nested(65), None)).await;
+    assert_eq!(answer.0, ErrorKind::Invalid);
+    globals.set(op, &world.test, name, nested(64), None).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_row_that_does_not_parse_is_our_fault_and_no_reason_to_try_again() {
     let world = World::start().await;
     let broken = Mutation {
