@@ -1,9 +1,15 @@
 //! Passwords: Argon2id (RFC 9106) with the parameters that OWASP recommends.
+//!
+//! The memory of each computation is asked for by us and not by the `argon2` crate, because of its size. Blocks are
+//! aligned, and the C library of most Linux systems (glibc before 2.38) does not find the hole that one such piece of
+//! memory left for the next: with 19 MiB each, a process that had checked a few hundred passwords held more than a
+//! gigabyte for good. Pieces of more than 32 MiB are always mapped by themselves and given back as a whole. So we
+//! reserve that much address space and touch what is needed.
 
 use std::fmt;
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use tollgate_model::sources::{Random, RandomError};
 use zeroize::Zeroizing;
 
@@ -18,6 +24,10 @@ const LANES: u32 = 1;
 const MAX_MEMORY_KIB: u32 = 65_536;
 const MAX_PASSES: u32 = 10;
 const MAX_LANES: u32 = 4;
+
+/// Least address space of one computation, in blocks of 1 KiB: above the 32 MiB up to which glibc may put a piece of
+/// memory among others.
+const RESERVED_KIB: usize = 33 * 1024;
 
 /// Hash of nothing that anybody knows; verified against when there is no user, so that both take the same time.
 const NOBODY: &str =
@@ -54,10 +64,17 @@ pub fn hash(password: &Password, random: &dyn Random) -> Result<String, HashPass
     let mut salt = [0; 16];
     random.fill(&mut salt)?;
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|_| HashPasswordError::Memory)?;
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_with_salt(password.0.as_bytes(), &salt)
-        .map(|hash| hash.to_string())
-        .map_err(|_| HashPasswordError::Memory)
+    let (algorithm, version) = (Algorithm::Argon2id, Version::V0x13);
+    let made = || {
+        Some(PasswordHash {
+            algorithm: algorithm.ident(),
+            version: Some(version.into()),
+            params: ParamsString::try_from(&params).ok()?,
+            salt: Some(Salt::new(&salt).ok()?),
+            hash: Some(compute(password, &salt, algorithm, version, params.clone())?),
+        })
+    };
+    made().map(|hash| hash.to_string()).ok_or(HashPasswordError::Memory)
 }
 
 /// Tells whether a password belongs to a stored hash; as slow as [`hash()`], also when there is no hash.
@@ -65,8 +82,36 @@ pub fn verify(password: &Password, stored: Option<&str>) -> bool {
     let known = stored.and_then(|stored| PasswordHash::new(stored).ok()).filter(is_bounded);
     let exists = known.is_some();
     let Some(hash) = known.or_else(|| PasswordHash::new(NOBODY).ok()) else { return false };
-    let matches = Argon2::default().verify_password(password.0.as_bytes(), &hash).is_ok();
-    exists & matches
+    exists & matches(password, &hash).unwrap_or(false)
+}
+
+/// Compares in constant time; `None` when the hash says something that cannot be computed.
+fn matches(password: &Password, hash: &PasswordHash) -> Option<bool> {
+    let (salt, expected) = (hash.salt.as_ref()?, hash.hash.as_ref()?);
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+    let version = hash.version.map(Version::try_from).transpose().ok()?.unwrap_or_default();
+    let computed = compute(password, salt, algorithm, version, Params::try_from(hash).ok()?)?;
+    // `Output` compares in constant time.
+    Some(*expected == computed)
+}
+
+fn compute(
+    password: &Password,
+    salt: &[u8],
+    algorithm: Algorithm,
+    version: Version,
+    params: Params,
+) -> Option<Output> {
+    let blocks = params.block_count();
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(blocks.max(RESERVED_KIB)).ok()?;
+    memory.resize(blocks, Block::default());
+    let mut buffer = [0; Output::MAX_LENGTH];
+    let out = buffer.get_mut(..params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN))?;
+    Argon2::new(algorithm, version, params)
+        .hash_password_into_with_memory(password.0.as_bytes(), salt, out, &mut memory)
+        .ok()?;
+    Output::new(out).ok()
 }
 
 fn is_bounded(hash: &PasswordHash) -> bool {
@@ -148,6 +193,29 @@ mod tests {
         let planted = NOBODY.replace("m=19456", "m=4194304");
         let parsed = PasswordHash::new(&planted).expect("well formed");
         assert!(!is_bounded(&parsed));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_is_given_back_after_each_check() {
+        let resident_kib = || {
+            let status = std::fs::read_to_string("/proc/self/status").expect("reads");
+            let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line").to_owned();
+            line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number")
+        };
+        let before = resident_kib();
+        for _ in 0..5 {
+            // Threads that come and go, as those of a pool do.
+            let checks = [(); 4].map(|()| {
+                std::thread::spawn(|| (0..5).for_each(|_| assert!(!verify(&password("wrong"), None))))
+            });
+            for check in checks {
+                check.join().expect("ends");
+            }
+        }
+        // Other tests of this process may hash a password or two meanwhile.
+        let (grown, limit) = (resident_kib().saturating_sub(before), 6 * u64::from(MEMORY_KIB));
+        assert!(grown < limit, "{grown} KiB are still held");
     }
 
     #[test]
