@@ -113,7 +113,8 @@ impl Keys {
         Ok(shown)
     }
 
-    /// Issues a successor; the old key works beside it for `overlap_seconds`, at most 365 days.
+    /// Issues a successor; the old key works beside it for `overlap_seconds`, at most 365 days. The successor of a key
+    /// with an expiry lives as long as that key was to live.
     ///
     /// # Errors
     ///
@@ -143,7 +144,10 @@ impl Keys {
             let consumer = self.0.consumer_by_id(&op.realm, environment, old.value.consumer).await?;
             let issued = IssuedKey::generate(environment, self.0.random())?;
             let name = name.clone().unwrap_or_else(|| old.value.name.clone());
-            let input = NewKey { name, expires_at: None };
+            // A key that was to live for so long is followed by one that lives as long.
+            let lifetime = old.value.expires_at.map(|at| at.duration_since(old.value.created_at));
+            let expires_at = lifetime.and_then(|lifetime| op.now.checked_add(lifetime).ok());
+            let input = NewKey { name, expires_at };
             let shown = self.0.new_key(op, &consumer.value, &input, issued)?;
             old.value.replaced_by = Some(shown.key.id);
             old.value.expires_at = Some(old.value.expires_at.map_or(until, |at| at.min(until)));

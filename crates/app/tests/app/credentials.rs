@@ -8,6 +8,7 @@ use tollgate_app::Password;
 use tollgate_app::access::Op;
 use tollgate_app::accounts::AccountFields;
 use tollgate_app::errors::ErrorKind;
+use tollgate_app::keys::NewKey;
 use tollgate_model::consumers::CredentialState;
 use tollgate_model::keysets::{SigningKey, SigningKeyState};
 use tollgate_model::names::ValueName;
@@ -30,6 +31,20 @@ async fn a_rotated_key_works_beside_its_successor_until_the_overlap_ends() {
     assert_eq!(old.state(op.now + SignedDuration::from_secs(60)), CredentialState::Expired);
     let error = keys.rotate(op, test, first.id, 60, None).await.unwrap_err();
     assert_eq!(error.code, "key-rotated");
+}
+
+#[tokio::test]
+async fn the_successor_of_a_key_with_an_expiry_expires_as_late_after_its_making() {
+    let world = World::start().await;
+    world.consumer("shop").await;
+    let (keys, test) = (world.app.keys(), &world.test);
+    let day = SignedDuration::from_hours(24);
+    let input = NewKey { expires_at: Some(world.op.now + day), ..new_key() };
+    let first = keys.create(&world.op, test, &consumer("shop"), input).await.unwrap().key;
+    let mut op = world.op.clone();
+    op.now += day / 2;
+    let second = keys.rotate(&op, test, first.id, 60, None).await.unwrap().key;
+    assert_eq!(second.expires_at, Some(op.now + day));
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ pub(crate) enum KeyCommand {
         /// Its environment.
         #[arg(long, value_name = "ENVIRONMENT")]
         env: EnvironmentName,
-        /// How long the old key goes on working.
+        /// How long the old key goes on working. The new one lives as long as the old one was to live.
         #[arg(long, value_name = "DURATION", default_value = "24h")]
         overlap: Lifetime,
     },
