@@ -74,7 +74,11 @@ async fn finish(
         .is_success()
         .then(|| Kept { status: parts.status.as_u16(), body: String::from_utf8_lossy(&bytes).into_owned() });
     let kept = kept.and_then(|kept| serde_json::to_string(&kept).ok());
-    api.app.idempotency().finish(op, repeatable, kept.as_deref()).await?;
+    // What was done is done: an answer that shows a new key must not be lost because it could not be kept. A repetition
+    // finds the idempotency key in use and does nothing again.
+    if let Err(error) = api.app.idempotency().finish(op, repeatable, kept.as_deref()).await {
+        tracing::warn!(request_id = %op.request_id, %error, "an answer could not be kept for repetitions");
+    }
     Ok(Response::from_parts(parts, Body::from(bytes)))
 }
 
