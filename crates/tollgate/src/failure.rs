@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::output::{Format, Output};
+use crate::output::{Format, Output, say};
 
 /// Exit codes of the command line (see `tollgate --help`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,20 +72,46 @@ impl Failure {
                 if output.format() != Format::Table {
                     output.document(body);
                 }
-                eprint!("{}", problem_text(body));
+                say!("{}", problem_text(body).trim_end());
             }
             Self::Other { message, hints, body, .. } => {
                 if output.format() != Format::Table {
-                    let fallback = json!({ "title": message });
-                    output.document(body.as_ref().unwrap_or(&fallback));
+                    output.document(&body.clone().unwrap_or_else(|| self.document()));
                 }
-                eprintln!("error: {message}");
+                say!("error: {message}");
                 for hint in hints {
-                    eprintln!("hint: {hint}");
+                    say!("hint: {hint}");
                 }
             }
         }
         ExitCode::from(self.exit() as u8)
+    }
+}
+
+impl Failure {
+    /// Returns what programs read of a failure that the server did not describe.
+    fn document(&self) -> Value {
+        let Self::Other { exit, message, hints, .. } = self else { return Value::Null };
+        let mut document = json!({ "title": message, "code": exit.code() });
+        if let (Some(fields), false) = (document.as_object_mut(), hints.is_empty()) {
+            fields.insert("hint".to_owned(), hints.join("\n").into());
+        }
+        document
+    }
+}
+
+// === impl Exit ===
+
+impl Exit {
+    /// Returns the code of a failure that has none from the server.
+    fn code(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Refused => "policy-refused",
+            Self::NotFound => "not-found",
+            Self::NotPermitted => "not-permitted",
+        }
     }
 }
 

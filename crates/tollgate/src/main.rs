@@ -3,9 +3,15 @@
 //! This crate is the only place that reads arguments, environment variables, settings files and the system's
 //! clock; everything else gets them as arguments.
 
+// These macros panic when nobody reads any more; `output` writes without.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use serde_json::json;
+
+use crate::output::say;
 
 mod cli;
 mod client;
@@ -16,17 +22,38 @@ mod system;
 mod up;
 
 fn main() -> ExitCode {
-    let arguments = cli::Arguments::parse();
+    let arguments = match cli::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: cannot start: {error}");
+            say!("error: cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
     let output = output::Output::new(arguments.output);
     match runtime.block_on(cli::run(arguments, &output)) {
+        Ok(_) if output::lost() => ExitCode::FAILURE,
         Ok(code) => code,
         Err(failure) => failure.report(&output),
     }
+}
+
+/// Tells about arguments that cannot be read, or prints the help that they ask for.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        // The arguments were not read, and still say in which format the answer is expected.
+        let format = output::Format::asked_in(std::env::args_os().skip(1));
+        let text = error.render().to_string();
+        let said = text.split("\n\n").next().unwrap_or_default();
+        let title =
+            said.strip_prefix("error: ").unwrap_or(said).split_whitespace().collect::<Vec<_>>().join(" ");
+        if format != output::Format::Table {
+            output::Output::new(format).document(&json!({ "title": title, "code": "usage" }));
+        }
+    }
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

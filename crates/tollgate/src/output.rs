@@ -1,6 +1,19 @@
 //! What a command prints: tables for people, one JSON or YAML document for programs.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::Value;
+
+/// Whether something could not be written to stdout.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Tells people something on stderr. Unlike `eprintln!` it does not panic when nobody reads there any more.
+macro_rules! say {
+    ($($words:tt)*) => {
+        $crate::output::print_err(&format!($($words)*))
+    };
+}
+pub(crate) use say;
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -22,6 +35,25 @@ pub(crate) struct Output {
 
 /// A column of a table: its heading, and the JSON pointer of its cell in each row.
 pub(crate) type Column = (&'static str, &'static str);
+
+// === impl Format ===
+
+impl Format {
+    /// Finds `--output` (or `-o`) in arguments that as a whole cannot be read; the last one counts.
+    pub(crate) fn asked_in(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Self {
+        let words = arguments.into_iter().map(|word| word.to_string_lossy().into_owned());
+        let words: Vec<String> = words.take_while(|word| word != "--").collect();
+        let after = words.iter().skip(1).map(Some).chain([None]);
+        let asked = words.iter().zip(after).filter_map(|(word, next)| match word.as_str() {
+            "--output" | "-o" => next.map(String::as_str),
+            word => word
+                .strip_prefix("--output=")
+                .or_else(|| word.strip_prefix("-o").map(|value| value.strip_prefix('=').unwrap_or(value))),
+        });
+        let format = asked.last().and_then(|value| clap::ValueEnum::from_str(value, false).ok());
+        format.unwrap_or_default()
+    }
+}
 
 // === impl Output ===
 
@@ -63,16 +95,37 @@ impl Output {
         for reminder in document.get("reminders").and_then(Value::as_array).into_iter().flatten() {
             if let Some(text) = reminder.as_str().or_else(|| reminder.get("message").and_then(Value::as_str))
             {
-                eprintln!("reminder: {text}");
+                say!("reminder: {text}");
             }
         }
     }
 }
 
-/// Writes to stdout; a closed pipe (`| head`) is no error.
+/// Writes to stdout; a closed pipe (`| head`) is no error, and everything else makes [`lost`] true: a key that was
+/// shown once, or half of an export, must not be lost with exit code 0.
 pub(crate) fn print_out(text: &str) {
     use std::io::Write as _;
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = written
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        LOST.store(true, Ordering::Relaxed);
+        say!("error: cannot write to stdout: {error}");
+    }
+}
+
+/// Tells whether something could not be written to stdout.
+pub(crate) fn lost() -> bool {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// Writes a line to stderr; there is nowhere left to tell of a failure.
+pub(crate) fn print_err(line: &str) {
+    use std::io::Write as _;
+
+    let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Returns a document as YAML.
@@ -147,6 +200,19 @@ mod tests {
         let rows = [json!({ "name": "a", "pipelines": ["x", "y"] }), json!({ "name": "longer", "on": true })];
         let text = table(&rows, &[("NAME", "/name"), ("PIPELINES", "/pipelines"), ("ON", "/on")]);
         assert_eq!(text, "NAME    PIPELINES  ON\na       x, y       -\nlonger  -          yes\n");
+    }
+
+    #[test]
+    fn the_format_is_found_in_arguments_that_cannot_be_read() {
+        let asked = |words: &str| Format::asked_in(words.split(' ').map(Into::into));
+        for json in ["deplyo -o json", "--output=json deploy", "-ojson x", "-o=json", "-o yaml --output json"]
+        {
+            assert_eq!(asked(json), Format::Json, "{json}");
+        }
+        for table in ["deploy", "-o", "--output xml", "-- -o json", "json"] {
+            assert_eq!(asked(table), Format::Table, "{table}");
+        }
+        assert_eq!(asked("-o yaml"), Format::Yaml);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub(crate) async fn apply(context: &Context<'_>, arguments: ApplyArguments) -> R
                 result.get("version").and_then(Value::as_str).map(|it| format!(" {it}")).unwrap_or_default();
             print_out(&format!("{} {}{version}: {}\n", text("kind"), text("name"), text("change")));
             for reminder in result.get("reminders").and_then(Value::as_array).into_iter().flatten() {
-                eprintln!("reminder: {}", reminder.as_str().unwrap_or_default());
+                crate::output::say!("reminder: {}", reminder.as_str().unwrap_or_default());
             }
         }
         results.push(result);
@@ -209,7 +209,7 @@ pub(crate) async fn diff(context: &Context<'_>, arguments: DiffArguments) -> Res
     if context.output.format() != Format::Table {
         context.output.document(&json!({ "items": changes }));
     } else if changes.is_empty() {
-        eprintln!("nothing would change");
+        crate::output::say!("nothing would change");
     }
     Ok(if arguments.exit_code && !changes.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

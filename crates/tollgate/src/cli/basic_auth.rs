@@ -57,7 +57,7 @@ pub(crate) async fn run(context: &Context<'_>, command: BasicAuthCommand) -> Res
                 && let Some(password) = made.get("password").and_then(Value::as_str)
             {
                 crate::output::print_out(&format!("{username}:{password}\n"));
-                eprintln!("keep the password now: it is not shown again");
+                crate::output::say!("keep the password now: it is not shown again");
             } else {
                 context.output.done(&made, &format!("made a Basic Auth credential for {consumer} in {env}"));
             }

@@ -99,7 +99,7 @@ pub(crate) fn check(output: &Output, arguments: CheckArguments) -> Result<ExitCo
                 text("message").unwrap_or_default(),
             ));
         }
-        eprintln!("{pipelines} pipelines checked, {} findings", findings.len());
+        crate::output::say!("{pipelines} pipelines checked, {} findings", findings.len());
     }
     Ok(match (broken, refused) {
         (true, _) => ExitCode::from(Exit::Failed as u8),

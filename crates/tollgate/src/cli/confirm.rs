@@ -21,16 +21,16 @@ pub(crate) fn show_impact(impact: &Value) {
         let environment = entry.get("environment").and_then(Value::as_str).unwrap_or_default();
         let (out, back) = (names(entry, "fallsOut"), names(entry, "comesIn"));
         let unchanged = entry.get("unchanged").and_then(Value::as_u64).unwrap_or_default();
-        eprintln!(
+        crate::output::say!(
             "{environment}: {} would stop conforming, {} would start to, {unchanged} unchanged",
             out.len(),
             back.len()
         );
         for name in out {
-            eprintln!("  - {name} (goes on running; its next deploy is refused)");
+            crate::output::say!("  - {name} (goes on running; its next deploy is refused)");
         }
         for name in back {
-            eprintln!("  + {name}");
+            crate::output::say!("  + {name}");
         }
     }
 }

@@ -132,7 +132,7 @@ async fn create(context: &Context<'_>, arguments: CreateArguments) -> Result<(),
         ],
     );
     if !no_key {
-        eprintln!("keep the keys now: they are not shown again");
+        crate::output::say!("keep the keys now: they are not shown again");
     }
     Ok(())
 }

@@ -134,7 +134,7 @@ fn show_new(context: &Context<'_>, made: &Value) {
     if context.output.format() == Format::Table {
         let text = |field: &str| made.get(field).and_then(Value::as_str).unwrap_or("-");
         crate::output::print_out(&format!("{}\n", text("key")));
-        eprintln!("key {} of {}: keep it now, it is not shown again", text("id"), text("consumer"));
+        crate::output::say!("key {} of {}: keep it now, it is not shown again", text("id"), text("consumer"));
     } else {
         context.output.document(made);
     }

@@ -46,7 +46,9 @@ async fn strictest(context: &Context<'_>) -> AccessRequirement {
             .max()
             .unwrap_or(AccessRequirement::JwtWithApiKey),
         Err(_) => {
-            eprintln!("the policies could not be read: the switches are as the strictest one would demand");
+            crate::output::say!(
+                "the policies could not be read: the switches are as the strictest one would demand"
+            );
             AccessRequirement::JwtWithApiKey
         }
     }

@@ -167,7 +167,10 @@ fn list(context: &Context<'_>, policies: &Value) {
             ("MEANING", "/shownAs"),
         ];
         context.output.list(&json!({ "items": rows }), columns);
-        eprintln!("policy version {}", policies.get("version").and_then(Value::as_str).unwrap_or("-"));
+        crate::output::say!(
+            "policy version {}",
+            policies.get("version").and_then(Value::as_str).unwrap_or("-")
+        );
     } else {
         context.output.document(policies);
     }

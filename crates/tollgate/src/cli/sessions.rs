@@ -70,7 +70,9 @@ pub(crate) async fn logout(context: &Context<'_>) -> Result<(), Failure> {
         Ok(_) => {}
         Err(Failure::Problem { status: 401, .. }) => {}
         Err(failure) if !removed => return Err(failure),
-        Err(_) => eprintln!("warning: the token could not be revoked on {}", context.client.server()),
+        Err(_) => {
+            crate::output::say!("warning: the token could not be revoked on {}", context.client.server())
+        }
     }
     context.output.done(&json!({ "signedOut": true }), "signed out");
     Ok(())
@@ -96,7 +98,7 @@ pub(crate) async fn token(context: &Context<'_>, command: TokenCommand) -> Resul
             }
             let token = context.client.post("/tokens", &body).await?;
             context.output.document(&token);
-            eprintln!("keep the token now: it is not shown again");
+            crate::output::say!("keep the token now: it is not shown again");
         }
         TokenCommand::List => {
             let tokens = context.client.list("/tokens").await?;
