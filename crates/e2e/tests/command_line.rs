@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use tollgate_e2e::Home;
+use tollgate_e2e::{Home, Server};
 
 #[test]
 fn with_output_json_every_failure_is_one_document() {
@@ -49,4 +49,32 @@ fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
     let output = home.command(&["schema", "pipeline"]).stdout(full).output().expect("runs");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write to stdout"));
+}
+
+#[test]
+fn signing_out_ends_the_session_of_the_profile_and_no_other_token() {
+    let home = Home::new();
+    let mut server = Server::start(&home, &[]);
+    let own = server.json(&["token", "create", "ci"])["token"].as_str().expect("shown once").to_owned();
+    // The token of the data directory, and one that is passed, were not made by a sign-in.
+    server.cli(&["logout"]).expect_code(1).expect_words("nobody is signed in");
+    server.cli(&["--token", &own, "logout"]).expect_code(1);
+    server.cli(&["--token", &own, "whoami"]).expect_code(0);
+    server.cli(&["whoami"]).expect_code(0);
+
+    server.read_until("  API token ");
+    let password =
+        server.banner.split_once("password ").and_then(|(_, rest)| rest.split(' ').next()).map(str::to_owned);
+    let password = password.expect("shown on the first start");
+    server.cli_with_input(&["login", "--password-stdin"], "wrong\n").expect_code(5);
+    server.cli_with_input(&["login", "--password-stdin"], &format!("{password}\n")).expect_code(0);
+    let profile = home.path().join(".config/tollgate/profile.json");
+    let kept = std::fs::read_to_string(&profile).expect("a profile");
+    let kept: serde_json::Value = serde_json::from_str(&kept).expect("JSON");
+    let kept = kept["token"].as_str().expect("a token");
+    server.cli(&["--token", kept, "whoami"]).expect_code(0);
+    server.cli(&["logout"]).expect_code(0);
+    assert!(!profile.exists());
+    server.cli(&["--token", kept, "whoami"]).expect_code(5);
+    server.cli(&["whoami"]).expect_code(0);
 }

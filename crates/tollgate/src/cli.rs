@@ -178,7 +178,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
     match command {
         Command::Up(arguments) => crate::up::run(arguments).await?,
         Command::Login(arguments) => sessions::login(&connect()?, arguments).await?,
-        Command::Logout => sessions::logout(&connect()?).await?,
+        Command::Logout => sessions::logout(output, realm).await?,
         Command::Whoami => sessions::whoami(&connect()?).await?,
         Command::Token(command) => sessions::token(&connect()?, command).await?,
         Command::Apply(arguments) => apply::apply(&connect()?, arguments).await?,

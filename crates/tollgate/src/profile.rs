@@ -61,7 +61,8 @@ impl Profile {
             .map(|config| config.join("tollgate").join("profile.json"))
     }
 
-    fn read() -> Option<Self> {
+    /// Reads the profile; `None` when there is none that can be read.
+    pub(crate) fn read() -> Option<Self> {
         serde_json::from_str(&std::fs::read_to_string(Self::path()?).ok()?).ok()
     }
 

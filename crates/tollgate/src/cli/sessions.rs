@@ -4,8 +4,10 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Context, secrets};
+use crate::client::Client;
 use crate::failure::Failure;
-use crate::profile::Profile;
+use crate::output::Output;
+use crate::profile::{Profile, Target};
 
 /// Arguments of `tollgate login`.
 #[derive(Args)]
@@ -63,18 +65,29 @@ pub(crate) async fn login(context: &Context<'_>, arguments: LoginArguments) -> R
 }
 
 /// Revokes the profile's token and forgets it, even when the server is gone.
-pub(crate) async fn logout(context: &Context<'_>) -> Result<(), Failure> {
-    let revoked = context.client.post("/logout", &json!({})).await;
-    let removed = Profile::remove();
-    match revoked {
-        Ok(_) => {}
-        Err(Failure::Problem { status: 401, .. }) => {}
-        Err(failure) if !removed => return Err(failure),
-        Err(_) => {
-            crate::output::say!("warning: the token could not be revoked on {}", context.client.server())
+///
+/// No other token: the admin's in the data directory and that of the environment were not made by a sign-in, and
+/// nothing would bring them back.
+pub(crate) async fn logout(output: &Output, realm: String) -> Result<(), Failure> {
+    let Some(profile) = Profile::read() else {
+        // A profile that cannot be read is of no use to anybody.
+        if !Profile::remove() {
+            return Err(Failure::new("nobody is signed in: there is no profile").hint(
+                "API tokens that `tollgate login` did not make are revoked with `tollgate token revoke`",
+            ));
         }
+        output.done(&json!({ "signedOut": true }), "signed out");
+        return Ok(());
+    };
+    let target = Target { server: profile.server, token: Some(profile.token) };
+    let client = Client::new(target, realm)?;
+    let revoked = client.post("/logout", &json!({})).await;
+    Profile::remove();
+    match revoked {
+        Ok(_) | Err(Failure::Problem { status: 401, .. }) => {}
+        Err(_) => crate::output::say!("warning: the token could not be revoked on {}", client.server()),
     }
-    context.output.done(&json!({ "signedOut": true }), "signed out");
+    output.done(&json!({ "signedOut": true }), "signed out");
     Ok(())
 }
 
