@@ -60,12 +60,22 @@ pub(crate) fn operations() -> Vec<Operation> {
             list,
         )
         .answers::<ListView<AccountView>>(),
+        Operation::get(
+            "/realms/{realm}/environments/{environment}/accounts/{name}",
+            read,
+            "Returns an account: the names of its fields, never values",
+            get,
+        )
+        .tagged()
+        .answers::<AccountView>(),
         Operation::put(
             "/realms/{realm}/environments/{environment}/accounts/{name}",
             update,
             "Sets an account with all its fields",
             set,
         )
+        .tagged()
+        .conditional()
         .takes::<SetBody>()
         .answers::<AccountView>(),
         Operation::delete(
@@ -73,7 +83,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             update,
             "Deletes an account",
             delete,
-        ),
+        )
+        .conditional(),
     ]
 }
 
@@ -84,6 +95,16 @@ async fn list(
 ) -> Answer<Json<ListView<AccountView>>> {
     let accounts = api.app.accounts().list(&op, &path.environment).await?;
     Ok(ListView::whole(accounts, |account| AccountView::from(&account)))
+}
+
+async fn get(State(api): State<Api>, Caller(op): Caller, In(path): In<Place>) -> Answer<Tagged<AccountView>> {
+    let accounts = api.app.accounts().list(&op, &path.environment).await?;
+    let found = accounts.into_iter().find(|account| account.name == path.name).ok_or_else(|| {
+        let detail = format!("there is no account `{}` in {}", path.name, path.environment);
+        Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
+            .hint("`tollgate account list` shows those that exist")
+    })?;
+    Ok(Tagged(AccountView::from(&found), found.revision))
 }
 
 async fn set(

@@ -110,19 +110,23 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Returns a consumer",
             get,
         )
+        .tagged()
         .answers::<ConsumerView>(),
         Operation::delete(
             "/realms/{realm}/environments/{environment}/consumers/{consumer}",
             needs(Permission::ConsumerDelete),
             "Deletes a consumer with its credentials",
             delete,
-        ),
+        )
+        .conditional(),
         Operation::post(
             "/realms/{realm}/environments/{environment}/consumers/{consumer}/associate",
             needs(Permission::ConsumerUpdate),
             "Lets a consumer call pipelines",
             associate,
         )
+        .tagged()
+        .conditional()
         .takes::<PipelinesBody>()
         .answers::<ConsumerView>(),
         Operation::post(
@@ -131,6 +135,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             "No longer lets a consumer call pipelines",
             dissociate,
         )
+        .tagged()
+        .conditional()
         .takes::<PipelinesBody>()
         .answers::<ConsumerView>(),
         Operation::post(
@@ -139,6 +145,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Revokes every token issued to a consumer until now",
             revoke_tokens,
         )
+        .tagged()
+        .conditional()
         .answers::<ConsumerView>(),
     ]
 }

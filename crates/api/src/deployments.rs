@@ -142,6 +142,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Deploys a pipeline version, if the policies admit it",
             deploy,
         )
+        .conditional()
         .takes::<DeployBody>()
         .answers::<DeployedView>()
         .creates(),
@@ -151,6 +152,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Returns a deployment",
             get,
         )
+        .tagged()
         .asks::<MajorQuery>()
         .answers::<DeploymentView>(),
         Operation::delete(
@@ -159,6 +161,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Stops a deployment",
             undeploy,
         )
+        .conditional()
         .asks::<MajorQuery>(),
         Operation::post(
             "/realms/{realm}/environments/{environment}/deployments/{pipeline}/promote",

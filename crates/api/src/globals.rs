@@ -14,6 +14,7 @@ use crate::Api;
 use crate::answers::{Answer, ListView, Tagged};
 use crate::extract::{Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
+use crate::problem::Problem;
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -46,12 +47,22 @@ pub(crate) fn operations() -> Vec<Operation> {
     vec![
         Operation::get("/realms/{realm}/environments/{environment}/globals", read, "Lists the globals", list)
             .answers::<ListView<GlobalView>>(),
+        Operation::get(
+            "/realms/{realm}/environments/{environment}/globals/{name}",
+            read,
+            "Returns a global",
+            get,
+        )
+        .tagged()
+        .answers::<GlobalView>(),
         Operation::put(
             "/realms/{realm}/environments/{environment}/globals/{name}",
             update,
             "Sets a global",
             set,
         )
+        .tagged()
+        .conditional()
         .takes::<SetBody>()
         .answers::<GlobalView>(),
         Operation::delete(
@@ -59,7 +70,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             update,
             "Deletes a global",
             delete,
-        ),
+        )
+        .conditional(),
     ]
 }
 
@@ -70,6 +82,16 @@ async fn list(
 ) -> Answer<Json<ListView<GlobalView>>> {
     let globals = api.app.globals().list(&op, &path.environment).await?;
     Ok(ListView::whole(globals, |global| GlobalView::from(&global.value)))
+}
+
+async fn get(State(api): State<Api>, Caller(op): Caller, In(path): In<Place>) -> Answer<Tagged<GlobalView>> {
+    let globals = api.app.globals().list(&op, &path.environment).await?;
+    let found = globals.into_iter().find(|global| global.value.name == path.name).ok_or_else(|| {
+        let detail = format!("there is no global `{}` in {}", path.name, path.environment);
+        Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
+            .hint("`tollgate global list` shows those that exist")
+    })?;
+    Ok(Tagged(GlobalView::from(&found.value), found.revision))
 }
 
 async fn set(

@@ -20,6 +20,8 @@ use crate::problem::Problem;
 struct Kept {
     status: u16,
     body: String,
+    #[serde(default)]
+    etag: Option<String>,
 }
 
 /// Does a request once, however often it is sent with the same key.
@@ -69,10 +71,12 @@ async fn finish(
 ) -> Result<Response, Problem> {
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.map_err(|_| internal("the answer could not be read"))?.to_bytes();
-    let kept = parts
-        .status
-        .is_success()
-        .then(|| Kept { status: parts.status.as_u16(), body: String::from_utf8_lossy(&bytes).into_owned() });
+    let etag = parts.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+    let kept = parts.status.is_success().then(|| Kept {
+        status: parts.status.as_u16(),
+        body: String::from_utf8_lossy(&bytes).into_owned(),
+        etag,
+    });
     let kept = kept.and_then(|kept| serde_json::to_string(&kept).ok());
     // What was done is done: an answer that shows a new key must not be lost because it could not be kept. A repetition
     // finds the idempotency key in use and does nothing again.
@@ -92,6 +96,10 @@ fn replay(kept: &str) -> Result<Response, Problem> {
     let status = StatusCode::from_u16(kept.status).map_err(|_| broken())?;
     let mut response = (status, kept.body).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(etag) = kept.etag {
+        let etag = HeaderValue::try_from(etag).map_err(|_| broken())?;
+        response.headers_mut().insert(header::ETAG, etag);
+    }
     response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
     Ok(response)
 }

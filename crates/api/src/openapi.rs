@@ -53,10 +53,22 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         parameters.push(json!({ "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "maxLength": 255 },
             "description": "A repeated request with this key and body gets the first one's answer, for 24 hours." }));
     }
+    if operation.conditional {
+        parameters.push(json!({ "name": "If-Match", "in": "header", "schema": { "type": "string" },
+            "description": "The ETag that was read, quotes included: 412 when the resource has changed since." }));
+    }
     let mut answer =
         json!({ "description": if operation.answer.is_some() { "Done." } else { "Done; no content." } });
     if let (Some(schema), Some(fields)) = (operation.answer, answer.as_object_mut()) {
         fields.insert("content".to_owned(), json!({ "application/json": { "schema": schema(generator) } }));
+    }
+    if let (true, Some(fields)) = (operation.tagged, answer.as_object_mut()) {
+        let etag = json!({ "schema": { "type": "string" }, "description": "The revision, for `If-Match`." });
+        fields.insert("headers".to_owned(), json!({ "ETag": etag }));
+    }
+    let mut responses = json!({ operation.status.to_string(): answer });
+    if let (Some(_), Some(fields)) = (operation.file, responses.as_object_mut()) {
+        fields.insert("200".to_owned(), answer);
     }
     let problem = json!({ "description": "Refused.",
         "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } } });
@@ -70,16 +82,22 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         "summary": operation.summary,
         "x-permission": permission,
         "parameters": parameters,
-        "responses": { operation.status.to_string(): answer, "default": problem },
     });
+    if let Some(fields) = responses.as_object_mut() {
+        fields.insert("default".to_owned(), problem);
+    }
     if let Some(fields) = document.as_object_mut() {
+        fields.insert("responses".to_owned(), responses);
         if operation.access == Access::Public {
             fields.insert("security".to_owned(), json!([]));
         } else {
             fields.insert("security".to_owned(), json!([{ "apiToken": [] }, { "session": [] }]));
         }
         if let Some(schema) = operation.body {
-            let content = json!({ "application/json": { "schema": schema(generator) } });
+            let mut content = json!({ "application/json": { "schema": schema(generator) } });
+            if let (Some(media_type), Some(types)) = (operation.file, content.as_object_mut()) {
+                types.insert(media_type.to_owned(), json!({ "schema": { "type": "string" } }));
+            }
             fields.insert("requestBody".to_owned(), json!({ "required": true, "content": content }));
         }
     }
@@ -117,9 +135,10 @@ fn problem() -> Value {
     json!({
         "type": "object",
         "description": "Problem details (RFC 9457).",
-        "required": ["type", "title", "status", "code", "detail"],
+        "required": ["type", "title", "status", "code", "detail", "requestId"],
         "properties": {
             "type": text(), "title": text(), "status": { "type": "integer" }, "code": text(), "detail": text(), "hint": text(),
+            "requestId": text(),
             "errors": { "type": "array", "items": { "type": "object", "properties": {
                 "pointer": text(), "line": { "type": ["integer", "null"] }, "column": { "type": ["integer", "null"] },
                 "message": text(), "hint": { "type": ["string", "null"] } } } },

@@ -35,6 +35,12 @@ pub(crate) struct Operation {
     pub(crate) query: Option<MakeSchema>,
     pub(crate) status: u16,
     pub(crate) answer: Option<MakeSchema>,
+    /// Whether the answer carries the ETag of the resource.
+    pub(crate) tagged: bool,
+    /// Whether `If-Match` is heeded.
+    pub(crate) conditional: bool,
+    /// A media type that the body may have instead of JSON: the resource's file as it is.
+    pub(crate) file: Option<&'static str>,
     /// Whether a repeated request with the same `Idempotency-Key` gets the first one's answer.
     pub(crate) repeatable: bool,
     handler: MethodRouter<Api>,
@@ -126,6 +132,9 @@ impl Operation {
             query: None,
             status: 200,
             answer: None,
+            tagged: false,
+            conditional: false,
+            file: None,
             repeatable: false,
             handler: on(filter, handler),
         }
@@ -168,6 +177,24 @@ impl Operation {
     /// Says that there is nothing to answer: 204.
     pub(crate) fn empty(mut self) -> Self {
         self.status = 204;
+        self
+    }
+
+    /// Says that the answer carries an ETag.
+    pub(crate) fn tagged(mut self) -> Self {
+        self.tagged = true;
+        self
+    }
+
+    /// Says that `If-Match` is heeded.
+    pub(crate) fn conditional(mut self) -> Self {
+        self.conditional = true;
+        self
+    }
+
+    /// Says that the body may be a file of this media type; where nothing changes the answer is 200.
+    pub(crate) fn takes_file(mut self, media_type: &'static str) -> Self {
+        self.file = Some(media_type);
         self
     }
 

@@ -164,6 +164,9 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Saves a pipeline file as the next version, unless the latest says the same",
             save,
         )
+        .tagged()
+        .conditional()
+        .takes_file("application/yaml")
         .takes::<SaveBody>()
         .answers::<SavedView>()
         .creates(),
@@ -173,13 +176,15 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Returns a pipeline",
             get,
         )
+        .tagged()
         .answers::<PipelineView>(),
         Operation::delete(
             "/realms/{realm}/pipelines/{name}",
             needs(Permission::PipelineDelete),
             "Deletes a pipeline that runs nowhere",
             delete,
-        ),
+        )
+        .conditional(),
         Operation::get(
             "/realms/{realm}/pipelines/{name}/versions",
             needs(Permission::PipelineRead),

@@ -109,8 +109,10 @@ pub(crate) fn operations() -> Vec<Operation> {
     let (read, update) = (Access::Needs(Permission::PolicyRead), Access::Needs(Permission::PolicyUpdate));
     vec![
         Operation::get("/realms/{realm}/policies", read, "Lists the policies", list)
+            .tagged()
             .answers::<PoliciesView>(),
         Operation::get("/realms/{realm}/policies/{name}", read, "Returns a policy", get)
+            .tagged()
             .answers::<PolicyView>(),
         Operation::put(
             "/realms/{realm}/policies/{name}",
@@ -118,6 +120,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Saves a policy: the next version of the realm's policies",
             set,
         )
+        .tagged()
+        .conditional()
         .takes::<ChangeBody>()
         .answers::<SavedView>(),
         Operation::post(

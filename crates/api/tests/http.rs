@@ -310,6 +310,73 @@ async fn a_lost_update_is_412_and_a_repeated_creation_is_done_once() {
 }
 
 #[tokio::test]
+async fn the_description_says_where_etags_come_from_and_where_they_are_heeded() {
+    let api = Api::start().await;
+    let has = |list: &Value, name: &str| {
+        list.as_array().into_iter().flatten().any(|parameter| parameter["name"] == name)
+    };
+    for (path, methods) in tollgate_api::openapi()["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            if matches!(operation["x-permission"].as_str(), None | Some("none" | "signed-in")) {
+                continue;
+            }
+            let path =
+                path.replace("{realm}", "default").replace("{environment}", "test").replace(['{', '}'], "");
+            let request = api
+                .request(&method.to_ascii_uppercase(), &format!("/api/v1{path}"))
+                .header("if-match", "no etag")
+                .body(Body::from("{}"));
+            let heeded = api.send(request.expect("a request")).await.body["code"] == "if-match-invalid";
+            assert_eq!(heeded, has(&operation["parameters"], "If-Match"), "{method} {path}");
+        }
+    }
+
+    api.save(true).await.expect(201, "");
+    let place = "/environments/test";
+    let set = |path: String, body: Value| {
+        let api = &api;
+        async move { api.call("PUT", &path, body).await.expect(200, "") }
+    };
+    set(format!("{REALM}{place}/globals/shop"), json!({ "value": 1 })).await;
+    set(format!("{REALM}{place}/accounts/portal"), json!({ "fields": { "token": "s3cret" } })).await;
+    api.call("POST", &format!("{REALM}/consumers"), json!({ "name": "shop", "environments": ["test"] }))
+        .await
+        .expect(201, "");
+    api.call("POST", &format!("{REALM}{place}/deployments"), json!({ "pipeline": "orders" }))
+        .await
+        .expect(201, "");
+    for (template, path) in [
+        ("/realms/{realm}/pipelines/{name}", "/pipelines/orders".to_owned()),
+        ("/realms/{realm}/policies/{name}", "/policies/external-api-access".to_owned()),
+        (
+            "/realms/{realm}/environments/{environment}/consumers/{consumer}",
+            format!("{place}/consumers/shop"),
+        ),
+        (
+            "/realms/{realm}/environments/{environment}/deployments/{pipeline}",
+            format!("{place}/deployments/orders"),
+        ),
+        ("/realms/{realm}/environments/{environment}/globals/{name}", format!("{place}/globals/shop")),
+        ("/realms/{realm}/environments/{environment}/accounts/{name}", format!("{place}/accounts/portal")),
+    ] {
+        let reply = api.get(&format!("{REALM}{path}")).await.expect(200, "");
+        assert!(reply.headers.contains_key("etag"), "{path}");
+        let answers = &tollgate_api::openapi()["paths"][template]["get"]["responses"]["200"];
+        assert!(answers["headers"]["ETag"].is_object(), "{template}");
+        let request = api
+            .request("DELETE", &format!("{REALM}{path}"))
+            .header("if-match", "\"999999\"")
+            .body(Body::empty());
+        if !path.starts_with("/policies/") {
+            api.send(request.expect("a request")).await.expect(412, "precondition-failed");
+        }
+    }
+    assert!(!api.get(&format!("{REALM}{place}/accounts/portal")).await.body.to_string().contains("s3cret"));
+    api.get(&format!("{REALM}{place}/globals/nope")).await.expect(404, "not-found");
+    api.get(&format!("{REALM}{place}/accounts/nope")).await.expect(404, "not-found");
+}
+
+#[tokio::test]
 async fn whatever_is_malformed_is_a_problem_that_says_what_to_do() {
     let api = Api::start().await;
     let before = api.head().await;
