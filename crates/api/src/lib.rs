@@ -46,7 +46,7 @@ pub struct ApiSettings {
     pub version: String,
     /// Names under which browsers may reach this address, besides `localhost` and IP addresses.
     pub allowed_hosts: Vec<String>,
-    /// Whether session cookies are sent over TLS only.
+    /// Whether session cookies are always sent over TLS only; else those of a browser that came over TLS.
     pub secure_cookies: bool,
 }
 

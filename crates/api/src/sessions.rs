@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -143,23 +143,28 @@ async fn logout(
 async fn open_session(
     State(api): State<Api>,
     Caller(op): Caller,
+    headers: HeaderMap,
     Body(body): Body<LoginBody>,
 ) -> Answer<Response> {
     let (_, shown) = api.app.users().sign_in(&op, &body.user, &body.password, "browser").await?;
-    cookie(&api, shown.plain.expose_secret(), "")
+    cookie(&api, &headers, shown.plain.expose_secret(), "")
 }
 
 async fn close_session(
     State(api): State<Api>,
     Caller(op): Caller,
+    headers: HeaderMap,
     Extension(SignedInWith(token)): Extension<SignedInWith>,
 ) -> Answer<Response> {
     api.app.users().delete_token(&op, token.id).await?;
-    cookie(&api, "", "; Max-Age=0")
+    cookie(&api, &headers, "", "; Max-Age=0")
 }
 
-fn cookie(api: &Api, value: &str, more: &str) -> Answer<Response> {
-    let secure = if api.settings.secure_cookies { "; Secure" } else { "" };
+fn cookie(api: &Api, headers: &HeaderMap, value: &str, more: &str) -> Answer<Response> {
+    // A proxy that adds TLS stands between: the browser says itself how it came.
+    let over_tls =
+        headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
+    let secure = if api.settings.secure_cookies || over_tls { "; Secure" } else { "" };
     let text = format!("{SESSION_COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict{secure}{more}");
     let mut header = HeaderValue::try_from(text).map_err(|_| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", "the cookie could not be made")

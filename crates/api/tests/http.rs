@@ -51,7 +51,7 @@ impl Api {
         let settings = ApiSettings {
             version: "9.9".to_owned(),
             allowed_hosts: vec!["tollgate.example".to_owned()],
-            secure_cookies: true,
+            secure_cookies: false,
         };
         Self { _directory: directory, router: router(app, settings), token }
     }
@@ -451,7 +451,16 @@ async fn other_names_other_sites_and_doubled_headers_are_refused() {
     api.send(doubled.expect("a request")).await.expect(400, "request-malformed");
 
     let login = json!({ "user": "admin", "password": "open-sesame" });
-    let session = api.call("POST", "/api/v1/session", login).await.expect(204, "");
+    let plain = api.call("POST", "/api/v1/session", login.clone()).await.expect(204, "");
+    assert!(
+        !plain.headers["set-cookie"].to_str().expect("text").contains("Secure"),
+        "it would not come back"
+    );
+    let over_tls = api
+        .request("POST", "/api/v1/session")
+        .header("origin", "https://tollgate.example")
+        .body(Body::from(login.to_string()));
+    let session = api.send(over_tls.expect("a request")).await.expect(204, "");
     let cookie = session.headers["set-cookie"].to_str().expect("text").to_owned();
     for part in ["HttpOnly", "SameSite=Strict", "Secure", "Path=/"] {
         assert!(cookie.contains(part), "{cookie}");
