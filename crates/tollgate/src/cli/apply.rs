@@ -20,7 +20,7 @@ use crate::output::{Format, print_out, yaml};
 /// Arguments of `tollgate apply`.
 #[derive(Args)]
 pub(crate) struct ApplyArguments {
-    /// A file, a directory of .yaml, .yml and .json files, or `-` for stdin; repeatable.
+    /// A file, a directory with all .yaml, .yml and .json files below it, or `-` for stdin; repeatable.
     #[arg(short, long = "file", value_name = "PATH", required = true)]
     files: Vec<PathBuf>,
     /// Checks everything and saves nothing.
@@ -37,7 +37,7 @@ pub(crate) struct ApplyArguments {
 /// Arguments of `tollgate diff`.
 #[derive(Args)]
 pub(crate) struct DiffArguments {
-    /// A file, a directory of .yaml, .yml and .json files, or `-` for stdin; repeatable.
+    /// A file, a directory with all .yaml, .yml and .json files below it, or `-` for stdin; repeatable.
     #[arg(short, long = "file", value_name = "PATH", required = true)]
     files: Vec<PathBuf>,
     /// Exits with 1 when something would change.

@@ -18,7 +18,7 @@ use crate::output::{Format, Output, print_out};
 /// Arguments of `tollgate check`.
 #[derive(Args)]
 pub(crate) struct CheckArguments {
-    /// A file, a directory of .yaml, .yml and .json files, or `-` for stdin; repeatable.
+    /// A file, a directory with all .yaml, .yml and .json files below it, or `-` for stdin; repeatable.
     #[arg(short, long = "file", value_name = "PATH", required = true)]
     files: Vec<PathBuf>,
     /// Only this environment; without, every one that the policies name.

@@ -1,4 +1,4 @@
-//! Resource files given with `-f`: a file, a directory of files, or `-` for stdin.
+//! Resource files given with `-f`: a file, a directory with all below it, or `-` for stdin.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub(crate) struct FileResource {
     pub(crate) located: Located<Resource>,
 }
 
-/// Reads every resource of the given paths, in the order given; files of a directory by name.
+/// Reads every resource of the given paths, in the order given; files of a directory and of those below by name.
 ///
 /// # Errors
 ///
@@ -45,14 +45,24 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<FileResource>, Failure> {
     Ok(resources)
 }
 
+/// Returns the files below a directory. What is hidden is left out, and links to directories are not followed: they
+/// could lead in a circle.
 fn files_of(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let entries = std::fs::read_dir(directory).map_err(|error| unreadable(directory, &error))?;
     let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|error| unreadable(directory, &error))?.path();
-        let known = path.extension().is_some_and(|it| it == "yaml" || it == "yml" || it == "json");
-        if known && path.is_file() {
-            files.push(path);
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let failed = |error| unreadable(&directory, &error);
+        for entry in std::fs::read_dir(&directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let (path, kind) = (entry.path(), entry.file_type().map_err(failed)?);
+            let known = path.extension().is_some_and(|it| it == "yaml" || it == "yml" || it == "json");
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            } else if kind.is_dir() {
+                directories.push(path);
+            } else if known && path.is_file() {
+                files.push(path);
+            }
         }
     }
     files.sort();
@@ -140,4 +150,24 @@ pub(crate) fn with_kind(kind: &str, fields: Value) -> Value {
         document.extend(fields);
     }
     Value::Object(document)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_read_with_all_below_it_but_nothing_hidden() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for name in ["b.yaml", "a/deep/c.yml", "a/d.json", ".git/e.yaml", ".f.yaml", "readme.md"] {
+            let path = directory.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("makes");
+            std::fs::write(path, "").expect("writes");
+        }
+        std::os::unix::fs::symlink(directory.path(), directory.path().join("a/circle")).expect("links");
+        let files = files_of(directory.path()).expect("reads");
+        let names: Vec<_> =
+            files.iter().filter_map(|file| file.strip_prefix(directory.path()).ok()?.to_str()).collect();
+        assert_eq!(names, ["a/d.json", "a/deep/c.yml", "b.yaml"]);
+    }
 }
