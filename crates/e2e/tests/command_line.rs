@@ -78,3 +78,36 @@ fn signing_out_ends_the_session_of_the_profile_and_no_other_token() {
     server.cli(&["--token", kept, "whoami"]).expect_code(5);
     server.cli(&["whoami"]).expect_code(0);
 }
+
+#[test]
+fn a_slip_in_arguments_or_environment_is_told_and_does_nothing() {
+    let home = Home::new();
+    let server = Server::start(
+        &home,
+        &["--listen", "console=127.0.0.1:0", "--listen", "test=127.0.0.1:0", "--listen", "prod=127.0.0.1:0"]
+            .into_iter()
+            .chain(["--listen", "test.internal=127.0.0.1:0", "--listen", "prod.internal=127.0.0.1:0"])
+            .chain(["--listen", "tset=127.0.0.1:0"])
+            .collect::<Vec<_>>(),
+    );
+    let twice =
+        ["policy", "set", "external-api-access", "--env", "test=any", "--env", "test=api-key", "--yes"];
+    server.cli(&twice).expect_code(2).expect_words("`test` is named twice");
+    assert_eq!(server.json(&["policy", "list"])["version"], "1.0");
+    server.cli(&["get", "account"]).expect_code(2).expect_words("an account lives in an environment");
+    let gateway = server.url("test").to_owned();
+    server.cli(&["--server", &gateway, "whoami"]).expect_code(4).expect_words("console");
+
+    // Variables that are set to nothing say nothing: the profile counts.
+    let token = std::fs::read_to_string(home.data().join("admin-token")).expect("a token");
+    let profile = serde_json::json!({ "server": server.url("console"), "token": token.trim() });
+    std::fs::create_dir_all(home.path().join(".config/tollgate")).expect("makes");
+    home.file(".config/tollgate/profile.json", &profile.to_string());
+    let mut command = home.command(&["whoami"]);
+    let output = command.env("TOLLGATE_TOKEN", "").env("TOLLGATE_SERVER", "").output().expect("runs");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(server.stop(), Some(0));
+    let log = std::fs::read_to_string(home.log_path()).expect("a log");
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("there is no such environment")).collect();
+    assert!(matches!(told[..], [line] if line.contains("\"tset\"")), "{log}");
+}

@@ -172,7 +172,9 @@ pub(crate) struct Context<'a> {
 pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Failure> {
     let Arguments { server, token, realm, command, .. } = arguments;
     let connect = || {
-        let target = Target::find(server.as_deref(), token.as_deref());
+        // A variable that is set to nothing, as scripts and CI do for a value they lack, says nothing.
+        let said = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        let target = Target::find(said(&server).as_deref(), said(&token).as_deref());
         Ok::<_, Failure>(Context { client: Client::new(target, realm.clone())?, output })
     };
     match command {

@@ -177,6 +177,8 @@ fn problem_text(body: &Value) -> String {
         // Each violation has said already what to do.
         "policy-refused" => "",
         "unauthenticated" => "sign in with `tollgate login`, or pass --token or TOLLGATE_TOKEN",
+        // What a gateway answers, not the management API.
+        "route-not-found" => "is this the address of Tollgate's console? It is printed by `tollgate up`",
         _ => text(body, "hint"),
     };
     if !hint.is_empty() {

@@ -4,6 +4,7 @@
 //! disk is published before the store is opened, so that calls are answered while the store is away. The banner comes
 //! last, when everything that it names works.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -173,6 +174,7 @@ async fn control(
     ));
     tasks.spawn(usage::run(app.clone(), parts.usage.clone(), parts.shutdown.clone()));
 
+    tell_unknown_environments(&app, &bound).await?;
     let address = console.local_addr()?;
     let settings = tollgate_api::ApiSettings {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -196,6 +198,25 @@ async fn control(
         print_out(&demo::load(data, &addresses, parts.random.as_ref()).await?);
     }
     tracing::info!(console = %address, "ready");
+    Ok(())
+}
+
+/// Tells of listeners whose environment does not exist: `--listen tset=…` would open a port and leave `test` where it
+/// was. They stay, since environments can be made later.
+async fn tell_unknown_environments(app: &App, bound: &[(Name, std::net::SocketAddr)]) -> anyhow::Result<()> {
+    let mut op = app.system_op()?;
+    let mut known = BTreeSet::new();
+    for realm in app.realms().list(&op).await? {
+        op.realm = realm.name;
+        known.extend(app.environments().list(&op).await?.into_iter().map(|it| it.environment.name));
+    }
+    for (name, address) in bound {
+        if let Name::Environment(place) = name
+            && !known.contains(&place.environment)
+        {
+            tracing::warn!(listener = %place, %address, "there is no such environment: nothing answers here");
+        }
+    }
     Ok(())
 }
 

@@ -100,7 +100,7 @@ pub(crate) async fn run(context: &Context<'_>, command: PolicyCommand) -> Result
             let impact = impact(context, &change).await?;
             confirm::show_impact(&impact);
             confirm::demand_yes(yes, &impact)?;
-            let mut body = body_of(&change);
+            let mut body = body_of(&change)?;
             if let (Some(reason), Some(fields)) = (reason, body.as_object_mut()) {
                 fields.insert("reason".to_owned(), reason.into());
             }
@@ -132,16 +132,18 @@ pub(crate) async fn run(context: &Context<'_>, command: PolicyCommand) -> Result
 /// Asks for the impact of a change.
 async fn impact(context: &Context<'_>, change: &ChangeArguments) -> Result<Value, Failure> {
     let path = context.client.realm_path(&["policies", change.name.as_str(), "impact"]);
-    context.client.post(&path, &body_of(change)).await
+    context.client.post(&path, &body_of(change)?).await
 }
 
-fn body_of(change: &ChangeArguments) -> Value {
-    let environments: Map<String, Value> = change
-        .environments
-        .iter()
-        .map(|(environment, value)| (environment.to_string(), value.as_str().into()))
-        .collect();
-    json!({ "environments": environments, "partial": true })
+fn body_of(change: &ChangeArguments) -> Result<Value, Failure> {
+    let mut environments = Map::new();
+    for (environment, value) in &change.environments {
+        if environments.insert(environment.to_string(), value.as_str().into()).is_some() {
+            return Err(Failure::usage(format!("environment `{environment}` is named twice"))
+                .hint("give one value for each environment"));
+        }
+    }
+    Ok(json!({ "environments": environments, "partial": true }))
 }
 
 fn list(context: &Context<'_>, policies: &Value) {

@@ -117,7 +117,7 @@ pub(crate) async fn delete(context: &Context<'_>, arguments: DeleteArguments) ->
                 Failure::usage("a deployment is not deleted").hint("stop it with `tollgate undeploy`")
             );
         }
-        _ => return Err(Failure::usage(format!("a {} cannot be deleted", word(kind)))),
+        _ => return Err(Failure::usage(format!("{} cannot be deleted", with_article(kind)))),
     };
     context.client.delete(&format!("{parent}/{}", crate::client::segment(&name))).await?;
     let document = json!({ "kind": word(kind), "name": name, "deleted": true });
@@ -227,9 +227,16 @@ fn list_path_in(
     kind: ResourceKind,
     environment: Option<&EnvironmentName>,
 ) -> Result<String, Failure> {
-    let environment = environment
-        .ok_or_else(|| Failure::usage(format!("a {} lives in an environment: add --env", word(kind))))?;
+    let environment = environment.ok_or_else(|| {
+        Failure::usage(format!("{} lives in an environment: add --env", with_article(kind)))
+    })?;
     Ok(context.client.environment_path(environment.as_str(), &[&format!("{}s", word(kind))]))
+}
+
+fn with_article(kind: ResourceKind) -> String {
+    let word = word(kind);
+    let article = if word.starts_with(['a', 'e']) { "an" } else { "a" };
+    format!("{article} {word}")
 }
 
 fn word(kind: ResourceKind) -> &'static str {
