@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -50,12 +50,30 @@ impl<'a> Server<'a> {
         server
     }
 
+    /// Starts a server whose log goes into a pipe, of which the reading end is returned.
+    ///
+    /// # Panics
+    ///
+    /// When it does not become ready.
+    pub fn start_with_piped_log(home: &'a Home, arguments: &[&str]) -> (Self, ChildStderr) {
+        let mut server = Self::spawn(home, arguments, Stdio::piped());
+        let log = server.child.stderr.take().expect("piped");
+        server.read_banner();
+        (server, log)
+    }
+
     /// Starts a server and does not wait.
     ///
     /// # Panics
     ///
     /// When the process cannot be made.
     pub fn launch(home: &'a Home, arguments: &[&str]) -> Self {
+        let log =
+            std::fs::File::options().create(true).append(true).open(home.log_path()).expect("a log file");
+        Self::spawn(home, arguments, log.into())
+    }
+
+    fn spawn(home: &'a Home, arguments: &[&str], log: Stdio) -> Self {
         let data = home.data().display().to_string();
         let mut all = vec!["up", "--data", &data];
         let listeners = ["console", "test", "prod", "test.internal", "prod.internal"];
@@ -64,8 +82,6 @@ impl<'a> Server<'a> {
             all.extend(given.iter().flat_map(|listen| ["--listen", listen]));
         }
         all.extend_from_slice(arguments);
-        let log =
-            std::fs::File::options().create(true).append(true).open(home.log_path()).expect("a log file");
         let child = home.command(&all).stdout(Stdio::piped()).stderr(log).spawn().expect("the server starts");
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())

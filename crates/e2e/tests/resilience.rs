@@ -214,6 +214,22 @@ fn a_data_directory_serves_one_process() {
     assert!(log.contains("another tollgate runs on the data directory"), "{log}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_answered_while_nobody_reads_the_log_and_when_its_reader_is_gone() {
+    let home = Home::new();
+    let (server, log) = Server::start_with_piped_log(&home, &[]);
+    // Far more than the pipe holds.
+    for _ in 0..600 {
+        server.call("test", PATH, &[], None).await.expect(404, "route-not-found");
+    }
+    drop(log);
+    for _ in 0..20 {
+        server.call("test", PATH, &[], None).await.expect(404, "route-not-found");
+    }
+    server.cli(&["whoami"]).expect_code(0);
+    assert_eq!(server.stop(), Some(0));
+}
+
 #[test]
 fn the_calls_that_the_demo_prints_do_what_is_said_beside_them() {
     let home = Home::new();
