@@ -114,7 +114,7 @@ impl Home {
         for file in files {
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             // These two are made to hold secrets for their owner.
-            if matches!(name.as_str(), "admin-token" | "demo-calls.txt") {
+            if matches!(name.as_str(), "admin-token" | "demo.json") {
                 continue;
             }
             let bytes = std::fs::read(&file).unwrap_or_default();

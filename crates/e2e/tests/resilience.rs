@@ -230,10 +230,8 @@ async fn calls_are_answered_while_nobody_reads_the_log_and_when_its_reader_is_go
     assert_eq!(server.stop(), Some(0));
 }
 
-#[test]
-fn the_calls_that_the_demo_prints_do_what_is_said_beside_them() {
-    let home = Home::new();
-    let mut server = Server::start(&home, &["--demo"]);
+/// Pastes the calls that a demo prints into a shell that stands elsewhere; each must do what is said beside it.
+fn walk_the_demo(server: &mut Server<'_>) {
     server.read_until("# 8. ");
     server.read_until("curl ");
     let (_, script) = server.banner.split_once("# 1. ").expect("calls");
@@ -241,7 +239,7 @@ fn the_calls_that_the_demo_prints_do_what_is_said_beside_them() {
     let output = std::process::Command::new("sh")
         .arg("-c")
         .arg(&script)
-        .current_dir(home.path())
+        .current_dir(std::env::temp_dir())
         .output()
         .expect("sh runs");
     let answers = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -256,7 +254,28 @@ fn the_calls_that_the_demo_prints_do_what_is_said_beside_them() {
     {
         assert!(answers.contains(code), "{code} is missing in {answers}");
     }
+}
+
+#[test]
+fn the_calls_that_the_demo_prints_do_what_is_said_beside_them_and_so_after_a_restart_on_other_ports() {
+    let home = Home::new();
+    for _ in 0..2 {
+        let mut server = Server::start(&home, &["--demo"]);
+        walk_the_demo(&mut server);
+        assert_eq!(server.stop(), Some(0));
+    }
+}
+
+#[test]
+fn the_demo_loads_where_somebody_has_begun_already() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let text = OPEN.replace("name: open", "name: product-list");
+    server.cli(&["apply", "-f", &home.file("mine.yaml", &text)]).expect_code(0);
+    server.cli(&["consumer", "create", "shop", "--env", "prod"]).expect_code(0);
     assert_eq!(server.stop(), Some(0));
+    let mut server = Server::start(&home, &["--demo"]);
+    walk_the_demo(&mut server);
 }
 
 /// Calls until told to stop; every call must succeed. Returns the different answers in their order.

@@ -65,9 +65,9 @@ impl DataDir {
         self.path.join("admin-token")
     }
 
-    /// Returns where the calls of the demo are kept.
+    /// Returns where the keys and the password of the demo are kept.
     pub(crate) fn demo_path(&self) -> PathBuf {
-        self.path.join("demo-calls.txt")
+        self.path.join("demo.json")
     }
 }
 

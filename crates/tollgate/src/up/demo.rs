@@ -45,37 +45,39 @@ steps:
   - jwtGenerate: { scopes: [catalog:read], expiresInMs: 900000 }
 "#;
 
-/// Loads the demo and returns the calls to try; on a later start, returns the calls of the first.
+/// Loads the demo and returns the calls to try; on a later start, returns those of the first with today's addresses.
 pub(crate) async fn load(
     data: &DataDir,
     addresses: &Addresses,
     random: &dyn Random,
 ) -> anyhow::Result<String> {
     let path = data.demo_path();
-    if let Ok(text) = std::fs::read_to_string(&path) {
-        return Ok(text);
-    }
-    let token_path = data.admin_token_path();
-    let token = std::fs::read_to_string(&token_path)
-        .with_context(|| format!("the demo needs the admin's API token in {}", token_path.display()))?;
-    let target = Target { server: addresses.console.clone(), token: Some(token.trim().to_owned()) };
-    let client = Client::new(target, "default".to_owned()).map_err(describe)?;
-    let password = Password::generate(random)?;
-    let keys =
-        fill(&client, password.expose_secret()).await.map_err(describe).context("cannot load the demo")?;
-    let secrets = Secrets {
-        test_key: &keys.0,
-        prod_key: &keys.1,
-        password: password.expose_secret(),
-        token_file: &token_path.display().to_string(),
+    // The calls are pasted into a shell that may stand in another folder.
+    let token_path = std::path::absolute(data.admin_token_path())?;
+    let kept = std::fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok());
+    let secrets: Secrets = match kept {
+        Some(secrets) => secrets,
+        None => {
+            let token = std::fs::read_to_string(&token_path).with_context(|| {
+                format!("the demo needs the admin's API token in {}", token_path.display())
+            })?;
+            let target = Target { server: addresses.console.clone(), token: Some(token.trim().to_owned()) };
+            let client = Client::new(target, "default".to_owned()).map_err(describe)?;
+            let password = Password::generate(random)?;
+            let secrets = fill(&client, password.expose_secret())
+                .await
+                .map_err(describe)
+                .context("cannot load the demo")?;
+            write_secret(&path, serde_json::to_string_pretty(&secrets)?.as_bytes())?;
+            secrets
+        }
     };
-    let text = demo_calls::write(addresses, &secrets);
-    write_secret(&path, text.as_bytes())?;
-    Ok(text)
+    Ok(demo_calls::write(addresses, &secrets, &token_path))
 }
 
-/// Does what a team would do, through the API; returns the keys of test and prod.
-async fn fill(client: &Client, password: &str) -> Result<(String, String), Failure> {
+/// Does what a team would do, through the API. What is there already, of an attempt that was cut short or of somebody's
+/// own, is no obstacle.
+async fn fill(client: &Client, password: &str) -> Result<Secrets, Failure> {
     let values =
         json!({ "environments": { "test": "api-key", "prod": "jwt-with-api-key" }, "reason": "the demo" });
     client.put(&client.realm_path(&["policies", "external-api-access"]), &values).await?;
@@ -85,29 +87,43 @@ async fn fill(client: &Client, password: &str) -> Result<(String, String), Failu
         let account = client.environment_path(environment, &["accounts", "portal"]);
         client.put(&account, &json!({ "hashedFields": { "passwordHash": password } })).await?;
     }
-    save(client, &PRODUCT_LIST.replace("{jwt}", "false")).await?;
+    let key_only = save(client, &PRODUCT_LIST.replace("{jwt}", "false")).await?;
     save(client, LOGIN).await?;
-    let consumer =
-        json!({ "name": "shop", "environments": ["test", "prod"], "pipelines": ["product-list", "login"] });
-    let made = client.post(&client.realm_path(&["consumers"]), &consumer).await?;
+    let (test_key, prod_key) = (consumer(client, "test").await?, consumer(client, "prod").await?);
     deploy(client, "test", "product-list").await?;
     save(client, &PRODUCT_LIST.replace("{jwt}", "{ scopes: [catalog:read] }")).await?;
     deploy(client, "prod", "product-list").await?;
     deploy(client, "test", "login").await?;
     deploy(client, "prod", "login").await?;
-    let key = |environment: &str| {
-        let items = made.get("items").and_then(Value::as_array).into_iter().flatten();
-        items
-            .into_iter()
-            .find(|item| item.pointer("/consumer/environment").and_then(Value::as_str) == Some(environment))
-            .and_then(|item| item.pointer("/key/key")?.as_str().map(str::to_owned))
-            .ok_or_else(|| Failure::new("the server made no key"))
-    };
-    Ok((key("test")?, key("prod")?))
+    Ok(Secrets { test_key, prod_key, password: password.to_owned(), key_only_version: key_only })
 }
 
-async fn save(client: &Client, document: &str) -> Result<(), Failure> {
-    client.post(&client.realm_path(&["pipelines"]), &json!({ "document": document })).await.map(drop)
+/// Makes sure that the consumer may call both pipelines in an environment; returns a new key of it.
+async fn consumer(client: &Client, environment: &str) -> Result<String, Failure> {
+    let path = client.environment_path(environment, &["consumers", "shop"]);
+    match client.get(&path).await {
+        Ok(_) => {}
+        Err(Failure::Problem { status: 404, .. }) => {
+            let consumer = json!({ "name": "shop", "environments": [environment], "createKey": false });
+            client.post(&client.realm_path(&["consumers"]), &consumer).await?;
+        }
+        Err(failure) => return Err(failure),
+    }
+    let pipelines = json!({ "pipelines": ["product-list", "login"] });
+    client.post(&format!("{path}/associate"), &pipelines).await?;
+    let made = client.post(&format!("{path}/keys"), &json!({ "name": "demo" })).await?;
+    text(&made, "key")
+}
+
+/// Saves a pipeline; returns its version.
+async fn save(client: &Client, document: &str) -> Result<String, Failure> {
+    let saved = client.post(&client.realm_path(&["pipelines"]), &json!({ "document": document })).await?;
+    text(&saved, "version")
+}
+
+fn text(answer: &Value, field: &str) -> Result<String, Failure> {
+    let text = answer.get(field).and_then(Value::as_str).map(str::to_owned);
+    text.ok_or_else(|| Failure::new(format!("the server answered without `{field}`")))
 }
 
 async fn deploy(client: &Client, environment: &str, pipeline: &str) -> Result<(), Failure> {
@@ -117,7 +133,7 @@ async fn deploy(client: &Client, environment: &str, pipeline: &str) -> Result<()
 
 fn describe(failure: Failure) -> anyhow::Error {
     match failure {
-        Failure::Problem { body, .. } => anyhow!("{body}"),
+        Failure::Problem { body, .. } => anyhow!(text(&body, "detail").unwrap_or_else(|_| body.to_string())),
         Failure::Other { message, .. } => anyhow!(message),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use tollgate_model::environments::Exposure;
 use tollgate_model::names::EnvironmentName;
 
@@ -15,12 +17,15 @@ pub(crate) struct Addresses {
     pub(crate) prod: String,
 }
 
-/// The secrets that the calls need.
-pub(crate) struct Secrets<'a> {
-    pub(crate) test_key: &'a str,
-    pub(crate) prod_key: &'a str,
-    pub(crate) password: &'a str,
-    pub(crate) token_file: &'a str,
+/// What the calls need of the demo; kept for later starts in a file that only its owner can read.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Secrets {
+    pub(crate) test_key: String,
+    pub(crate) prod_key: String,
+    pub(crate) password: String,
+    /// The version of `product-list` that demands no token.
+    pub(crate) key_only_version: String,
 }
 
 // === impl Addresses ===
@@ -48,9 +53,11 @@ fn url(mut address: SocketAddr) -> String {
 }
 
 /// Writes the calls of the journey; beside each, what it answers.
-pub(crate) fn write(addresses: &Addresses, secrets: &Secrets<'_>) -> String {
+pub(crate) fn write(addresses: &Addresses, secrets: &Secrets, token_file: &Path) -> String {
     let Addresses { console, test, prod } = addresses;
-    let Secrets { test_key, prod_key, password, token_file } = secrets;
+    let Secrets { test_key, prod_key, password, key_only_version } = secrets;
+    // In single quotes a shell takes everything as it is, but a single quote.
+    let token_file = token_file.display().to_string().replace('\'', r"'\''");
     let products = "/pipeline/default/v1/product-list";
     let mut out = String::from("\nThe journey, ready to paste into a shell:\n\n");
     let _ = write!(
@@ -78,8 +85,39 @@ TOKEN=$(curl -s -o /dev/null -D - {prod}/pipeline/default/v1/login -H 'apikey: {
 curl -iw '\\n' {prod}{products} -H 'apikey: {prod_key}' -H \"authorization: Bearer $TOKEN\"
 
 # 8. The version that demands no token, deployed to prod: 422 policy-refused, and the switch to turn
-curl -iw '\\n' {console}/api/v1/realms/default/environments/prod/deployments -H \"authorization: Bearer $(cat {token_file})\" -H 'content-type: application/json' -d '{{\"pipeline\":\"product-list\",\"version\":\"1.0\"}}'
+curl -iw '\\n' {console}/api/v1/realms/default/environments/prod/deployments -H \"authorization: Bearer $(cat '{token_file}')\" -H 'content-type: application/json' -d '{{\"pipeline\":\"product-list\",\"version\":\"{key_only_version}\"}}'
 ",
     );
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_takes_the_path_of_the_token_as_it_is() {
+        let directory = tempfile::Builder::new().prefix("it's a $HOME ").tempdir().expect("a directory");
+        let file = directory.path().join("admin-token");
+        std::fs::write(&file, "the token").expect("writes");
+        let addresses =
+            Addresses { console: "http://c".to_owned(), test: String::new(), prod: String::new() };
+        let secrets = Secrets {
+            test_key: String::new(),
+            prod_key: String::new(),
+            password: String::new(),
+            key_only_version: "1.3".to_owned(),
+        };
+        let calls = write(&addresses, &secrets, &file);
+        let (_, last) = calls.split_once("# 8. ").expect("a last call");
+        let (_, last) = last.split_once('\n').expect("a line");
+        let output = std::process::Command::new("sh")
+            .arg("-c")
+            .arg(last.replacen("curl", "printf '%s|'", 1))
+            .output()
+            .expect("sh runs");
+        let arguments = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(arguments.contains("|authorization: Bearer the token|"), "{arguments}");
+        assert!(arguments.contains(r#"|{"pipeline":"product-list","version":"1.3"}|"#), "{arguments}");
+    }
 }
