@@ -1,5 +1,7 @@
 //! What handlers take from a request; whatever does not fit is refused as a problem.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use http::request::Parts;
@@ -9,6 +11,9 @@ use tollgate_app::access::Op;
 
 use crate::Api;
 use crate::problem::Problem;
+
+/// Longest wait for a whole body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Who calls; put there by the guard of the operation.
 pub(crate) struct Caller(pub(crate) Op);
@@ -117,9 +122,12 @@ fn without_values(message: &str) -> String {
     }
 }
 
-/// Reads a whole body, within the limit.
+/// Reads a whole body, within the limits of size and time.
 pub(crate) async fn read(request: Request, api: &Api) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, api).await.map_err(|rejection| {
+    let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, api)).await.map_err(|_| {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "request-timeout", "the body did not arrive in time")
+    })?;
+    read.map_err(|rejection| {
         let code = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             "request-too-large"
         } else {

@@ -34,6 +34,21 @@ struct Reply {
     body: Value,
 }
 
+/// A body of which nothing ever arrives.
+struct Endless;
+
+impl http_body::Body for Endless {
+    type Data = axum::body::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
 impl Api {
     async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
@@ -426,6 +441,15 @@ async fn whatever_is_malformed_is_a_problem_that_says_what_to_do() {
     assert_eq!(left_out.status, 422);
     assert!(left_out.body["detail"].as_str().is_some_and(|text| text.contains("`prod`")), "{left_out:?}");
     assert_eq!(api.head().await, before, "something was stored");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for_without_end() {
+    let api = Api::start().await;
+    // From here on time passes as soon as there is nothing to do but wait.
+    tokio::time::pause();
+    let request = api.request("POST", "/api/v1/login").body(Body::new(Endless)).expect("a request");
+    api.send(request).await.expect(408, "request-timeout");
 }
 
 #[tokio::test]

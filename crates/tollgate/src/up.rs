@@ -26,6 +26,7 @@ use crate::failure::Failure;
 use crate::output::print_out;
 use crate::system::{SystemClock, SystemRandom};
 
+mod console;
 mod data_dir;
 mod demo;
 mod demo_calls;
@@ -37,6 +38,7 @@ mod master_key;
 mod scheduler;
 mod usage;
 
+use console::ConsoleSettings;
 use data_dir::DataDir;
 use listeners::{Listen, Listeners, Name, Place};
 
@@ -183,12 +185,7 @@ async fn control(
     };
     let router = tollgate_api::router(app, settings);
     let shutdown = parts.shutdown.clone();
-    tasks.spawn(async move {
-        let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
-        if let Err(error) = axum::serve(console, service).with_graceful_shutdown(stopping(shutdown)).await {
-            tracing::error!(%error, "the console stopped");
-        }
-    });
+    tasks.spawn(console::serve(console, router, ConsoleSettings::default(), shutdown));
 
     banner.push_str(&format!("  data           {}\n", data.path().display()));
     banner.push_str(&first);
