@@ -292,7 +292,12 @@ async fn call_without_pause(server: &Server<'_>, key: &str, go_on: &AtomicBool) 
 
 #[test]
 fn changes_take_effect_without_dropping_a_call() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    // One for both threads: a connection of the client's pool dies with the runtime that made it.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let home = Home::new();
     let server = Server::start(&home, &[]);
     let (_, key) = deploy_open(&home, &server);
@@ -302,10 +307,10 @@ fn changes_take_effect_without_dropping_a_call() {
         })
         .await;
     };
-    runtime().block_on(answers("{\"ok\":\"GET\"}"));
+    runtime.block_on(answers("{\"ok\":\"GET\"}"));
     let go_on = AtomicBool::new(true);
     let texts = std::thread::scope(|scope| {
-        let caller = scope.spawn(|| runtime().block_on(call_without_pause(&server, &key, &go_on)));
+        let caller = scope.spawn(|| runtime.block_on(call_without_pause(&server, &key, &go_on)));
         for n in 1..=5 {
             let file = home.file("open.yaml", &OPEN.replace("message.method", &n.to_string()));
             server.cli(&["apply", "-f", &file]).expect_code(0);
@@ -314,7 +319,7 @@ fn changes_take_effect_without_dropping_a_call() {
                 .cli(&["key", "create", "shop", "--env", "test", "--name", &format!("k{n}")])
                 .expect_code(0);
             server.cli(&["jwt", "rotate", "--env", "test"]).expect_code(0);
-            runtime().block_on(answers(&format!("{{\"ok\":{n}}}")));
+            runtime.block_on(answers(&format!("{{\"ok\":{n}}}")));
         }
         go_on.store(false, Ordering::Relaxed);
         caller.join().expect("every call succeeds")
