@@ -33,6 +33,17 @@ fn with_output_json_every_failure_is_one_document() {
 }
 
 #[test]
+fn a_new_file_is_json_where_json_is_asked_for_and_can_be_applied() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let document = server.json(&["new", "pipeline", "orders"]);
+    assert_eq!((&document["kind"], &document["trigger"]["apiKey"]), (&"Pipeline".into(), &true.into()));
+    let path = home.file("orders.json", &document.to_string());
+    server.cli(&["apply", "-f", &path]).expect_code(0);
+    server.cli(&["deploy", "orders", "--env", "test"]).expect_code(0);
+}
+
+#[test]
 fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
     let home = Home::new();
     let closed = || {

@@ -1,13 +1,14 @@
 //! `tollgate new pipeline`: a file to start from.
 
 use clap::Subcommand;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tollgate_model::names::PipelineName;
 use tollgate_model::policies::AccessRequirement;
 
 use super::Context;
+use super::files::with_kind;
 use crate::failure::Failure;
-use crate::output::print_out;
+use crate::output::{Format, print_out};
 
 /// `tollgate new …`
 #[derive(Subcommand)]
@@ -29,7 +30,13 @@ pub(crate) enum NewCommand {
 pub(crate) async fn new(context: &Context<'_>, command: NewCommand) -> Result<(), Failure> {
     let NewCommand::Pipeline { name, login_flow, project } = command;
     let strictest = strictest(context).await;
-    print_out(&file(&name, project.as_str(), login_flow, strictest));
+    let text = file(&name, project.as_str(), login_flow, strictest);
+    if context.output.format() == Format::Json {
+        let pipeline = tollgate_model::document::parse_pipeline(&text).map_err(anyhow::Error::from)?.value;
+        context.output.document(&with_kind("Pipeline", json!(pipeline)));
+    } else {
+        print_out(&text);
+    }
     Ok(())
 }
 
@@ -74,7 +81,7 @@ steps:
 "
         );
     }
-    let api_key = demanded >= AccessRequirement::ApiKey;
+    // Where the policy allows anything, a key is still what is advised.
     let jwt = demanded == AccessRequirement::JwtWithApiKey;
     format!(
         "kind: Pipeline
@@ -84,7 +91,7 @@ trigger:
   type: rest
   methods: [GET]
   externalApi: true
-  apiKey: {api_key}
+  apiKey: true
   jwt: {jwt}
 steps:
   - json: {{ hello: \"{{{{ message.method }}}}\" }}
@@ -114,6 +121,7 @@ mod tests {
                 let pipeline =
                     parse_pipeline(&file(&name, "default", login_flow, demanded)).expect("valid").value;
                 assert!(tollgate_flow::compile(&pipeline).is_ok());
+                assert!(pipeline.trigger.http().is_some_and(|http| http.api_key.is_on()), "{demanded}");
                 assert_eq!(tollgate_policy::is_login_flow(&pipeline), login_flow);
                 assert!(tollgate_policy::admit(&policies, &pipeline, &environment).is_ok(), "{demanded}");
             }
