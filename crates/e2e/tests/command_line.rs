@@ -44,6 +44,30 @@ fn a_new_file_is_json_where_json_is_asked_for_and_can_be_applied() {
 }
 
 #[test]
+fn a_dry_run_refuses_what_a_save_would_and_a_refused_save_tells_what_was_saved_before_it() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let document = server.json(&["new", "pipeline", "orders"]);
+    let consumer = |environment: &str, pipeline: &str| {
+        format!("kind: Consumer\nname: shop\nenvironments: [{environment}]\npipelines: [{pipeline}]\n")
+    };
+    let apply = |consumer: &str, more: &[&str]| {
+        let path = home.file("all.yaml", &format!("{document}\n---\n{consumer}"));
+        server.cli(&[&["--output", "json", "apply", "-f", &path], more].concat())
+    };
+    for (consumer, words) in [(consumer("test", "nope"), "`nope`"), (consumer("moon", "orders"), "`moon`")] {
+        apply(&consumer, &["--dry-run"]).expect_code(4).expect_words(words);
+        let refused = apply(&consumer, &[]).expect_code(4).expect_words(words).json();
+        assert_eq!(refused["items"][0]["name"], "orders", "{refused}");
+        assert_eq!(refused["items"].as_array().map(Vec::len), Some(1), "{refused}");
+        server.cli(&["delete", "pipeline", "orders"]).expect_code(0);
+    }
+    apply(&consumer("test", "orders"), &["--dry-run"]).expect_code(0);
+    assert_eq!(server.json(&["get", "pipelines"])["items"], serde_json::json!([]));
+    apply(&consumer("test", "orders"), &[]).expect_code(0);
+}
+
+#[test]
 fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
     let home = Home::new();
     let closed = || {

@@ -52,6 +52,20 @@ impl Failure {
         self
     }
 
+    /// Adds a member to the document that programs read.
+    #[must_use]
+    pub(crate) fn with(mut self, member: &str, value: Value) -> Self {
+        let document = self.document();
+        let body = match &mut self {
+            Self::Problem { body, .. } => body,
+            Self::Other { body, .. } => body.get_or_insert(document),
+        };
+        if let Some(fields) = body.as_object_mut() {
+            fields.insert(member.to_owned(), value);
+        }
+        self
+    }
+
     /// Returns the exit code.
     pub(crate) fn exit(&self) -> Exit {
         match self {

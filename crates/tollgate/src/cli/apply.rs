@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use similar::TextDiff;
 use tollgate_model::document::{ConsumerFile, GlobalFile, Resource};
-use tollgate_model::names::EnvironmentName;
+use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::pipelines::Pipeline;
 use tollgate_model::policies::PolicyFile;
 
@@ -48,14 +48,20 @@ pub(crate) struct DiffArguments {
 /// Saves the resources in files, one after the other; the first refusal ends it.
 pub(crate) async fn apply(context: &Context<'_>, arguments: ApplyArguments) -> Result<(), Failure> {
     let mut results = Vec::new();
+    // Pipelines of these files: in a dry run nothing else tells that they will be there.
+    let mut pipelines = BTreeSet::new();
     for file in files::read(&arguments.files)? {
+        if let Resource::Pipeline(pipeline) = &file.located.value {
+            pipelines.insert(pipeline.name.clone());
+        }
         let result = match &file.located.value {
             Resource::Pipeline(pipeline) => apply_pipeline(context, &arguments, &file, pipeline).await,
             Resource::Policy(policy) => apply_policy(context, &arguments, policy).await,
-            Resource::Consumer(consumer) => apply_consumer(context, &arguments, consumer).await,
+            Resource::Consumer(consumer) => apply_consumer(context, &arguments, consumer, &pipelines).await,
             Resource::Global(global) => apply_global(context, &arguments, global).await,
         };
-        let result = result.map_err(|failure| file.locate(failure))?;
+        let result =
+            result.map_err(|failure| file.locate(failure).with("items", Value::Array(results.clone())))?;
         if context.output.format() == Format::Table {
             let text = |field: &str| result.get(field).and_then(Value::as_str).unwrap_or_default();
             let version =
@@ -116,8 +122,12 @@ async fn apply_consumer(
     context: &Context<'_>,
     arguments: &ApplyArguments,
     consumer: &ConsumerFile,
+    pipelines: &BTreeSet<PipelineName>,
 ) -> Result<Value, Failure> {
     let client = &context.client;
+    if arguments.dry_run {
+        demand_existing(context, consumer, pipelines).await?;
+    }
     let wanted: BTreeSet<&str> = consumer.pipelines.iter().map(|name| name.as_str()).collect();
     let mut missing: Vec<&EnvironmentName> = Vec::new();
     let mut change = "unchanged";
@@ -156,6 +166,22 @@ async fn apply_consumer(
         }
     }
     Ok(json!({ "kind": "Consumer", "name": consumer.name, "change": change }))
+}
+
+/// Refuses what a save would refuse: environments and pipelines that are neither there nor in these files.
+async fn demand_existing(
+    context: &Context<'_>,
+    consumer: &ConsumerFile,
+    pipelines: &BTreeSet<PipelineName>,
+) -> Result<(), Failure> {
+    let client = &context.client;
+    for environment in &consumer.environments {
+        client.get(&client.environment_path(environment.as_str(), &["consumers"])).await?;
+    }
+    for pipeline in consumer.pipelines.iter().filter(|name| !pipelines.contains(*name)) {
+        client.get(&client.realm_path(&["pipelines", pipeline.as_str()])).await?;
+    }
+    Ok(())
 }
 
 async fn apply_global(
