@@ -1,9 +1,10 @@
 //! PostgreSQL's server, which the tests start by themselves and need installed.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
 use crate::run;
 
@@ -22,21 +23,27 @@ pub(crate) fn ensure() -> anyhow::Result<()> {
     if !Path::new("/usr/bin/apt-get").exists() {
         bail!("the tests need PostgreSQL's server: install it so that `initdb` and `postgres` are in PATH");
     }
-    if !is_root()? {
+    let Some(root) = as_root(is_root()?, has_program("sudo"), std::io::stdin().is_terminal()) else {
         bail!(
-            "the tests need PostgreSQL's server: run `sudo apt-get install --no-install-recommends postgresql`"
+            "the tests need PostgreSQL's server: run `apt-get install --no-install-recommends postgresql` as root"
         );
-    }
+    };
+    let run_as_root = |words: &[&str]| {
+        let words = [root, words].concat();
+        let (program, arguments) = words.split_first().context("a command has a program")?;
+        run(Command::new(program).args(arguments)).context("the tests need PostgreSQL's server (Debian's package `postgresql`), and it could not be installed")
+    };
     // The package would start a server of its own, on a port that somebody may want.
-    std::fs::create_dir_all("/etc/postgresql-common")?;
-    let settings = Path::new("/etc/postgresql-common/createcluster.conf");
-    if !settings.exists() {
-        std::fs::write(settings, "create_main_cluster = false\n")?;
-    }
-    run(Command::new("apt-get").args(["update", "--quiet"]))?;
-    run(Command::new("apt-get")
-        .args(["install", "--yes", "--quiet", "--no-install-recommends", "postgresql"])
-        .env("DEBIAN_FRONTEND", "noninteractive"))?;
+    run_as_root(&[
+        "sh",
+        "-c",
+        "mkdir -p /etc/postgresql-common && cd /etc/postgresql-common && \
+         { test -e createcluster.conf || echo create_main_cluster = false > createcluster.conf; }",
+    ])?;
+    run_as_root(&["apt-get", "update", "--quiet"])?;
+    // sudo keeps no variables; `env` sets this one behind it.
+    let install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "postgresql"];
+    run_as_root(&[&["env", "DEBIAN_FRONTEND=noninteractive"], &install[..]].concat())?;
     if is_installed() { Ok(()) } else { bail!("PostgreSQL's server was installed and cannot be found") }
 }
 
@@ -44,6 +51,22 @@ fn is_installed() -> bool {
     let versions = std::fs::read_dir(DEBIAN).into_iter().flatten().flatten();
     let debian = versions.map(|version| version.path().join("bin")).any(|bin| has_server(&bin));
     debian || path_directories().iter().any(|bin| has_server(bin))
+}
+
+/// Returns what to put in front of a command so that root runs it; `None` when this account has no way to.
+///
+/// Without a terminal nobody can type a password: sudo then fails instead of waiting for one.
+fn as_root(is_root: bool, has_sudo: bool, is_terminal: bool) -> Option<&'static [&'static str]> {
+    match (is_root, has_sudo, is_terminal) {
+        (true, _, _) => Some(&[]),
+        (false, true, true) => Some(&["sudo"]),
+        (false, true, false) => Some(&["sudo", "--non-interactive"]),
+        (false, false, _) => None,
+    }
+}
+
+fn has_program(name: &str) -> bool {
+    path_directories().iter().any(|directory| directory.join(name).exists())
 }
 
 fn has_server(bin: &Path) -> bool {
@@ -59,4 +82,17 @@ fn path_directories() -> Vec<std::path::PathBuf> {
 fn is_root() -> anyhow::Result<bool> {
     let output = Command::new("id").arg("-u").output()?;
     Ok(output.stdout.trim_ascii() == b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_asked_for_a_password_where_nobody_can_type_one() {
+        assert_eq!(as_root(true, false, false), Some(&[][..]));
+        assert_eq!(as_root(false, true, true), Some(&["sudo"][..]));
+        assert_eq!(as_root(false, true, false), Some(&["sudo", "--non-interactive"][..]));
+        assert_eq!(as_root(false, false, true), None);
+    }
 }
