@@ -43,11 +43,10 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Api> for In<T> {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         Path::<T>::from_request_parts(parts, api).await.map(|path| Self(path.0)).map_err(|rejection| {
-            Problem::new(
-                StatusCode::NOT_FOUND,
-                "not-found",
-                format!("nothing can have this path: {}", rejection.body_text()),
-            )
+            // The reason is ours; axum only puts its own words in front of it.
+            let reason = rejection.body_text();
+            let reason = reason.strip_prefix("Invalid URL: ").unwrap_or(&reason);
+            Problem::new(StatusCode::NOT_FOUND, "not-found", reason)
         })
     }
 }
@@ -57,7 +56,9 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Ask<T> {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         Query::<T>::from_request_parts(parts, api).await.map(|query| Self(query.0)).map_err(|rejection| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "query-invalid", rejection.body_text())
+            let reason = rejection.body_text();
+            let reason = reason.strip_prefix("Failed to deserialize query string: ").unwrap_or(&reason);
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "query-invalid", reason)
         })
     }
 }

@@ -436,6 +436,9 @@ async fn whatever_is_malformed_is_a_problem_that_says_what_to_do() {
     api.get(&format!("{REALM}/environments/moon/consumers")).await.expect(404, "not-found");
     api.get(&format!("{REALM}/pipelines?limit=x")).await.expect(422, "query-invalid");
     api.get(&format!("{REALM}/journal?kind=nope")).await.expect(422, "query-invalid");
+    let id = api.call("POST", &format!("{REALM}/environments/test/keys/nope/revoke"), json!({})).await;
+    let detail = id.expect(404, "not-found").body["detail"].as_str().unwrap_or_default().to_owned();
+    assert!(detail.starts_with("`nope` is not an id"), "{detail}");
     let whole = json!({ "environments": { "test": "any" } });
     let left_out = api.call("PUT", &format!("{REALM}/policies/external-api-access"), whole).await;
     assert_eq!(left_out.status, 422);
