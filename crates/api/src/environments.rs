@@ -55,7 +55,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         .answers::<ListView<EnvironmentView>>(),
         Operation::get(
             "/realms/{realm}/projects",
-            needs(Permission::EnvironmentRead),
+            needs(Permission::PipelineRead),
             "Lists the projects",
             projects,
         )

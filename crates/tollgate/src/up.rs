@@ -25,6 +25,7 @@ use tollgate_store::{OpenStoreError, Store};
 use crate::failure::Failure;
 use crate::output::print_out;
 use crate::system::{SystemClock, SystemRandom};
+use supervise::supervise;
 
 mod console;
 mod data_dir;
@@ -36,6 +37,7 @@ mod listeners;
 mod logging;
 mod master_key;
 mod scheduler;
+mod supervise;
 mod usage;
 
 use console::ConsoleSettings;
@@ -158,23 +160,27 @@ async fn control(
     let Started { console, bound, mut banner } = started;
     let app = App::new(store.clone(), parts.master.clone(), parts.clock.clone(), parts.random.clone());
     let first = first_start::prepare(&app, data).await?;
-    let follower = Follower {
+    let follower = Arc::new(Follower {
         store: store.clone(),
         master: parts.master.clone(),
         shared: parts.shared.clone(),
         path: Some(data.snapshot_path()),
-    };
+    });
     let shutdown = parts.shutdown.clone();
-    tasks.spawn(async move { follower.run(shutdown).await });
+    tasks.spawn(supervise("follower", shutdown.clone(), move || {
+        let (follower, shutdown) = (follower.clone(), shutdown.clone());
+        async move { follower.run(shutdown).await }
+    }));
     wait_for_snapshot(parts, &store).await?;
-    tasks.spawn(scheduler::run(
-        app.clone(),
-        parts.gateway.clone(),
-        parts.shared.clone(),
-        parts.clock.clone(),
-        parts.shutdown.clone(),
-    ));
-    tasks.spawn(usage::run(app.clone(), parts.usage.clone(), parts.shutdown.clone()));
+    let (clock, shutdown) = (parts.clock.clone(), parts.shutdown.clone());
+    let (runs, gateway, shared) = (app.clone(), parts.gateway.clone(), parts.shared.clone());
+    tasks.spawn(supervise("scheduler", shutdown.clone(), move || {
+        scheduler::run(runs.clone(), gateway.clone(), shared.clone(), clock.clone(), shutdown.clone())
+    }));
+    let (uses, usage, shutdown) = (app.clone(), parts.usage.clone(), parts.shutdown.clone());
+    tasks.spawn(supervise("usage", shutdown.clone(), move || {
+        usage::run(uses.clone(), usage.clone(), shutdown.clone())
+    }));
 
     tell_unknown_environments(&app, &bound).await?;
     let address = console.local_addr()?;
