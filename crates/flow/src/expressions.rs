@@ -5,19 +5,20 @@
 //! is bounded by its size, the data that it sees, and how deep its comprehensions nest. [`MAX_WORK`] bounds that
 //! product before anything runs.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
 use cel::{Context, ExecutionError, Program};
 use serde_json::{Map, Value};
 use tollgate_credential::passwords::{self, Password};
 
+use crate::lexer::Code;
 use crate::values::Values;
 
 /// Longest expression, in bytes.
 const MAX_BYTES: usize = 4096;
-/// Deepest nesting of an expression.
-const MAX_DEPTH: usize = 64;
+/// Deepest nesting of an expression: the interpreter recurses on the thread that serves the call.
+const MAX_DEPTH: usize = 32;
 /// Deepest nesting of brackets.
 const MAX_BRACKETS: usize = 24;
 /// Longest run of `!` and `-`.
@@ -30,6 +31,11 @@ const MAX_LOOPS: u32 = 3;
 const MAX_WORK: u64 = 20_000_000;
 /// Bytes of data that are read in the time of one node of an expression.
 const BYTES_PER_NODE: u64 = 256;
+
+/// Brackets, operators and bytes that are parsed on any stack; the parser needs up to 160 kB of it for one bracket.
+const SHALLOW: (usize, usize, usize) = (4, 40, 512);
+/// The stack for parsing more than that, enough for the parser's own limit on recursion.
+const ROOMY_STACK_BYTES: usize = 64 << 20;
 
 /// Names that an expression may begin with.
 const ROOTS: [&str; 6] = ["message", "globals", "accounts", "claims", "consumer", "metadata"];
@@ -67,7 +73,7 @@ pub(crate) struct Expression {
 enum Kind {
     /// `message.body.user`: the root and the keys below it.
     Path(&'static str, Vec<String>),
-    Program(Box<Program>),
+    Program(Arc<Program>),
 }
 
 /// What names stand for while an expression runs.
@@ -82,7 +88,7 @@ pub(crate) struct Scope<'a> {
 
 /// An expression taken together with the data that it names, to run elsewhere.
 pub(crate) struct Detached {
-    program: Program,
+    program: Arc<Program>,
     data: Vec<(&'static str, Value)>,
 }
 
@@ -96,12 +102,9 @@ pub(crate) struct EvaluateError {
 
 static ROOT: LazyLock<Context<'static, 'static>> = LazyLock::new(|| {
     let mut context = Context::default();
-    let added = context.add_function(
-        VERIFY_PASSWORD,
-        |password: std::sync::Arc<String>, hash: std::sync::Arc<String>| {
-            Password::parse(&password).is_ok_and(|password| passwords::verify(&password, Some(&hash)))
-        },
-    );
+    let added = context.add_function(VERIFY_PASSWORD, |password: Arc<String>, hash: Arc<String>| {
+        Password::parse(&password).is_ok_and(|password| passwords::verify(&password, Some(&hash)))
+    });
     debug_assert!(added.is_ok(), "the standard library has no function of this name");
     context
 });
@@ -122,7 +125,22 @@ impl Expression {
         if source.len() > MAX_BYTES {
             return Err(format!("the expression is longer than {MAX_BYTES} characters"));
         }
-        check_shape(source)?;
+        let (brackets, operators) = check_shape(source)?;
+        let (most_brackets, most_operators, most_bytes) = SHALLOW;
+        if brackets <= most_brackets && operators <= most_operators && source.len() <= most_bytes {
+            return Self::parse_here(source);
+        }
+        std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .stack_size(ROOMY_STACK_BYTES)
+                .spawn_scoped(scope, || Self::parse_here(source))
+                .ok()
+                .and_then(|parsing| parsing.join().ok())
+                .unwrap_or_else(|| Err("the expression cannot be checked: make it simpler".to_owned()))
+        })
+    }
+
+    fn parse_here(source: &str) -> Result<Self, String> {
         let program = Program::compile(source).map_err(|error| {
             format!("expression `{}` does not parse: {}", cut(source), first_line(&error.to_string()))
         })?;
@@ -130,7 +148,7 @@ impl Expression {
         checker.visit(program.expression(), 0, 0)?;
         let kind = match path(program.expression()) {
             Some((root, keys)) => Kind::Path(root, keys),
-            None => Kind::Program(Box::new(program)),
+            None => Kind::Program(Arc::new(program)),
         };
         let Checker { roots, nodes, loops, slow, .. } = checker;
         Ok(Self { source: source.to_owned(), kind, roots, nodes, loops, slow })
@@ -179,8 +197,10 @@ impl Expression {
     /// Takes the expression and the data that it names, to evaluate it on another thread.
     pub(crate) fn detach(&self, scope: &Scope<'_>) -> Result<Detached, EvaluateError> {
         self.check_work(scope)?;
-        let program =
-            Program::compile(&self.source).map_err(|_| self.error("it does not parse".to_owned()))?;
+        let program = match &self.kind {
+            Kind::Program(program) => Arc::clone(program),
+            Kind::Path(..) => return Err(self.error("it hashes no password".to_owned())),
+        };
         Ok(Detached {
             program,
             data: self.roots.iter().map(|root| (*root, scope.get(root).clone())).collect(),
@@ -304,41 +324,30 @@ fn from_cel(value: &cel::Value) -> Result<Value, String> {
 }
 
 /// Refuses what would nest so deep that parsing it could exhaust the stack: the parser recurses, and so does whoever
-/// walks or drops what it made.
-fn check_shape(source: &str) -> Result<(), String> {
-    let (mut quote, mut brackets, mut unary, mut operators) = (None, 0_usize, 0_usize, 0_usize);
-    let mut escaped = false;
-    for byte in source.bytes() {
-        if let Some(open) = quote {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                _ if byte == open => quote = None,
-                _ => {}
-            }
-            continue;
-        }
-        unary = if matches!(byte, b'!' | b'-') {
-            unary + 1
-        } else if byte == b' ' {
-            unary
-        } else {
-            0
+/// walks or drops what it made. Returns the depth of its brackets and the number of its operators.
+fn check_shape(source: &str) -> Result<(usize, usize), String> {
+    let (mut open, mut deepest, mut unary, mut operators) = (0_usize, 0_usize, 0_usize, 0_usize);
+    let mut code = Code::of(source);
+    while let Some((_, byte)) = code.next()? {
+        unary = match byte {
+            b'!' | b'-' => unary + 1,
+            _ if byte.is_ascii_whitespace() => unary,
+            _ => 0,
         };
         match byte {
-            b'"' | b'\'' => quote = Some(byte),
-            b'(' | b'[' | b'{' => brackets += 1,
-            b')' | b']' | b'}' => brackets = brackets.saturating_sub(1),
+            b'(' | b'[' | b'{' => open += 1,
+            b')' | b']' | b'}' => open = open.saturating_sub(1),
             b'+' | b'-' | b'*' | b'/' | b'%' | b'?' | b'.' | b'&' | b'|' | b'<' | b'>' | b'=' => {
                 operators += 1
             }
             _ => {}
         }
-        if brackets > MAX_BRACKETS || unary > MAX_UNARY || operators > MAX_OPERATORS {
+        deepest = deepest.max(open);
+        if deepest > MAX_BRACKETS || unary > MAX_UNARY || operators > MAX_OPERATORS {
             return Err("the expression is too deep or too long: split it over several steps".to_owned());
         }
     }
-    Ok(())
+    Ok((deepest, operators))
 }
 
 /// Finds the length of the longest container and the number of bytes of text in a value.

@@ -7,6 +7,7 @@
 mod compile;
 mod expressions;
 mod host;
+mod lexer;
 mod messages;
 mod run;
 mod templates;

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use crate::expressions::{EvaluateError, Expression, Scope};
+use crate::lexer::Code;
 
 /// A JSON value in whose texts expressions may stand.
 #[derive(Debug)]
@@ -95,7 +96,7 @@ impl TextTemplate {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((literal, after)) = rest.split_once("{{") {
-            let end = end_of_expression(after)
+            let end = end_of_expression(after)?
                 .ok_or_else(|| "an expression begins with `{{` and does not end with `}}`".to_owned())?;
             let (source, after) = after.split_at(end);
             if !literal.is_empty() {
@@ -163,26 +164,19 @@ pub(crate) fn write_value(out: &mut String, value: &Value) {
     }
 }
 
-/// Finds the `}}` that ends an expression; braces inside strings and maps do not.
-fn end_of_expression(text: &str) -> Option<usize> {
-    let bytes = text.as_bytes();
-    let mut quote = None;
+/// Finds the `}}` that ends an expression; braces inside texts, comments and maps do not.
+fn end_of_expression(text: &str) -> Result<Option<usize>, String> {
     let mut depth = 0_u32;
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        match (quote, byte) {
-            (Some(_), b'\\') => at += 1,
-            (Some(open), byte) if open == *byte => quote = None,
-            (Some(_), _) => {}
-            (None, b'"' | b'\'') => quote = Some(*byte),
-            (None, b'{') => depth += 1,
-            (None, b'}') if depth > 0 => depth -= 1,
-            (None, b'}') if bytes.get(at + 1) == Some(&b'}') => return Some(at),
-            (None, _) => {}
+    let mut code = Code::of(text);
+    while let Some((at, byte)) = code.next()? {
+        match byte {
+            b'{' => depth += 1,
+            b'}' if depth > 0 => depth -= 1,
+            b'}' if text.as_bytes().get(at + 1) == Some(&b'}') => return Ok(Some(at)),
+            _ => {}
         }
-        at += 1;
     }
-    None
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -59,6 +59,38 @@ fn what_can_be_wrong_is_said_when_a_pipeline_is_saved() {
 }
 
 #[test]
+fn no_text_or_comment_hides_nesting_that_exhausts_the_stack() {
+    let deep = format!("{}1{}", "(".repeat(1900), ")".repeat(1900));
+    for before in [
+        "r\"\\\" == ",
+        "R'\\' == ",
+        "br'\\' == ",
+        "\"\"\"a\"b\"\"\" == ",
+        "// \"\n",
+        "\"\\q\" == ",
+        "1r\"\\\" == ",
+    ] {
+        assert!(Expression::parse(&format!("{before}{deep}")).is_err(), "{before}");
+        let sum = format!("{before}1{}", "+1".repeat(1900));
+        assert!(Expression::parse(&sum).is_err(), "{before}");
+    }
+}
+
+#[test]
+fn what_is_taken_can_be_parsed_and_run_on_a_small_stack() {
+    for source in [
+        format!("{}1{}", "(".repeat(MAX_BRACKETS), ")".repeat(MAX_BRACKETS)),
+        format!("{}1{}", "[".repeat(MAX_BRACKETS), "]".repeat(MAX_BRACKETS)),
+        format!("{}1{}", "{1: ".repeat(MAX_BRACKETS), "}".repeat(MAX_BRACKETS)),
+        format!("1{}", " + 1".repeat(MAX_DEPTH - 1)),
+        format!("{}1", "true ? 1 : ".repeat(MAX_DEPTH - 1)),
+    ] {
+        let result = evaluate(&source, &Value::Null);
+        assert!(result.is_ok(), "{source}: {result:?}");
+    }
+}
+
+#[test]
 fn work_that_grows_with_the_data_is_refused_before_it_starts() {
     let message = json!({ "body": vec!["x"; 2000] });
     assert_eq!(evaluate("message.body.all(x, x == \"x\")", &message), Ok(json!(true)));
