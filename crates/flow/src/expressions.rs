@@ -8,11 +8,13 @@
 use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
+use cel::extractors::This;
 use cel::{Context, ExecutionError, Program};
 use serde_json::{Map, Value};
 use tollgate_credential::passwords::{self, Password};
 
 use crate::lexer::Code;
+use crate::patterns;
 use crate::values::Values;
 
 /// Longest expression, in bytes.
@@ -29,6 +31,8 @@ const MAX_OPERATORS: usize = 200;
 const MAX_LOOPS: u32 = 3;
 /// Most work that one expression may cost: about a quarter of a second.
 const MAX_WORK: u64 = 20_000_000;
+/// Work of making one regular expression.
+const PATTERN_WORK: u64 = 2_000_000;
 /// Bytes of data that are read in the time of one node of an expression.
 const BYTES_PER_NODE: u64 = 256;
 
@@ -45,7 +49,7 @@ const FUNCTIONS: [&str; 14] = [
     "contains",
     "startsWith",
     "endsWith",
-    "matches",
+    MATCHES,
     "string",
     "int",
     "uint",
@@ -57,6 +61,7 @@ const FUNCTIONS: [&str; 14] = [
     VERIFY_PASSWORD,
 ];
 const VERIFY_PASSWORD: &str = "verifyPassword";
+const MATCHES: &str = "matches";
 
 /// A checked expression.
 #[derive(Debug)]
@@ -66,6 +71,8 @@ pub(crate) struct Expression {
     roots: Vec<&'static str>,
     nodes: u64,
     loops: u32,
+    /// Patterns that are made anew in each run.
+    patterns: u64,
     slow: bool,
 }
 
@@ -106,6 +113,11 @@ static ROOT: LazyLock<Context<'static, 'static>> = LazyLock::new(|| {
         Password::parse(&password).is_ok_and(|password| passwords::verify(&password, Some(&hash)))
     });
     debug_assert!(added.is_ok(), "the standard library has no function of this name");
+    let added = context.add_function(MATCHES, |This(text): This<Arc<String>>, pattern: Arc<String>| {
+        patterns::is_match(&text, &pattern)
+            .ok_or_else(|| ExecutionError::function_error(MATCHES, "not a regular expression"))
+    });
+    debug_assert!(added.is_ok(), "the library's own is left out");
     context
 });
 
@@ -144,14 +156,15 @@ impl Expression {
         let program = Program::compile(source).map_err(|error| {
             format!("expression `{}` does not parse: {}", cut(source), first_line(&error.to_string()))
         })?;
-        let mut checker = Checker { bound: Vec::new(), roots: Vec::new(), nodes: 0, loops: 0, slow: false };
+        let mut checker =
+            Checker { bound: Vec::new(), roots: Vec::new(), nodes: 0, loops: 0, patterns: 0, slow: false };
         checker.visit(program.expression(), 0, 0)?;
         let kind = match path(program.expression()) {
             Some((root, keys)) => Kind::Path(root, keys),
             None => Kind::Program(Arc::new(program)),
         };
-        let Checker { roots, nodes, loops, slow, .. } = checker;
-        Ok(Self { source: source.to_owned(), kind, roots, nodes, loops, slow })
+        let Checker { roots, nodes, loops, patterns, slow, .. } = checker;
+        Ok(Self { source: source.to_owned(), kind, roots, nodes, loops, patterns, slow })
     }
 
     /// Tells whether it hashes a password, which must not happen on a thread that serves calls.
@@ -220,6 +233,7 @@ impl Expression {
         }
         let per_step = self.nodes.saturating_mul(1 + bytes / BYTES_PER_NODE);
         let work = (0..self.loops).fold(per_step, |work, _| work.saturating_mul(longest.max(1)));
+        let work = work.saturating_add(self.patterns.saturating_mul(PATTERN_WORK));
         if work > MAX_WORK {
             Err(self.error("it would take too long on this much data".to_owned()))
         } else {
@@ -408,6 +422,7 @@ struct Checker {
     roots: Vec<&'static str>,
     nodes: u64,
     loops: u32,
+    patterns: u64,
     slow: bool,
 }
 
@@ -432,6 +447,9 @@ impl Checker {
             Expr::Select(select) => self.visit(&select.operand, depth, loops),
             Expr::Call(call) => {
                 self.function(&call.func_name, loops)?;
+                if call.func_name == MATCHES {
+                    self.pattern(call.args.last(), loops)?;
+                }
                 call.target.iter().try_for_each(|target| self.visit(target, depth, loops))?;
                 call.args.iter().try_for_each(|argument| self.visit(argument, depth, loops))
             }
@@ -450,6 +468,24 @@ impl Checker {
                     self.visit(part, depth, loops + 1)?;
                 }
                 self.bound.truncate(before);
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks the pattern of `matches`, when it stands in the pipeline; else counts what it will cost.
+    fn pattern(&mut self, pattern: Option<&IdedExpr>, loops: u32) -> Result<(), String> {
+        match pattern.map(|pattern| &pattern.expr) {
+            Some(Expr::Literal(LiteralValue::String(pattern))) => {
+                patterns::parse(pattern.inner())?;
+                Ok(())
+            }
+            _ if loops > 0 => Err(format!(
+                "inside map, filter, all or exists the pattern of {MATCHES} must be written out: making a pattern \
+                 is slow"
+            )),
+            _ => {
+                self.patterns += 1;
                 Ok(())
             }
         }

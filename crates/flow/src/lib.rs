@@ -9,6 +9,7 @@ mod expressions;
 mod host;
 mod lexer;
 mod messages;
+mod patterns;
 mod run;
 mod templates;
 mod upstreams;

@@ -47,6 +47,9 @@ fn what_can_be_wrong_is_said_when_a_pipeline_is_saved() {
         ("[1].all(x, verifyPassword(\"a\", \"b\"))", "slow on purpose"),
         ("verifyPassword(\"a\", \"b\") || verifyPassword(\"a\", \"b\")", "once"),
         ("[1].map(a, [1].map(b, [1].map(c, [1].map(d, 1))))", "more than 3 deep"),
+        ("[\"a\"].all(x, x.matches(message.body.pattern))", "must be written out"),
+        ("message.body.matches(\"(\")", "no regular expression: unclosed group"),
+        ("message.body.matches(\"\\\\w{1000}\")", "too large"),
         ("Foo{a: 1}", "there is no type"),
         ("[1].map(x, y)", "unknown name `y`"),
     ] {
@@ -98,6 +101,22 @@ fn work_that_grows_with_the_data_is_refused_before_it_starts() {
     assert!(evaluate(bomb, &message).is_err_and(|error| error.contains("too long")));
     let text = json!({ "body": "x".repeat(1 << 20) });
     assert_eq!(evaluate("message.body.contains(\"y\")", &text), Ok(json!(false)));
+}
+
+#[test]
+fn patterns_that_a_call_brings_are_bounded_in_number_and_size() {
+    let message =
+        json!({ "body": { "text": "lamp-7", "pattern": "^[a-z]+-[0-9]$", "huge": "\\w{1000}", "bad": "(" } });
+    assert_eq!(evaluate("message.body.text.matches(message.body.pattern)", &message), Ok(json!(true)));
+    for source in
+        ["message.body.text.matches(message.body.huge)", "message.body.text.matches(message.body.bad)"]
+    {
+        assert!(evaluate(source, &message).is_err(), "{source}");
+    }
+    let many = ["message.body.text.matches(message.body.pattern)"; 11].join(" && ");
+    assert!(evaluate(&many, &message).is_err_and(|error| error.contains("too long")));
+    let list = json!({ "body": vec!["a1"; 2000] });
+    assert_eq!(evaluate("message.body.all(x, x.matches(\"^[a-z][0-9]$\"))", &list), Ok(json!(true)));
 }
 
 #[test]
