@@ -9,6 +9,7 @@ use tollgate_model::steps::{
 };
 use tollgate_model::triggers::{RESERVED_RESPONSE_HEADERS, Scope, Trigger};
 
+use crate::budget::MAX_STEP_BYTES;
 use crate::expressions::Expression;
 use crate::run::FlowResponse;
 use crate::templates::{Template, TextTemplate};
@@ -21,6 +22,7 @@ pub struct Flow {
     pub(crate) sensitive_fields: Vec<String>,
     pub(crate) response: ResponseShape,
     constant: Option<FlowResponse>,
+    pub(crate) max_step_bytes: u64,
 }
 
 /// A mistake in a flow.
@@ -99,7 +101,13 @@ pub fn compile(pipeline: &Pipeline) -> Result<Flow, Vec<FlowError>> {
         }
         _ => None,
     };
-    Ok(Flow { steps, sensitive_fields: pipeline.sensitive_fields.clone(), response, constant })
+    Ok(Flow {
+        steps,
+        sensitive_fields: pipeline.sensitive_fields.clone(),
+        response,
+        constant,
+        max_step_bytes: MAX_STEP_BYTES,
+    })
 }
 
 struct Compiler {

@@ -13,6 +13,7 @@ use cel::{Context, ExecutionError, Program};
 use serde_json::{Map, Value};
 use tollgate_credential::passwords::{self, Password};
 
+use crate::budget::{Budget, MAX_STEP_BYTES};
 use crate::lexer::Code;
 use crate::patterns;
 use crate::values::Values;
@@ -33,6 +34,8 @@ const MAX_LOOPS: u32 = 3;
 const MAX_WORK: u64 = 20_000_000;
 /// Work of making one regular expression.
 const PATTERN_WORK: u64 = 2_000_000;
+/// Work of handing one value to the interpreter.
+const WORK_PER_VALUE: u64 = 6;
 /// Bytes of data that are read in the time of one node of an expression.
 const BYTES_PER_NODE: u64 = 256;
 
@@ -91,6 +94,7 @@ pub(crate) struct Scope<'a> {
     pub(crate) claims: &'a Value,
     pub(crate) consumer: &'a Value,
     pub(crate) metadata: &'a Value,
+    pub(crate) budget: &'a Budget,
 }
 
 /// An expression taken together with the data that it names, to run elsewhere.
@@ -197,12 +201,13 @@ impl Expression {
                     }
                     .ok_or_else(|| self.error(format!("there is no `{}`", cut(key))))?;
                 }
+                scope.budget.spend_value(value).map_err(|reason| self.error(reason))?;
                 Ok(value.clone())
             }
             Kind::Program(program) => {
                 self.check_work(scope)?;
                 let data = self.roots.iter().map(|root| (*root, scope.get(root)));
-                execute(program, data).map_err(|reason| self.error(reason))
+                execute(program, data, scope.budget).map_err(|reason| self.error(reason))
             }
         }
     }
@@ -227,18 +232,29 @@ impl Expression {
     /// Refuses before it starts what could take too long.
     fn check_work(&self, scope: &Scope<'_>) -> Result<(), EvaluateError> {
         let mut longest = self.nodes;
-        let mut bytes = 0;
+        let (mut bytes, mut values) = (0, 0);
         for root in &self.roots {
-            measure(scope.get(root), &mut longest, &mut bytes);
+            measure(scope.get(root), &mut longest, &mut bytes, &mut values);
         }
         let per_step = self.nodes.saturating_mul(1 + bytes / BYTES_PER_NODE);
         let work = (0..self.loops).fold(per_step, |work, _| work.saturating_mul(longest.max(1)));
-        let work = work.saturating_add(self.patterns.saturating_mul(PATTERN_WORK));
+        let work = work
+            .saturating_add(self.patterns.saturating_mul(PATTERN_WORK))
+            .saturating_add(values * WORK_PER_VALUE);
         if work > MAX_WORK {
             Err(self.error("it would take too long on this much data".to_owned()))
         } else {
-            Ok(())
+            scope.budget.spend_work(work).map_err(|reason| self.error(reason))
         }
+    }
+}
+
+// === impl EvaluateError ===
+
+impl EvaluateError {
+    /// Makes the error of a step that has spent its budget outside of an expression.
+    pub(crate) fn of_step(reason: String) -> Self {
+        Self { source_text: "{{ … }}".to_owned(), reason }
     }
 }
 
@@ -247,7 +263,8 @@ impl Expression {
 impl Detached {
     /// Evaluates the expression.
     pub(crate) fn evaluate(&self) -> Result<Value, String> {
-        execute(&self.program, self.data.iter().map(|(root, value)| (*root, value)))
+        let data = self.data.iter().map(|(root, value)| (*root, value));
+        execute(&self.program, data, &Budget::new(MAX_STEP_BYTES))
     }
 }
 
@@ -269,13 +286,14 @@ impl<'a> Scope<'a> {
 fn execute<'a>(
     program: &Program,
     data: impl Iterator<Item = (&'static str, &'a Value)>,
+    budget: &Budget,
 ) -> Result<Value, String> {
     let mut context = ROOT.new_inner_scope();
     for (root, value) in data {
         context.add_variable_from_value(root, to_cel(value));
     }
     let result = program.execute(&context).map_err(|error| reason(&error))?;
-    from_cel(&result)
+    from_cel(&result, budget)
 }
 
 /// Says what went wrong without the values that it went wrong with.
@@ -312,8 +330,10 @@ fn to_cel(value: &Value) -> cel::Value {
     }
 }
 
-/// Turns a result into JSON; the keys of maps come in order, since CEL's have none.
-fn from_cel(value: &cel::Value) -> Result<Value, String> {
+/// Turns a result into JSON; the keys of maps come in order, since CEL's have none. Lists and maps in a result may
+/// share their parts, and JSON repeats them: each is paid for before it is copied.
+fn from_cel(value: &cel::Value, budget: &Budget) -> Result<Value, String> {
+    budget.spend_text(if let cel::Value::String(text) = value { text } else { "" })?;
     Ok(match value {
         cel::Value::Null => Value::Null,
         cel::Value::Bool(value) => Value::Bool(*value),
@@ -323,12 +343,18 @@ fn from_cel(value: &cel::Value) -> Result<Value, String> {
             .map(Value::Number)
             .ok_or("the result is no number that JSON can hold")?,
         cel::Value::String(text) => Value::String(text.to_string()),
-        cel::Value::List(items) => Value::Array(items.iter().map(from_cel).collect::<Result<_, _>>()?),
+        cel::Value::List(items) => {
+            Value::Array(items.iter().map(|item| from_cel(item, budget)).collect::<Result<_, _>>()?)
+        }
         cel::Value::Map(map) => {
             let mut fields: Vec<(String, Value)> = map
                 .map
                 .iter()
-                .map(|(key, value)| Ok((key.to_string(), from_cel(value)?)))
+                .map(|(key, value)| {
+                    let key = key.to_string();
+                    budget.spend_text(&key)?;
+                    Ok((key, from_cel(value, budget)?))
+                })
                 .collect::<Result<_, String>>()?;
             fields.sort_by(|a, b| a.0.cmp(&b.0));
             Value::Object(Map::from_iter(fields))
@@ -364,17 +390,18 @@ fn check_shape(source: &str) -> Result<(usize, usize), String> {
     Ok((deepest, operators))
 }
 
-/// Finds the length of the longest container and the number of bytes of text in a value.
-fn measure(value: &Value, longest: &mut u64, bytes: &mut u64) {
+/// Finds the length of the longest container, the number of bytes of text and the number of values in a value.
+fn measure(value: &Value, longest: &mut u64, bytes: &mut u64, values: &mut u64) {
+    *values += 1;
     match value {
         Value::String(text) => *bytes += text.len() as u64,
         Value::Array(items) => {
             *longest = (*longest).max(items.len() as u64);
-            items.iter().for_each(|item| measure(item, longest, bytes));
+            items.iter().for_each(|item| measure(item, longest, bytes, values));
         }
         Value::Object(fields) => {
             *longest = (*longest).max(fields.len() as u64);
-            fields.values().for_each(|field| measure(field, longest, bytes));
+            fields.values().for_each(|field| measure(field, longest, bytes, values));
         }
         _ => *bytes += 8,
     }

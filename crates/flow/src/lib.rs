@@ -4,6 +4,7 @@
 //! URLs whose host a caller could choose. Running needs the outside only through [`Host`]: upstreams, tokens, slow
 //! work, logs.
 
+mod budget;
 mod compile;
 mod expressions;
 mod host;

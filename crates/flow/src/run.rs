@@ -7,6 +7,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
+use crate::budget::{self, Budget};
 use crate::compile::{Action, CompiledStep, ErrorTemplate, Flow, ResponseShape};
 use crate::expressions::{EvaluateError, Expression, Scope};
 use crate::host::{BoxFuture, Host, IssueTokenError, UpstreamError, VerifyError};
@@ -64,6 +65,7 @@ struct Run<'a> {
     consumer: Value,
     metadata: Value,
     bearer: Option<&'a str>,
+    budget: Budget,
     /// Set by `jwtGenerate`.
     authorization: Option<HeaderValue>,
     /// Set by `respond`.
@@ -92,6 +94,7 @@ impl Flow {
                 .map_or(Value::Null, |it| json!({ "id": it.id, "name": it.name })),
             metadata: call.metadata.to_value(),
             bearer: call.bearer.as_deref().map(String::as_str),
+            budget: Budget::new(self.max_step_bytes),
             authorization: None,
             response: None,
         };
@@ -108,6 +111,7 @@ impl<'a> Run<'a> {
     fn steps<'s>(&'s mut self, steps: &'s [CompiledStep]) -> BoxFuture<'s, Result<Next, StepError>> {
         Box::pin(async move {
             for step in steps {
+                self.budget.begin_step().await;
                 let outcome = match self.step(step).await {
                     Err(error) if !step.fail_on_error => {
                         self.host.log(tollgate_model::steps::LogLevel::Debug, &step.label, &error.detail);
@@ -127,7 +131,13 @@ impl<'a> Run<'a> {
     async fn step(&mut self, step: &CompiledStep) -> Result<Next, StepError> {
         let failed = |error: EvaluateError| StepError::of_step(step, error.to_string());
         match &step.action {
-            Action::Json(template) => self.message = template.evaluate(&self.scope()).map_err(failed)?,
+            Action::Json(template) => {
+                let message = template.evaluate(&self.scope()).map_err(failed)?;
+                if budget::is_too_deep(&message) {
+                    return Err(StepError::of_step(step, "the message would nest too deep".to_owned()));
+                }
+                self.message = message;
+            }
             Action::Assert { condition, error } => {
                 if !self.condition(step, condition).await? {
                     return Err(self.error(step, error));
@@ -223,6 +233,7 @@ impl<'a> Run<'a> {
             claims: &self.claims,
             consumer: &self.consumer,
             metadata: &self.metadata,
+            budget: &self.budget,
         }
     }
 

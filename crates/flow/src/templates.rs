@@ -74,7 +74,10 @@ impl Template {
 
     pub(crate) fn evaluate(&self, scope: &Scope<'_>) -> Result<Value, EvaluateError> {
         Ok(match self {
-            Self::Constant(value) => value.clone(),
+            Self::Constant(value) => {
+                scope.budget.spend_value(value).map_err(EvaluateError::of_step)?;
+                value.clone()
+            }
             Self::Text(text) => text.value(scope)?,
             Self::List(items) => {
                 Value::Array(items.iter().map(|item| item.evaluate(scope)).collect::<Result<_, _>>()?)
@@ -185,11 +188,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::budget::Budget;
     use crate::values::Values;
 
     fn evaluate(template: &Value, message: &Value) -> Result<Value, String> {
         let (values, null) = (Values::default(), Value::Null);
-        let scope = Scope { message, values: &values, claims: &null, consumer: &null, metadata: &null };
+        let scope = Scope {
+            message,
+            values: &values,
+            claims: &null,
+            consumer: &null,
+            metadata: &null,
+            budget: &Budget::new(1 << 20),
+        };
         let template = Template::parse(template).map_err(|(at, message)| format!("{at}: {message}"))?;
         template.evaluate(&scope).map_err(|error| error.to_string())
     }

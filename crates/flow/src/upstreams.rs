@@ -225,13 +225,21 @@ pub(crate) fn message(response: &UpstreamResponse) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
     use crate::values::Values;
 
     fn make(step: Value, message: &Value) -> Result<UpstreamRequest, String> {
         let globals =
             json!({ "base": "https://stock.example/api/" }).as_object().cloned().unwrap_or_default();
         let (values, null) = (Values::new(globals, Vec::new()), Value::Null);
-        let scope = Scope { message, values: &values, claims: &null, consumer: &null, metadata: &null };
+        let scope = Scope {
+            message,
+            values: &values,
+            claims: &null,
+            consumer: &null,
+            metadata: &null,
+            budget: &Budget::new(1 << 20),
+        };
         let step: HttpStep = serde_json::from_value(step).expect("a step");
         let request = HttpRequest::compile(&step).map_err(|(at, message)| format!("{at}: {message}"))?;
         request.make(&scope).map_err(|error| error.to_string())

@@ -8,7 +8,14 @@ fn evaluate(source: &str, message: &Value) -> Result<Value, String> {
     let values =
         Values::new(globals, vec![("portal".to_owned(), vec![("token".to_owned(), secret("s3cret-value"))])]);
     let null = Value::Null;
-    let scope = Scope { message, values: &values, claims: &null, consumer: &null, metadata: &null };
+    let scope = Scope {
+        message,
+        values: &values,
+        claims: &null,
+        consumer: &null,
+        metadata: &null,
+        budget: &Budget::new(8 << 20),
+    };
     Expression::parse(source)?.evaluate(&scope).map_err(|error| error.to_string())
 }
 

@@ -173,6 +173,47 @@ async fn an_error_that_may_happen_becomes_the_message() {
 }
 
 #[tokio::test]
+async fn a_message_cannot_grow_without_end() {
+    let twice = [
+        json!({ "json": { "a": "{{ message }}", "b": "{{ message }}" } }),
+        json!({ "json": "{{ message }}{{ message }}" }),
+        json!({ "json": "{{ [message, message] }}" }),
+    ];
+    for step in twice {
+        let mut flow = flow(json!(vec![step; 40]));
+        flow.max_step_bytes = 1 << 16;
+        let response = flow.run(call(json!("x")), &values(), &Outside::default()).await;
+        assert!(response.failure.as_ref().is_some_and(|failure| failure.detail.contains("too much data")));
+        assert_eq!(failure(response).0, 500);
+    }
+    let mut deeper = json!("{{ message }}");
+    for _ in 0..50 {
+        deeper = json!([deeper]);
+    }
+    let response = run(json!(vec![json!({ "json": deeper }); 400]), json!(1)).await;
+    assert!(response.failure.is_some_and(|failure| failure.detail.contains("too deep")));
+}
+
+#[tokio::test]
+async fn many_expressions_cannot_cost_more_than_a_step_may() {
+    let step = json!({ "json": vec!["{{ message.body.all(x, x == \"y\") }}"; 1000] });
+    let response = run(json!([step]), json!(vec!["x"; 2000])).await;
+    assert!(response.failure.is_some_and(|failure| failure.detail.contains("would take too long")));
+}
+
+#[test]
+fn a_run_that_works_long_gives_way_between_steps_and_a_short_one_does_not() {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let (values, outside) = (values(), Outside::default());
+    let step = json!({ "assert": { "condition": "message.body.all(x, x != message.body)" } });
+    let flow = flow(json!([step, step, { "json": 1 }]));
+    for (length, gives_way) in [(1, false), (8000, true)] {
+        let mut run = Box::pin(flow.run(call(json!(vec!["x"; length])), &values, &outside));
+        assert_eq!(run.as_mut().poll(&mut context).is_pending(), gives_way, "{length}");
+    }
+}
+
+#[tokio::test]
 async fn respond_ends_the_flow_even_from_a_branch() {
     let steps = json!([
         { "choice": { "when": [{ "condition": "true", "steps": [{ "respond": { "status": 201,
