@@ -50,6 +50,27 @@ fn json_is_read_like_yaml() {
 }
 
 #[test]
+fn a_character_that_json_escapes_as_two_is_read_as_one() {
+    let json = |text: &str| {
+        let json = format!("{{\"kind\":\"Global\",\"name\":\"x\",\"environments\":{{\"test\":\"{text}\"}}}}");
+        parse_resources(&json).map(|mut read| match read.remove(0).value {
+            Resource::Global(global) => global.environments.into_values().next().expect("one"),
+            other => panic!("not a global: {other:?}"),
+        })
+    };
+    assert_eq!(json("a\\ud83d\\uDE00b\\u00e9\\\\ud83d\\\\ude00"), Ok("a😀bé\\ud83d\\ude00".into()));
+    assert!(json("\\ud83d").is_err());
+}
+
+#[test]
+fn a_map_of_many_keys_is_read_once() {
+    let fields: String = (0..60_000).map(|i| format!("k{i}: 1,")).collect();
+    let text = format!("kind: Global\nname: x\nenvironments: {{ test: {{ {fields} }} }}");
+    assert!(parse_resources(&text).is_ok());
+    assert!(complaint(&text.replace("k59999: 1", "k0: 1")).contains("`k0` stands twice"));
+}
+
+#[test]
 fn a_text_may_hold_many_resources() {
     let text = "---\n# nothing here\n---\nkind: Policy\nname: external-api-access\nenvironments: { test: any, prod: \
                 api-key }\n---\nkind: Consumer\nname: shop\nenvironments: [test]\npipelines: [product-list]\n---\nkind: \

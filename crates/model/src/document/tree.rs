@@ -1,5 +1,8 @@
 //! A document as a tree of positioned nodes.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
 use super::{DocumentError, MAX_BYTES, Position, cut};
@@ -56,6 +59,8 @@ struct Open {
     node: NodeId,
     /// The key whose value comes next.
     key: Option<(String, Position)>,
+    /// The keys of a map so far; a search through its entries would take long where there are many.
+    seen: HashSet<String>,
 }
 
 /// Parses every document of a text.
@@ -65,7 +70,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Tree>, DocumentError> {
     }
     let mut trees = Vec::new();
     let mut builder = Builder { tree: Tree { nodes: Vec::new() }, open: Vec::new() };
-    for event in Parser::new_from_str(text) {
+    let text = without_surrogates(text);
+    for event in Parser::new_from_str(&text) {
         let (event, span) = event.map_err(|error| {
             DocumentError::at(format!("not YAML: {}", error.info()), position(error.marker()))
                 .hint("check the indentation, quotes and brackets here and in the line above")
@@ -82,6 +88,40 @@ pub(super) fn parse(text: &str) -> Result<Vec<Tree>, DocumentError> {
         }
     }
     Ok(trees)
+}
+
+/// Writes the surrogate pairs of a JSON text (`\ud83d\ude00`, RFC 8259 section 7) the way YAML writes one character
+/// (`\U0001f600`), which knows no pairs. Any other text stays as it is: it may mean what it says.
+fn without_surrogates(text: &str) -> Cow<'_, str> {
+    let high = text.contains("\\ud") || text.contains("\\uD");
+    if !high || serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+        return Cow::Borrowed(text);
+    }
+    let unit = |escape: &str| {
+        let digits = escape.strip_prefix("\\u")?.get(..4)?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        out.push_str(before);
+        let pair = unit(escape).zip(escape.get(6..).and_then(unit));
+        let one = pair.and_then(|(high, low)| char::decode_utf16([high, low]).next()?.ok());
+        rest = match one.filter(|one| *one > '\u{ffff}') {
+            Some(one) => {
+                out.push_str(&format!("\\U{:08x}", u32::from(one)));
+                escape.get(12..).unwrap_or_default()
+            }
+            None => {
+                let (escape, rest) = escape.split_at_checked(2).unwrap_or((escape, ""));
+                out.push_str(escape);
+                rest
+            }
+        };
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
 }
 
 fn position(marker: &Marker) -> Position {
@@ -117,7 +157,7 @@ impl Builder {
                 return refuse("tags");
             }
             Event::Scalar(text, style, ..) => {
-                if let Some(Open { node, key: key @ None }) = self.open.last_mut()
+                if let Some(Open { node, key: key @ None, .. }) = self.open.last_mut()
                     && matches!(self.tree.nodes.get(*node), Some(Node { content: Content::Map(_), .. }))
                 {
                     *key = Some((text.into_owned(), at));
@@ -145,7 +185,7 @@ impl Builder {
             return Err(DocumentError::at(format!("nested more than {MAX_DEPTH} deep"), at));
         }
         let node = self.add(content, at)?;
-        self.open.push(Open { node, key: None });
+        self.open.push(Open { node, key: None, seen: HashSet::new() });
         Ok(())
     }
 
@@ -165,7 +205,7 @@ impl Builder {
                 let Some((key, key_position)) = open.key.take() else {
                     return Err(DocumentError::at("a key must be a plain text", at));
                 };
-                if entries.iter().any(|entry| entry.key == key) {
+                if !open.seen.insert(key.clone()) {
                     let message = format!("`{}` stands twice in this map", cut(&key));
                     return Err(DocumentError::at(message, key_position).hint("keep one of them"));
                 }
