@@ -159,8 +159,8 @@ pub fn schema(kind: &str) -> Option<serde_json::Value> {
 fn resource(tree: Tree) -> Result<Located<Resource>, DocumentError> {
     let tree = Arc::new(tree);
     let Some(kind) = tree.root_text("kind") else {
-        let position = tree.position(Tree::ROOT);
-        return Err(DocumentError::at("the document has no `kind`", position)
+        let position = tree.find("/kind");
+        return Err(DocumentError::at("the document has no `kind` that is a text", position)
             .hint(format!("begin with `kind: Pipeline`; there are {}", KINDS.join(", "))));
     };
     let value = match kind {

@@ -56,10 +56,10 @@ pub struct HttpTrigger {
     /// Headers that every response of the flow carries.
     pub response_headers: HeaderFields,
     /// `http` only: request content types taken, such as `text/*`; all when empty.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "media_types")]
     pub request_content_types: Vec<String>,
     /// `http` only: content type of the response when the flow sets none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "media_type")]
     pub response_content_type: Option<String>,
 }
 
@@ -216,15 +216,16 @@ pub enum Interval {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Cors {
     /// Origins such as `https://shop.example`, or `*`.
+    #[serde(deserialize_with = "origins")]
     pub allow_origins: Vec<String>,
     /// Methods that pages may use; the trigger's when empty.
     #[serde(default)]
     pub allow_methods: Vec<Method>,
     /// Request headers that pages may send.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "header_names")]
     pub allow_headers: Vec<String>,
     /// Response headers that pages may read.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "header_names")]
     pub expose_headers: Vec<String>,
     /// How long browsers may remember the answer, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -719,6 +720,68 @@ impl<'de> Deserialize<'de> for HeaderFields {
         }
         Ok(Self(fields))
     }
+}
+
+// === texts that end up in headers ===
+
+/// Reads a list of texts that each pass a check; what is wrong is said of the list.
+fn checked<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    is_right: fn(&str) -> bool,
+    what: &str,
+) -> Result<Vec<String>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    match texts.iter().find(|text| !is_right(text)) {
+        Some(wrong) => Err(D::Error::custom(format!("`{}` is not {what}", wrong.escape_debug()))),
+        None => Ok(texts),
+    }
+}
+
+/// A media type (RFC 9110 section 8.3.1): `type/subtype`, parameters behind it.
+fn is_media_type(text: &str) -> bool {
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    let token = |part: &str| http::HeaderName::try_from(part).is_ok();
+    essence.split_once('/').is_some_and(|(kind, subtype)| token(kind) && token(subtype))
+        && http::HeaderValue::try_from(text).is_ok()
+}
+
+/// An origin as browsers send it (RFC 6454 section 6.2), or `*`.
+fn is_origin(text: &str) -> bool {
+    let host = |host: &str| {
+        !host.is_empty()
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase() && !b"/?#@,\\".contains(&b))
+    };
+    matches!(text, "*" | "null")
+        || text.split_once("://").is_some_and(|(scheme, rest)| host(scheme) && host(rest))
+}
+
+fn media_types<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    checked(deserializer, is_media_type, "a content type: write for example `text/plain` or `text/*`")
+}
+
+fn media_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    match text {
+        Some(wrong) if !is_media_type(&wrong) => Err(D::Error::custom(format!(
+            "`{}` is not a content type: write for example `text/xml; charset=utf-8`",
+            wrong.escape_debug()
+        ))),
+        text => Ok(text),
+    }
+}
+
+fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    checked(
+        deserializer,
+        is_origin,
+        "an origin: write scheme, host and port as browsers send them, for example `https://shop.example`, or `*`",
+    )
+}
+
+fn header_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    checked(deserializer, |text| http::HeaderName::try_from(text).is_ok(), "a header name")
 }
 
 // === bool or map ===

@@ -269,7 +269,9 @@ impl serde::de::Error for DocumentError {
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         let what = if expected == STEP_TYPES {
-            "unknown step"
+            // Beside its type a step has two fields, which may be what was meant.
+            let known: Vec<_> = STEP_TYPES.into_iter().chain(["name", "failOnError"]).collect();
+            return Self::whole(format!("unknown step `{}`", cut(variant))).hint(nearest(variant, &known));
         } else if expected == TRIGGER_TYPES {
             "unknown trigger type"
         } else {
@@ -293,6 +295,13 @@ impl serde::de::Error for DocumentError {
             Unexpected::Signed(value) => format!("the number {value}"),
             Unexpected::Float(value) => format!("the number {value}"),
             other => other.to_string(),
+        };
+        let expected = match expected.to_string() {
+            number if matches!(number.as_str(), "u16" | "u32" | "u64") => "a whole number".to_owned(),
+            number if number.starts_with("a nonzero u") => "a whole number, at least 1".to_owned(),
+            map if map.starts_with("struct ") => "a map, for example `{}` or `{ field: value }`".to_owned(),
+            list if list == "a sequence" => "a list, for example `[a, b]`".to_owned(),
+            other => other,
         };
         Self::whole(format!("found {unexpected}, expected {expected}"))
     }
