@@ -72,6 +72,7 @@ pub(crate) struct Expression {
     source: String,
     kind: Kind,
     roots: Vec<&'static str>,
+    fields: Vec<String>,
     nodes: u64,
     loops: u32,
     /// Patterns that are made anew in each run.
@@ -160,15 +161,22 @@ impl Expression {
         let program = Program::compile(source).map_err(|error| {
             format!("expression `{}` does not parse: {}", cut(source), first_line(&error.to_string()))
         })?;
-        let mut checker =
-            Checker { bound: Vec::new(), roots: Vec::new(), nodes: 0, loops: 0, patterns: 0, slow: false };
+        let mut checker = Checker {
+            bound: Vec::new(),
+            roots: Vec::new(),
+            fields: Vec::new(),
+            nodes: 0,
+            loops: 0,
+            patterns: 0,
+            slow: false,
+        };
         checker.visit(program.expression(), 0, 0)?;
         let kind = match path(program.expression()) {
             Some((root, keys)) => Kind::Path(root, keys),
             None => Kind::Program(Arc::new(program)),
         };
-        let Checker { roots, nodes, loops, patterns, slow, .. } = checker;
-        Ok(Self { source: source.to_owned(), kind, roots, nodes, loops, patterns, slow })
+        let Checker { roots, fields, nodes, loops, patterns, slow, .. } = checker;
+        Ok(Self { source: source.to_owned(), kind, roots, fields, nodes, loops, patterns, slow })
     }
 
     /// Tells whether it hashes a password, which must not happen on a thread that serves calls.
@@ -181,12 +189,9 @@ impl Expression {
         self.roots.iter().all(|root| matches!(*root, "globals" | "accounts" | "metadata"))
     }
 
-    /// Returns the last name of a path, for masking sensitive fields.
-    pub(crate) fn field(&self) -> Option<&str> {
-        match &self.kind {
-            Kind::Path(_, keys) => keys.last().map(String::as_str),
-            Kind::Program(_) => None,
-        }
+    /// Returns the names of the fields that it reads, for masking sensitive ones: what it gives may be made of any.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(String::as_str)
     }
 
     /// Evaluates the expression here.
@@ -447,6 +452,7 @@ struct Checker {
     /// Variables of the comprehensions around.
     bound: Vec<String>,
     roots: Vec<&'static str>,
+    fields: Vec<String>,
     nodes: u64,
     loops: u32,
     patterns: u64,
@@ -471,9 +477,18 @@ impl Checker {
         match &expression.expr {
             Expr::Unspecified | Expr::Literal(_) => Ok(()),
             Expr::Ident(name) => self.name(name),
-            Expr::Select(select) => self.visit(&select.operand, depth, loops),
+            Expr::Select(select) => {
+                self.fields.push(select.field.clone());
+                self.visit(&select.operand, depth, loops)
+            }
             Expr::Call(call) => {
                 self.function(&call.func_name, loops)?;
+                if call.func_name == "_[_]"
+                    && let Some(Expr::Literal(LiteralValue::String(key))) =
+                        call.args.last().map(|index| &index.expr)
+                {
+                    self.fields.push(key.inner().to_owned());
+                }
                 if call.func_name == MATCHES {
                     self.pattern(call.args.last(), loops)?;
                 }

@@ -322,7 +322,7 @@ impl<'a> Run<'a> {
                 _ => {}
             }
         }
-        if expression.field().is_some_and(sensitive) {
+        if expression.fields().any(sensitive) {
             return Value::String("***".to_owned());
         }
         walk(&mut value, &sensitive);

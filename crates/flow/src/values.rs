@@ -32,6 +32,12 @@ impl Values {
             for (field, secret) in fields {
                 account.insert(field, Value::String(secret.as_str().to_owned()));
                 if secret.len() >= SHORTEST_MASKED {
+                    // Inside a value that is written as JSON the secret stands with its quotes escaped.
+                    let json = Zeroizing::new(Value::String(secret.as_str().to_owned()).to_string());
+                    let escaped = json.get(1..json.len() - 1).unwrap_or_default();
+                    if escaped != secret.as_str() {
+                        secrets.push(Zeroizing::new(escaped.to_owned()));
+                    }
                     secrets.push(secret);
                 }
             }
@@ -42,7 +48,7 @@ impl Values {
         Self { globals: Value::Object(globals), accounts: Value::Object(all), secrets }
     }
 
-    /// Replaces every account value in a text by `***`.
+    /// Replaces every account value in a text by `***`, also where it is written as JSON.
     pub fn mask(&self, text: &str) -> String {
         self.secrets.iter().fold(text.to_owned(), |text, secret| {
             if text.contains(secret.as_str()) { text.replace(secret.as_str(), "***") } else { text }
@@ -64,10 +70,13 @@ mod tests {
     fn account_values_are_masked_and_never_shown() {
         let fields = vec![
             ("token".to_owned(), Zeroizing::new("s3cret-value".to_owned())),
+            ("pem".to_owned(), Zeroizing::new("-----BEGIN\n\"key\"\n-----END".to_owned())),
             ("long".to_owned(), Zeroizing::new("s3cret-value-and-more".to_owned())),
         ];
         let values = Values::new(Map::new(), vec![("portal".to_owned(), fields)]);
         assert_eq!(values.mask("a s3cret-value b s3cret-value-and-more"), "a *** b ***");
+        let all = values.accounts.to_string();
+        assert_eq!(values.mask(&all), r#"{"portal":{"token":"***","pem":"***","long":"***"}}"#);
         assert!(!format!("{values:?}").contains("s3cret"));
     }
 }

@@ -311,6 +311,28 @@ async fn secrets_and_sensitive_fields_do_not_reach_log_or_error() {
     assert_eq!(failure(response), (500, "***".into(), "bad ***".into()));
 }
 
+#[tokio::test]
+async fn what_is_made_of_a_sensitive_field_is_masked_in_the_log() {
+    let outside = Outside::default();
+    let messages = [
+        "{{ message.body.email.work }}",
+        "{{ 'to ' + message.body.email.work }}",
+        "{{ message.body[\"email\"].work + '!' }}",
+        "{{ [message].map(m, m.body.email) }}",
+        "{{ message.body.n + 1 }}",
+    ];
+    let steps: Vec<_> =
+        messages.iter().map(|message| json!({ "log": { "message": message }, "name": "note" })).collect();
+    flow(json!(steps))
+        .run(call(json!({ "email": { "work": "ana@shop.example" }, "n": 1 })), &values(), &outside)
+        .await;
+    let lines = outside.log.lock().expect("lock").clone();
+    assert_eq!(
+        lines,
+        ["Info note: ***", "Info note: ***", "Info note: ***", "Info note: ***", "Info note: 2"]
+    );
+}
+
 #[test]
 fn mistakes_are_found_all_at_once_where_they_stand() {
     let errors = compile(
