@@ -26,6 +26,7 @@ pub struct Pipeline {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sensitive_fields: Vec<String>,
     /// The flow.
+    #[schemars(length(min = 1))]
     pub steps: Vec<Step>,
 }
 

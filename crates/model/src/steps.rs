@@ -82,6 +82,7 @@ fn assertion_failed() -> String {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ChoiceStep {
     /// The branches, tried in order.
+    #[schemars(length(min = 1))]
     pub when: Vec<Branch>,
     /// Runs when no condition holds; without it the message passes unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]

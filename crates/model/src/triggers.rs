@@ -80,6 +80,7 @@ pub enum Method {
 /// The methods of an endpoint: at least one, none twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("minItems" = 1, "uniqueItems" = true))]
 pub struct Methods(Vec<Method>);
 
 /// Whether an API key is demanded: `true`, `false`, or `{ query: true }` for callers that can only send it in
@@ -132,6 +133,7 @@ struct JwtOptions {
 /// A scope: one or more visible ASCII characters except `"` and `\` (RFC 6749 section 3.3).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("pattern" = "^[!#-\\[\\]-~]{1,128}$"))]
 pub struct Scope(Box<str>);
 
 /// Longest run of a flow in milliseconds: 1 to 900000.
@@ -183,6 +185,7 @@ pub enum RateLimitBy {
 /// One to five limits, none with the interval of another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("minItems" = 1, "maxItems" = 5))]
 pub struct Limits(Vec<Limit>);
 
 /// So many calls per interval.

@@ -176,6 +176,22 @@ fn every_kind_has_a_schema_that_names_it() {
     assert_eq!(schema("secret"), None);
 }
 
+#[test]
+fn the_schema_refuses_what_the_reader_refuses_of_lists_and_texts() {
+    let schema = schema("pipeline").expect("a schema");
+    for (part, value) in [
+        ("/$defs/Methods/minItems", serde_json::json!(1)),
+        ("/$defs/Methods/uniqueItems", true.into()),
+        ("/$defs/Limits/minItems", 1.into()),
+        ("/$defs/RoutePath/pattern", "^(/[A-Za-z0-9._~-]+)(/:?[A-Za-z0-9._~-]+)*$".into()),
+        ("/$defs/Scope/pattern", "^[!#-\\[\\]-~]{1,128}$".into()),
+        ("/$defs/ChoiceStep/properties/when/minItems", 1.into()),
+        ("/properties/steps/minItems", 1.into()),
+    ] {
+        assert_eq!(schema.pointer(part), Some(&value), "{part}");
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in "\\PC*", noise in "[-{}\\[\\]:,&*!|>'\"#%@` \n\ta-z0-9]{0,200}") {

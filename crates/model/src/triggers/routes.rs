@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// Begins with `/` and a literal segment; segments that begin with `:` are parameters, each with its own name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("maxLength" = 512, "pattern" = "^(/[A-Za-z0-9._~-]+)(/:?[A-Za-z0-9._~-]+)*$"))]
 pub struct RoutePath(Box<str>);
 
 /// One segment of a route path.
