@@ -28,7 +28,11 @@ pub fn is_login_flow(pipeline: &Pipeline) -> bool {
 }
 
 fn end_of(steps: &[Step]) -> End {
-    let Some(last) = steps.last() else { return End::Data };
+    let Some((last, before)) = steps.split_last() else { return End::Data };
+    // What stands behind an error that always happens is for show.
+    if !goes_on(before) {
+        return End::Failure;
+    }
     // An error that does not fail becomes the message, and the message would be the response.
     if !last.fail_on_error {
         return End::Data;
@@ -46,6 +50,24 @@ fn end_of(steps: &[Step]) -> End {
         }
         _ => End::Data,
     }
+}
+
+/// Tells whether some way leads through all the steps.
+fn goes_on(steps: &[Step]) -> bool {
+    steps.iter().all(|step| {
+        !step.fail_on_error
+            || match &step.kind {
+                StepKind::Throw(_) => false,
+                StepKind::Choice(choice) => {
+                    choice.otherwise.as_deref().is_none_or(goes_on)
+                        || choice.when.iter().any(|branch| goes_on(&branch.steps))
+                }
+                StepKind::Block(block) => {
+                    goes_on(&block.steps) || block.on_error.as_deref().is_some_and(goes_on)
+                }
+                _ => true,
+            }
+    })
 }
 
 /// Tells whether a step, or one inside it, can put something of its own in front of the caller.
@@ -105,6 +127,9 @@ impl End {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
@@ -211,6 +236,12 @@ mod tests {
                 json!([{ "choice": { "when": [{ "condition": "true",
                 "steps": [{ "throw": { "error": "x" }, "failOnError": false }] }], "otherwise": [token()] } }]),
             ),
+            ("a token that is never reached", json!([{ "throw": { "error": "x" } }, token()])),
+            (
+                "a token behind a choice of errors",
+                json!([{ "choice": { "when": [{ "condition": "message.body.known",
+                "steps": [{ "throw": { "error": "yes" } }] }], "otherwise": [{ "throw": { "error": "no" } }] } }, token()]),
+            ),
             ("only failures", json!([{ "throw": { "error": "x" } }])),
             ("a token on the way", json!([token(), { "log": { "message": "x" } }, token()])),
         ] {
@@ -223,5 +254,98 @@ mod tests {
         let pipeline = json!({ "name": "nightly", "project": "store",
             "trigger": { "type": "scheduler", "cron": "0 6 * * *" }, "steps": [token()] });
         assert!(!is_login_flow(&serde_json::from_value(pipeline).expect("a pipeline")));
+    }
+
+    /// How a way through a flow can end, found by walking all of them.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    enum Outcome {
+        /// The last message is data.
+        Data,
+        /// The last message is that of `jwtGenerate`.
+        Token,
+        Error,
+        Response,
+    }
+
+    /// Walks every way through the steps, each of which may fail, as slowly and plainly as can be.
+    fn outcomes(steps: &[Step], from: Outcome) -> BTreeSet<Outcome> {
+        let Some((step, rest)) = steps.split_first() else { return BTreeSet::from([from]) };
+        let mut ends = match &step.kind {
+            StepKind::Json(_) | StepKind::Http(_) | StepKind::JwtDecode(_) => BTreeSet::from([Outcome::Data]),
+            StepKind::Assert(_) | StepKind::Log(_) => BTreeSet::from([from]),
+            StepKind::Respond(_) => BTreeSet::from([Outcome::Response]),
+            StepKind::Throw(_) => BTreeSet::new(),
+            StepKind::JwtGenerate(_) => BTreeSet::from([Outcome::Token]),
+            StepKind::Choice(choice) => {
+                let mut ends = outcomes(choice.otherwise.as_deref().unwrap_or_default(), from);
+                choice.when.iter().for_each(|branch| ends.extend(outcomes(&branch.steps, from)));
+                ends
+            }
+            StepKind::Block(block) => {
+                let mut ends = outcomes(&block.steps, from);
+                if let Some(on_error) = &block.on_error
+                    && ends.remove(&Outcome::Error)
+                {
+                    ends.extend(outcomes(on_error, Outcome::Data));
+                }
+                ends
+            }
+        };
+        if !matches!(step.kind, StepKind::Block(_)) {
+            ends.insert(Outcome::Error);
+        }
+        if !step.fail_on_error && ends.remove(&Outcome::Error) {
+            ends.insert(Outcome::Data);
+        }
+        let (stops, goes_on): (BTreeSet<_>, BTreeSet<_>) =
+            ends.into_iter().partition(|end| matches!(end, Outcome::Error | Outcome::Response));
+        goes_on.into_iter().flat_map(|end| outcomes(rest, end)).chain(stops).collect()
+    }
+
+    fn steps() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            4 => Just(token()),
+            1 => Just(json!({ "json": 1 })),
+            1 => Just(json!({ "http": { "url": "https://users.example/" } })),
+            1 => Just(json!({ "assert": { "condition": "true", "error": "no" } })),
+            1 => Just(json!({ "log": { "message": "x" } })),
+            1 => Just(json!({ "throw": { "error": "no" } })),
+            1 => Just(json!({ "respond": {} })),
+        ];
+        let step = leaf.prop_recursive(3, 16, 3, |step| {
+            let steps = prop::collection::vec(step, 0..3);
+            let branches = prop::collection::vec(steps.clone(), 1..3);
+            prop_oneof![
+                (branches, prop::option::of(steps.clone())).prop_map(|(branches, otherwise)| {
+                    let when: Vec<_> = branches
+                        .into_iter()
+                        .map(|steps| json!({ "condition": "true", "steps": steps }))
+                        .collect();
+                    json!({ "choice": { "when": when, "otherwise": otherwise } })
+                }),
+                (steps.clone(), prop::option::of(steps)).prop_map(
+                    |(steps, on_error)| json!({ "block": { "steps": steps, "onError": on_error } })
+                ),
+            ]
+        });
+        let step = (step, prop::bool::weighted(0.9)).prop_map(|(mut step, fail_on_error)| {
+            step["failOnError"] = fail_on_error.into();
+            step
+        });
+        prop::collection::vec(step, 1..4).prop_map(Value::Array)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        #[test]
+        fn whatever_passes_for_a_login_flow_ends_in_a_token_or_an_error(steps in steps()) {
+            if classified(steps.clone()) {
+                let steps: Vec<Step> = serde_json::from_value(steps).expect("steps");
+                let ends = outcomes(&steps, Outcome::Data);
+                prop_assert!(ends.contains(&Outcome::Token));
+                prop_assert!(ends.iter().all(|end| matches!(end, Outcome::Token | Outcome::Error)), "{ends:?}");
+            }
+        }
     }
 }
