@@ -90,7 +90,8 @@ impl Budget {
     }
 }
 
-fn weigh(value: &Value) -> u64 {
+/// Returns about how much memory a value takes.
+pub(crate) fn weigh(value: &Value) -> u64 {
     VALUE_BYTES
         + match value {
             Value::String(text) => text.len() as u64,

@@ -13,7 +13,7 @@ use cel::{Context, ExecutionError, Program};
 use serde_json::{Map, Value};
 use tollgate_credential::passwords::{self, Password};
 
-use crate::budget::{Budget, MAX_STEP_BYTES};
+use crate::budget::{self, Budget, MAX_STEP_BYTES};
 use crate::lexer::Code;
 use crate::patterns;
 use crate::values::Values;
@@ -34,6 +34,8 @@ const MAX_LOOPS: u32 = 3;
 const MAX_WORK: u64 = 20_000_000;
 /// Work of making one regular expression.
 const PATTERN_WORK: u64 = 2_000_000;
+/// Most data that the `+` of an expression may put together: the largest body, and some.
+const MAX_JOINED_BYTES: u64 = 128 << 20;
 /// Work of handing one value to the interpreter.
 const WORK_PER_VALUE: u64 = 6;
 /// Bytes of data that are read in the time of one node of an expression.
@@ -77,8 +79,13 @@ pub(crate) struct Expression {
     loops: u32,
     /// Patterns that are made anew in each run.
     patterns: u64,
+    /// What a `+` joins, and how deep it stands in comprehensions: there it joins it again in every turn.
+    joined: Vec<(Path, u32)>,
     slow: bool,
 }
+
+/// A root and the keys below it.
+type Path = (&'static str, Vec<String>);
 
 #[derive(Debug)]
 enum Kind {
@@ -168,6 +175,7 @@ impl Expression {
             nodes: 0,
             loops: 0,
             patterns: 0,
+            joined: Vec::new(),
             slow: false,
         };
         checker.visit(program.expression(), 0, 0)?;
@@ -175,8 +183,8 @@ impl Expression {
             Some((root, keys)) => Kind::Path(root, keys),
             None => Kind::Program(Arc::new(program)),
         };
-        let Checker { roots, fields, nodes, loops, patterns, slow, .. } = checker;
-        Ok(Self { source: source.to_owned(), kind, roots, fields, nodes, loops, patterns, slow })
+        let Checker { roots, fields, nodes, loops, patterns, joined, slow, .. } = checker;
+        Ok(Self { source: source.to_owned(), kind, roots, fields, nodes, loops, patterns, joined, slow })
     }
 
     /// Tells whether it hashes a password, which must not happen on a thread that serves calls.
@@ -246,6 +254,13 @@ impl Expression {
         let work = work
             .saturating_add(self.patterns.saturating_mul(PATTERN_WORK))
             .saturating_add(values * WORK_PER_VALUE);
+        let joined = self.joined.iter().map(|((root, keys), loops)| {
+            let value = keys.iter().try_fold(scope.get(root), |value, key| value.get(key));
+            (0..*loops).fold(value.map_or(0, budget::weigh), |sum, _| sum.saturating_mul(longest.max(1)))
+        });
+        if joined.fold(0, u64::saturating_add) > MAX_JOINED_BYTES {
+            return Err(self.error("it would put together too much data".to_owned()));
+        }
         if work > MAX_WORK {
             Err(self.error("it would take too long on this much data".to_owned()))
         } else {
@@ -413,7 +428,7 @@ fn measure(value: &Value, longest: &mut u64, bytes: &mut u64, values: &mut u64) 
 }
 
 /// Recognises `root.key.key` and `root["key"]`.
-fn path(expression: &IdedExpr) -> Option<(&'static str, Vec<String>)> {
+fn path(expression: &IdedExpr) -> Option<Path> {
     match &expression.expr {
         Expr::Ident(name) => Some((ROOTS.into_iter().find(|root| root == name)?, Vec::new())),
         Expr::Select(select) if !select.test => {
@@ -429,6 +444,33 @@ fn path(expression: &IdedExpr) -> Option<(&'static str, Vec<String>)> {
             Some((root, keys))
         }
         _ => None,
+    }
+}
+
+/// Finds the paths whose values, or parts of them, may be in what an expression gives.
+fn given(expression: &IdedExpr, paths: &mut Vec<Path>) {
+    if let Some(path) = path(expression) {
+        paths.push(path);
+        return;
+    }
+    match &expression.expr {
+        Expr::Select(select) => given(&select.operand, paths),
+        Expr::List(list) => list.elements.iter().for_each(|element| given(element, paths)),
+        Expr::Map(map) => map.entries.iter().for_each(|entry| match &entry.expr {
+            EntryExpr::StructField(field) => given(&field.value, paths),
+            EntryExpr::MapEntry(entry) => given(&entry.value, paths),
+        }),
+        Expr::Comprehension(it) => {
+            given(&it.iter_range, paths);
+            given(&it.loop_step, paths);
+        }
+        Expr::Call(call)
+            if matches!(call.func_name.as_str(), "_+_" | "_?_:_" | "_[_]" | "dyn" | "string" | "bytes") =>
+        {
+            call.target.iter().for_each(|target| given(target, paths));
+            call.args.iter().for_each(|argument| given(argument, paths));
+        }
+        _ => {}
     }
 }
 
@@ -456,6 +498,7 @@ struct Checker {
     nodes: u64,
     loops: u32,
     patterns: u64,
+    joined: Vec<(Path, u32)>,
     slow: bool,
 }
 
@@ -489,6 +532,20 @@ impl Checker {
                 {
                     self.fields.push(key.inner().to_owned());
                 }
+                // The macro `map` adds to its own list with a `+` that copies nothing.
+                let of_macro = matches!(call.args.first().map(|first| &first.expr),
+                    Some(Expr::Ident(name)) if name.starts_with('@'));
+                if call.func_name == "_+_" && !of_macro {
+                    let mut paths = Vec::new();
+                    // A sum inside the sum counts what it joins itself.
+                    call.args
+                        .iter()
+                        .filter(
+                            |argument| !matches!(&argument.expr, Expr::Call(call) if call.func_name == "_+_"),
+                        )
+                        .for_each(|argument| given(argument, &mut paths));
+                    self.joined.extend(paths.into_iter().map(|path| (path, loops)));
+                }
                 if call.func_name == MATCHES {
                     self.pattern(call.args.last(), loops)?;
                 }
@@ -503,6 +560,12 @@ impl Checker {
             Expr::Comprehension(it) => {
                 self.visit(&it.iter_range, depth, loops)?;
                 self.visit(&it.accu_init, depth, loops)?;
+                // The elements of a list that is written out may each be a whole message.
+                if matches!(it.iter_range.expr, Expr::List(_)) {
+                    let mut paths = Vec::new();
+                    given(&it.iter_range, &mut paths);
+                    self.joined.extend(paths.into_iter().map(|path| (path, loops + 1)));
+                }
                 let before = self.bound.len();
                 self.bound.extend([it.iter_var.clone(), it.accu_var.clone()]);
                 self.bound.extend(it.iter_var2.clone());

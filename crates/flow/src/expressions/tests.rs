@@ -111,6 +111,29 @@ fn work_that_grows_with_the_data_is_refused_before_it_starts() {
 }
 
 #[test]
+fn joining_whole_lists_again_and_again_is_refused_before_it_starts() {
+    let message = json!({ "body": vec![7; 4000], "tax": 1 });
+    for bomb in [
+        "message.body.map(x, message.body + message.body)",
+        "message.body.map(x, [x] + message.body)",
+        "message.body.map(x, (x > 0 ? message.body : []) + [x])",
+        "message.body.all(x, size(message.body.map(y, y) + [x]) > 0)",
+        "[message.body, message.body].all(a, message.body.map(x, a + a) != [])",
+    ] {
+        let error = evaluate(bomb, &message).expect_err(bomb);
+        assert!(error.contains("too much data") || error.contains("too long"), "{bomb}: {error}");
+    }
+    let text = json!({ "body": "x".repeat(1 << 20) });
+    let twice = "(message.body + message.body)";
+    assert_eq!(evaluate(&format!("size({twice} + {twice})"), &text), Ok(json!(4 << 20)));
+    let many = [twice; 65].join("), size(");
+    let error = evaluate(&format!("[size({many})]"), &text).expect_err("130 MiB");
+    assert!(error.contains("too much data"), "{error}");
+    let sums = evaluate("message.body.map(x, x + message.tax)", &message).expect("an element each");
+    assert_eq!(sums, json!(vec![8; 4000]));
+}
+
+#[test]
 fn patterns_that_a_call_brings_are_bounded_in_number_and_size() {
     let message =
         json!({ "body": { "text": "lamp-7", "pattern": "^[a-z]+-[0-9]$", "huge": "\\w{1000}", "bad": "(" } });
