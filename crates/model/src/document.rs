@@ -166,7 +166,7 @@ fn resource(tree: Tree) -> Result<Located<Resource>, DocumentError> {
     let value = match kind {
         "Pipeline" => {
             let pipeline: Pipeline = read(&tree)?;
-            check_size(&pipeline)?;
+            check_size(&pipeline, &tree)?;
             Resource::Pipeline(pipeline)
         }
         "Policy" => Resource::Policy(read(&tree)?),
@@ -186,8 +186,11 @@ fn read<T: DeserializeOwned>(tree: &Tree) -> Result<T, DocumentError> {
     T::deserialize(reader::Reader::root(tree, "kind"))
 }
 
-fn check_size(pipeline: &Pipeline) -> Result<(), DocumentError> {
-    pipeline.check_size().map_err(DocumentError::whole)
+fn check_size(pipeline: &Pipeline, tree: &Tree) -> Result<(), DocumentError> {
+    pipeline.check_size().map_err(|message| DocumentError {
+        pointer: "/steps".to_owned(),
+        ..DocumentError::at(message, tree.find("/steps")).hint("split the pipeline in two")
+    })
 }
 
 /// Names the nearest known word, or all of them when none is near.

@@ -132,8 +132,12 @@ fn a_deep_or_long_text_is_refused_before_it_costs_anything() {
     assert!(complaint(&" ".repeat(MAX_BYTES + 1)).contains("longer than"));
     let steps = "  - json: 1\n".repeat(Pipeline::MAX_STEPS);
     assert!(
-        complaint(&GOOD.replacen("  - json:", &format!("{steps}  - json:"), 1)).contains("at most 500 steps")
+        complaint(&GOOD.replacen("  - json:", &format!("{steps}  - json:"), 1))
+            .contains("line 14, column 1: a pipeline has at most 500 steps")
     );
+    let nested = format!("{}{{ json: 1 }}{}", "{ block: { steps: [".repeat(17), "] } }".repeat(17));
+    let text = GOOD.replacen("  - json:", &format!("  - {nested}\n  - json:"), 1);
+    assert!(complaint(&text).contains("line 14, column 1: steps are nested more than 16 deep"));
 }
 
 #[test]
