@@ -322,6 +322,7 @@ fn reason(error: &ExecutionError) -> String {
         ExecutionError::NoSuchKey(_) => "a field that it reads is not there",
         ExecutionError::NoSuchOverload(_)
         | ExecutionError::UnexpectedType { .. }
+        | ExecutionError::UnsupportedBinaryOperator(..)
         | ExecutionError::UnsupportedIndex(..) => "a value has another type than it needs",
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "it divides by zero",
         ExecutionError::Overflow(..) => "a number is too large",

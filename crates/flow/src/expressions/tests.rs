@@ -150,6 +150,12 @@ fn patterns_that_a_call_brings_are_bounded_in_number_and_size() {
 }
 
 #[test]
+fn an_operator_between_two_types_says_so() {
+    let error = evaluate("message.n + 1.5", &json!({ "n": 3 })).expect_err("an integer and a fraction");
+    assert!(error.ends_with("a value has another type than it needs"), "{error}");
+}
+
+#[test]
 fn an_error_holds_no_value_of_the_call() {
     let message = json!({ "body": { "card": "4111-1111", "n": 0 } });
     for source in [
