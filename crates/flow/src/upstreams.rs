@@ -189,6 +189,21 @@ fn check_url(url: &TextTemplate) -> Result<(), String> {
                     "an expression stands in the host of the URL: {SAY}, and end the host with `/`"
                 ));
             }
+            // Every value is percent-encoded when it is put in, so any such text shows whether the rest is a URL.
+            let sample: String = url
+                .parts
+                .iter()
+                .map(|part| if let Part::Literal(text) = part { text.as_str() } else { "x" })
+                .collect();
+            let uri = sample.parse::<http::Uri>().ok();
+            let authority = uri.as_ref().and_then(http::Uri::authority);
+            if !authority.is_some_and(|it| {
+                !it.host().is_empty() && (it.port_u16().is_some() || it.as_str() == it.host())
+            }) {
+                return Err("the URL is none that can be called: write ASCII without spaces, others percent-encoded, \
+                            and a port from 0 to 65535, if any"
+                    .to_owned());
+            }
             Ok(())
         }
         [Part::Expression(first), rest @ ..] if first.is_trusted() => match rest.first() {
@@ -281,6 +296,11 @@ mod tests {
             "file:///etc/passwd",
             "https://",
             "https://user@a.example/",
+            "https://a.example:99999/",
+            "https://:80/",
+            "https://a.example:/",
+            "https://exämple/",
+            "https://a.example/a b",
             "{{ globals.base }}{{ message.x }}",
             "{{ globals.base + message.x }}",
             "",
