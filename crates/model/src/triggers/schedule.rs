@@ -118,9 +118,12 @@ impl<'de> Deserialize<'de> for CronExpression {
 }
 
 fn crontab(cron: &str, time_zone: &str) -> Result<cronexpr::Crontab, ParseScheduleError> {
-    cronexpr::parse_crontab(&format!("{cron} {time_zone}")).map_err(|error| ParseScheduleError::Cron {
-        input: cron.to_owned(),
-        reason: error.to_string().lines().next().unwrap_or("a field is out of range").to_owned(),
+    cronexpr::parse_crontab(&format!("{cron} {time_zone}")).map_err(|error| {
+        // The library draws the text with a mark below it, and writes the reason behind the mark.
+        let text = error.to_string();
+        let reason = text.lines().last().unwrap_or_default().trim_start().trim_start_matches('^').trim();
+        let reason = if reason.is_empty() { "a field is out of range" } else { reason };
+        ParseScheduleError::Cron { input: cron.to_owned(), reason: reason.to_owned() }
     })
 }
 
@@ -143,6 +146,7 @@ mod tests {
     fn bad_schedules_say_what_to_write() {
         for (cron, zone, says) in [
             ("* * *", "UTC", "not five fields"),
+            ("*/0 * * * *", "UTC", "(step must be greater than 0)"),
             ("61 * * * *", "UTC", "for example `0 6 * * 1-5`"),
             ("0 6 * * *", "Mars/Olympus", "write an IANA name"),
         ] {
