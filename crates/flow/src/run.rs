@@ -333,6 +333,8 @@ impl<'a> Run<'a> {
         let mut response =
             self.response.unwrap_or_else(|| FlowResponse::of_message(&self.message, &self.flow.response));
         if let Some(authorization) = self.authorization {
+            // One token in one header: which of two a caller takes is anybody's guess.
+            response.headers.retain(|(name, _)| *name != AUTHORIZATION);
             response.headers.push((AUTHORIZATION, authorization));
         }
         response

@@ -249,6 +249,11 @@ async fn a_login_flow_answers_logged_with_the_token_in_a_header() {
     assert_eq!(body(&response), json!({ "status": "logged" }));
     let (_, value) = response.headers.iter().find(|(name, _)| *name == AUTHORIZATION).expect("a token");
     assert_eq!(value, "Bearer t.1.1000");
+    let twice = json!([{ "json": {} }, { "jwtGenerate": { "expiresInMs": 1000 } },
+        { "respond": { "headers": { "authorization": "Bearer mine" } } }]);
+    let response = run(twice, json!({})).await;
+    let tokens: Vec<_> = response.headers.iter().filter(|(name, _)| *name == AUTHORIZATION).collect();
+    assert_eq!(tokens, [&(AUTHORIZATION, HeaderValue::from_static("Bearer t.0.1000"))]);
     let nobody =
         run(json!([{ "json": { "nobody": 1 } }, { "jwtGenerate": { "expiresInMs": 1000 } }]), json!({}))
             .await;
