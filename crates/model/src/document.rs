@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{ConsumerName, EnvironmentName, PipelineName, ValueName};
 use crate::pipelines::Pipeline;
-use crate::policies::PolicyFile;
+use crate::policies::{
+    AccessPolicyFile, EnforcementFile, LoginFlowsFile, Policy, PolicyName, Rule, SensitiveFieldsFile,
+};
 
 mod reader;
 mod tree;
@@ -31,7 +33,7 @@ pub enum Resource {
     /// `kind: Pipeline`.
     Pipeline(Pipeline),
     /// `kind: Policy`.
-    Policy(PolicyFile),
+    Policy(Policy),
     /// `kind: Consumer`.
     Consumer(ConsumerFile),
     /// `kind: Global`.
@@ -139,13 +141,44 @@ pub fn parse_pipeline(text: &str) -> Result<Located<Pipeline>, DocumentError> {
 pub fn schema(kind: &str) -> Option<serde_json::Value> {
     let (name, schema) = match kind {
         "pipeline" => ("Pipeline", schemars::schema_for!(Pipeline)),
-        "policy" => ("Policy", schemars::schema_for!(PolicyFile)),
+        "policy" => return policy_schema(),
         "consumer" => ("Consumer", schemars::schema_for!(ConsumerFile)),
         "global" => ("Global", schemars::schema_for!(GlobalFile)),
         _ => return None,
     };
     let mut schema = schema.to_value();
     schema.as_object_mut()?.insert("title".to_owned(), format!("Tollgate {name}").into());
+    add_kind(&mut schema, name)?;
+    Some(schema)
+}
+
+/// Returns the schema of a policy: one of five shapes, by name.
+fn policy_schema() -> Option<serde_json::Value> {
+    let mut generator = schemars::SchemaGenerator::default();
+    let mut shapes = Vec::new();
+    for shape in [
+        AccessPolicyFile::json_schema(&mut generator),
+        LoginFlowsFile::json_schema(&mut generator),
+        SensitiveFieldsFile::json_schema(&mut generator),
+        EnforcementFile::json_schema(&mut generator),
+        Rule::json_schema(&mut generator),
+    ] {
+        let mut shape = shape.to_value();
+        add_kind(&mut shape, "Policy")?;
+        shapes.push(shape);
+    }
+    let names = PolicyName::BUILT_IN.map(|name| name.to_string());
+    let rule = shapes.last_mut()?.pointer_mut("/properties/name")?;
+    *rule = serde_json::json!({ "allOf": [rule.take(), { "not": { "enum": names } }] });
+    let definitions = generator.take_definitions(true);
+    Some(serde_json::json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Tollgate Policy", "oneOf": shapes,
+        "$defs": definitions,
+    }))
+}
+
+/// Puts the `kind` of a resource file into its schema.
+fn add_kind(schema: &mut serde_json::Value, name: &str) -> Option<()> {
     schema
         .get_mut("properties")?
         .as_object_mut()?
@@ -153,7 +186,7 @@ pub fn schema(kind: &str) -> Option<serde_json::Value> {
     if let Some(required) = schema.get_mut("required").and_then(serde_json::Value::as_array_mut) {
         required.insert(0, "kind".into());
     }
-    Some(schema)
+    Some(())
 }
 
 fn resource(tree: Tree) -> Result<Located<Resource>, DocumentError> {
@@ -169,7 +202,7 @@ fn resource(tree: Tree) -> Result<Located<Resource>, DocumentError> {
             check_size(&pipeline, &tree)?;
             Resource::Pipeline(pipeline)
         }
-        "Policy" => Resource::Policy(read(&tree)?),
+        "Policy" => Resource::Policy(policy(&tree)?),
         "Consumer" => Resource::Consumer(read(&tree)?),
         "Global" => Resource::Global(read(&tree)?),
         other => {
@@ -180,6 +213,37 @@ fn resource(tree: Tree) -> Result<Located<Resource>, DocumentError> {
         }
     };
     Ok(Located { value, positions: Positions(tree) })
+}
+
+/// Reads a policy by the shape that its name gives it, so that errors in it have positions.
+fn policy(tree: &Tree) -> Result<Policy, DocumentError> {
+    let Some(name) = tree.root_text("name") else {
+        let names = PolicyName::BUILT_IN.map(|name| name.to_string());
+        return Err(DocumentError::at("the policy has no `name`", tree.position(Tree::ROOT))
+            .hint(format!("name one of {}, or choose a name for a custom rule", names.join(", "))));
+    };
+    let name: PolicyName = name.parse().map_err(|error: crate::policies::ParsePolicyError| {
+        let mut error = DocumentError::at(error.to_string(), tree.find("/name"));
+        error.pointer = "/name".to_owned();
+        error
+    })?;
+    let known = PolicyName::BUILT_IN;
+    Ok(match &name {
+        PolicyName::Access(_) => Policy::Access(read(tree)?),
+        PolicyName::LoginFlows => Policy::LoginFlows(read(tree)?),
+        PolicyName::SensitiveFields => Policy::SensitiveFields(read(tree)?),
+        PolicyName::Enforcement => Policy::Enforcement(read(tree)?),
+        // A built-in name that is mistyped looks like a custom rule without a condition.
+        PolicyName::Rule(rule) => Policy::Rule(read(tree).map_err(|error| {
+            let near = known.iter().find(|known| strsim::damerau_levenshtein(known.as_str(), rule.as_str()) <= 3);
+            match near {
+                Some(near) if tree.root_text("condition").is_none() => {
+                    error.hint(format!("did you mean policy `{near}`? Anything else is a custom rule"))
+                }
+                _ => error,
+            }
+        })?),
+    })
 }
 
 fn read<T: DeserializeOwned>(tree: &Tree) -> Result<T, DocumentError> {

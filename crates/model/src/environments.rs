@@ -1,7 +1,11 @@
 //! Realms, environments and projects.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::Unexpected;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::names::{EnvironmentName, ProjectName, RealmName};
 
@@ -13,7 +17,23 @@ pub struct Realm {
     pub name: RealmName,
     /// When it was made.
     pub created_at: Timestamp,
+    /// What the realm decided about itself.
+    #[serde(default)]
+    pub settings: RealmSettings,
 }
+
+/// What a realm decided about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RealmSettings {
+    /// How long a waiver can last, in days: 1 to 365.
+    pub max_waiver_days: WaiverDays,
+}
+
+/// Days of a waiver: 1 to 365.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct WaiverDays(#[schemars(range(min = 1, max = 365))] u16);
 
 /// Where pipelines run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +43,9 @@ pub struct Environment {
     pub name: EnvironmentName,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Where its listeners are, besides those that the process was started with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub listeners: BTreeMap<Exposure, SocketAddr>,
 }
 
 /// A named group of pipelines.
@@ -43,6 +66,37 @@ pub enum Exposure {
     External,
     /// Open to the inside only.
     Internal,
+}
+
+// === impl WaiverDays ===
+
+impl WaiverDays {
+    /// Returns the number.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl Default for WaiverDays {
+    fn default() -> Self {
+        Self(30)
+    }
+}
+
+impl<'de> Deserialize<'de> for WaiverDays {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let days = u64::deserialize(deserializer)?;
+        match u16::try_from(days) {
+            Ok(days @ 1..=365) => Ok(Self(days)),
+            _ => Err(serde::de::Error::invalid_value(Unexpected::Unsigned(days), &"1 to 365 days")),
+        }
+    }
+}
+
+impl Default for RealmSettings {
+    fn default() -> Self {
+        Self { max_waiver_days: WaiverDays::default() }
+    }
 }
 
 // === impl Exposure ===

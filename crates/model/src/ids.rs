@@ -79,6 +79,11 @@ macro_rules! id {
 }
 
 id!(
+    /// A waiver.
+    WaiverId,
+    "wvr"
+);
+id!(
     /// Names a consumer; never given to another, so that a token outlives no consumer of the same name.
     ConsumerId,
     "con"

@@ -20,3 +20,4 @@ pub mod users;
 pub mod values;
 pub mod verdicts;
 pub mod versions;
+pub mod waivers;

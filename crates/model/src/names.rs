@@ -201,6 +201,20 @@ slug!(
     ConsumerName,
     "consumer name"
 );
+slug!(
+    /// The name of a custom rule.
+    RuleName,
+    "rule name"
+);
+name!(
+    /// The name of a field that is never shown, in capitals and small letters as it is written.
+    FieldName,
+    "field name",
+    "use letters, digits and `-`, starting and ending with a letter or digit",
+    false,
+    |b| b.is_ascii_alphanumeric() || b == b'-',
+    "^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$"
+);
 label!(
     /// The name of an API key, for its owner to tell keys apart.
     CredentialName,

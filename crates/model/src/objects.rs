@@ -11,16 +11,17 @@ use serde::de::DeserializeOwned;
 use crate::consumers::{ApiKey, BasicAuth, Consumer};
 use crate::deployments::{Deployment, RouteClaim};
 use crate::environments::{Environment, Exposure, Project, Realm};
-use crate::ids::{BasicAuthId, KeyId, UserTokenId};
+use crate::ids::{BasicAuthId, KeyId, UserTokenId, WaiverId};
 use crate::keysets::{SigningKey, TokenRevocation};
 use crate::names::{
     ConsumerName, EnvironmentName, PipelineName, ProjectName, RealmName, UserName, ValueName,
 };
 use crate::pipelines::{PipelineHead, PipelineVersion};
-use crate::policies::{Policies, PolicyVersion};
+use crate::policies::{Policies, PolicyVersion, ShadowPolicies};
 use crate::users::{User, UserToken};
 use crate::values::{Account, Global};
 use crate::versions::Version;
+use crate::waivers::Waiver;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $text:literal,)*) => {
@@ -74,6 +75,8 @@ kinds! {
     Realm = "realm",
     /// [`RouteClaim`].
     RouteClaim = "route-claim",
+    /// [`ShadowPolicies`]: at most one object per realm.
+    ShadowPolicies = "shadow-policies",
     /// [`SigningKey`].
     SigningKey = "signing-key",
     /// [`TokenRevocation`].
@@ -82,6 +85,8 @@ kinds! {
     User = "user",
     /// [`UserToken`].
     UserToken = "user-token",
+    /// [`Waiver`].
+    Waiver = "waiver",
 }
 
 impl fmt::Display for Kind {
@@ -146,11 +151,14 @@ impl StoredObject {
 pub mod keys {
     use super::{
         BasicAuthId, ConsumerName, EnvironmentName, Exposure, KeyId, PipelineName, ProjectName, RealmName,
-        UserName, UserTokenId, ValueName, Version,
+        UserName, UserTokenId, ValueName, Version, WaiverId,
     };
 
     /// Key of the one [`super::Policies`] object of a realm.
     pub const POLICIES: &str = "current";
+
+    /// Key of the one [`super::ShadowPolicies`] object of a realm.
+    pub const SHADOW_POLICIES: &str = "shadow";
 
     /// `environment/name`.
     pub fn account(environment: &EnvironmentName, name: &ValueName) -> String {
@@ -220,6 +228,10 @@ pub mod keys {
     pub fn user_token(id: UserTokenId) -> String {
         id.to_string()
     }
+    /// `environment/pipeline/id`.
+    pub fn waiver(environment: &EnvironmentName, pipeline: &PipelineName, id: WaiverId) -> String {
+        format!("{environment}/{pipeline}/{id}")
+    }
 }
 
 macro_rules! objects {
@@ -250,8 +262,10 @@ objects! {
     Project => Project, |it| keys::project(&it.name);
     Realm => Realm, |it| keys::realm(&it.name);
     RouteClaim => RouteClaim, |it| keys::route_claim(&it.environment, it.exposure, &it.shape);
+    ShadowPolicies => ShadowPolicies, |_it| keys::SHADOW_POLICIES.to_owned();
     SigningKey => SigningKey, |it| keys::signing_key(&it.environment, &it.kid);
     TokenRevocation => TokenRevocation, |it| keys::token_revocation(&it.environment, &it.jti);
     User => User, |it| keys::user(&it.name);
     UserToken => UserToken, |it| keys::user_token(it.id);
+    Waiver => Waiver, |it| keys::waiver(&it.environment, &it.pipeline, it.id);
 }

@@ -398,6 +398,13 @@ ranged!(ErrorStatus, u16, 400, 599, "an error status from 400 to 599");
 ranged!(ResponseStatus, u16, 200, 599, "a status from 200 to 599");
 ranged!(ExpiresInMs, u64, 1_000, 31_536_000_000, "1000 to 31536000000 milliseconds (365 days)");
 
+impl ExpiresInMs {
+    /// 24 hours.
+    pub const DAY: Self = Self(86_400_000);
+    /// 365 days, the longest.
+    pub const MAX: Self = Self(31_536_000_000);
+}
+
 impl Default for ErrorStatus {
     fn default() -> Self {
         Self(500)
