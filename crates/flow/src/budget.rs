@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
 
 use serde_json::Value;
+use tollgate_expression::{Meter, VALUE_BYTES, weigh};
 
 /// Most work of one step: about a second.
 const MAX_STEP_WORK: u64 = 80_000_000;
@@ -17,10 +18,6 @@ pub(crate) const MAX_STEP_BYTES: u64 = 256 << 20;
 const MAX_NESTING: usize = 200;
 /// Work after which a run lets others have their turn: about ten milliseconds.
 const PAUSE_AFTER: u64 = 1_000_000;
-/// Memory of a value besides its text.
-const VALUE_BYTES: u64 = 32;
-/// Memory of a map besides its fields.
-const MAP_BYTES: u64 = 128;
 /// Bytes that are copied in the time of one unit of work.
 const BYTES_PER_WORK: u64 = 256;
 
@@ -34,6 +31,12 @@ pub(crate) struct Budget {
 }
 
 // === impl Budget ===
+
+impl Meter for Budget {
+    fn spend_text(&self, text: &str) -> Result<(), String> {
+        self.spend_bytes(VALUE_BYTES + text.len() as u64)
+    }
+}
 
 impl Budget {
     pub(crate) fn new(max_bytes: u64) -> Self {
@@ -63,15 +66,6 @@ impl Budget {
         Ok(())
     }
 
-    /// Spends the memory of a text.
-    ///
-    /// # Errors
-    ///
-    /// A sentence when the step would make more data than it may.
-    pub(crate) fn spend_text(&self, text: &str) -> Result<(), String> {
-        self.spend_bytes(VALUE_BYTES + text.len() as u64)
-    }
-
     /// Spends the memory of a value, before it is copied.
     ///
     /// # Errors
@@ -88,20 +82,6 @@ impl Budget {
         }
         Ok(())
     }
-}
-
-/// Returns about how much memory a value takes.
-pub(crate) fn weigh(value: &Value) -> u64 {
-    VALUE_BYTES
-        + match value {
-            Value::String(text) => text.len() as u64,
-            Value::Array(items) => items.iter().map(weigh).sum(),
-            Value::Object(fields) => {
-                let weigh = |(name, field): (&String, &Value)| VALUE_BYTES + name.len() as u64 + weigh(field);
-                MAP_BYTES + fields.iter().map(weigh).sum::<u64>()
-            }
-            _ => 0,
-        }
 }
 
 /// Tells whether a message nests so deep that whoever walks it could exhaust the stack.

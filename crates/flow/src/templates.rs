@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use crate::expressions::{EvaluateError, Expression, Scope};
-use crate::lexer::Code;
+use tollgate_expression::lexer::Code;
 
 /// A JSON value in whose texts expressions may stand.
 #[derive(Debug)]

@@ -227,22 +227,21 @@ fn policy(tree: &Tree) -> Result<Policy, DocumentError> {
         error.pointer = "/name".to_owned();
         error
     })?;
-    let known = PolicyName::BUILT_IN;
     Ok(match &name {
         PolicyName::Access(_) => Policy::Access(read(tree)?),
         PolicyName::LoginFlows => Policy::LoginFlows(read(tree)?),
         PolicyName::SensitiveFields => Policy::SensitiveFields(read(tree)?),
         PolicyName::Enforcement => Policy::Enforcement(read(tree)?),
-        // A built-in name that is mistyped looks like a custom rule without a condition.
-        PolicyName::Rule(rule) => Policy::Rule(read(tree).map_err(|error| {
-            let near = known.iter().find(|known| strsim::damerau_levenshtein(known.as_str(), rule.as_str()) <= 3);
-            match near {
-                Some(near) if tree.root_text("condition").is_none() => {
-                    error.hint(format!("did you mean policy `{near}`? Anything else is a custom rule"))
-                }
-                _ => error,
-            }
-        })?),
+        // Most often the name of another policy, mistyped.
+        PolicyName::Rule(rule) if tree.root_text("condition").is_none() => {
+            let message = format!("`{rule}` would be a custom rule, and those have a `condition`");
+            let mut error = DocumentError::at(message, tree.find("/name"));
+            error.pointer = "/name".to_owned();
+            return Err(
+                error.hint(nearest(rule.as_str(), &PolicyName::BUILT_IN.each_ref().map(PolicyName::as_str)))
+            );
+        }
+        PolicyName::Rule(_) => Policy::Rule(read(tree)?),
     })
 }
 

@@ -1,14 +1,17 @@
-//! What runs, judged by today's policies or by tomorrow's.
+//! What runs, judged.
+
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 use tollgate_model::deployments::Deployment;
 use tollgate_model::names::{EnvironmentName, PipelineName, ProjectName};
 use tollgate_model::pipelines::{Pipeline, PipelineVersion};
-use tollgate_model::policies::Policies;
-use tollgate_model::verdicts::Violation;
+use tollgate_model::triggers::JwtSwitch;
+use tollgate_model::verdicts::{Verdict, Violation, Waived};
 use tollgate_model::versions::Version;
 
-use crate::{UnknownEnvironment, judge};
+use crate::tokens::token_steps;
+use crate::{Judge, UnknownEnvironment};
 
 /// How the running deployments of one environment stand to the policies.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,12 +21,16 @@ pub struct Conformance {
     pub environment: EnvironmentName,
     /// How many run.
     pub deployments: usize,
-    /// How many of them today's policies would admit.
+    /// How many of them the policies would admit without a waiver.
     pub conformant: usize,
+    /// How many of them the policies would admit with waivers only.
+    pub waived: usize,
     /// How many they would not.
     pub not_conformant: usize,
     /// Each of them.
     pub items: Vec<ConformanceItem>,
+    /// Scopes that a deployment demands and no deployed login flow offers: nobody can call it.
+    pub scope_gaps: Vec<ScopeGap>,
 }
 
 /// How one running deployment stands to the policies.
@@ -40,157 +47,131 @@ pub struct ConformanceItem {
     pub admitted_by: Version,
     /// Whether it is a login flow.
     pub login_flow: bool,
-    /// Whether it would be admitted.
+    /// Whether it would be admitted, by waivers if need be.
     pub conforms: bool,
-    /// Why it would not.
+    /// How it stands.
+    pub standing: Standing,
+    /// Why it would not be admitted.
     pub violations: Vec<Violation>,
+    /// What would count against it, if it were not waived.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waived: Vec<Waived>,
 }
 
-/// What a policy change would do in one environment.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// How a deployment stands to the policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Impact {
-    /// Where.
-    pub environment: EnvironmentName,
-    /// Deployments that would stop conforming, with their new violations.
-    pub falls_out: Vec<ConformanceItem>,
-    /// Deployments that would start to.
-    pub comes_in: Vec<ConformanceItem>,
-    /// How many deployments conform as before, or do not as before.
-    pub unchanged: usize,
+pub enum Standing {
+    /// It would be admitted.
+    Conformant,
+    /// It would be admitted by waivers only.
+    Waived,
+    /// It would not be admitted.
+    NotConformant,
 }
 
-/// Judges what runs in an environment by today's policies.
+/// A scope that a deployment demands and no deployed login flow offers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScopeGap {
+    /// Who demands it.
+    pub pipeline: PipelineName,
+    /// The scope.
+    pub scope: String,
+}
+
+/// Judges what runs in an environment.
 ///
 /// # Errors
 ///
 /// [`UnknownEnvironment`] when the policies have no value for it.
 pub fn conformance<'a>(
-    policies: &Policies,
+    judge: &Judge<'_>,
     environment: &EnvironmentName,
-    deployed: impl IntoIterator<Item = (&'a Deployment, &'a PipelineVersion)>,
+    deployed: impl IntoIterator<Item = (&'a Deployment, &'a PipelineVersion)> + Clone,
 ) -> Result<Conformance, UnknownEnvironment> {
     let items = deployed
+        .clone()
         .into_iter()
-        .map(|(deployment, version)| item(policies, deployment, &version.pipeline))
+        .map(|(deployment, version)| {
+            let verdict = judge.verdict(&version.pipeline, environment)?;
+            Ok(ConformanceItem::new(deployment, &version.pipeline, verdict))
+        })
         .collect::<Result<Vec<_>, _>>()?;
-    let conformant = items.iter().filter(|item| item.conforms).count();
+    let count = |standing| items.iter().filter(|item| item.standing == standing).count();
     Ok(Conformance {
         environment: environment.clone(),
         deployments: items.len(),
-        conformant,
-        not_conformant: items.len() - conformant,
+        conformant: count(Standing::Conformant),
+        waived: count(Standing::Waived),
+        not_conformant: count(Standing::NotConformant),
+        scope_gaps: scope_gaps(deployed),
         items,
     })
 }
 
-/// Compares what two sets of policies say of what runs in an environment.
-///
-/// # Errors
-///
-/// [`UnknownEnvironment`] when one of them has no value for it.
-pub fn impact<'a>(
-    today: &Policies,
-    proposed: &Policies,
-    environment: &EnvironmentName,
-    deployed: impl IntoIterator<Item = (&'a Deployment, &'a PipelineVersion)>,
-) -> Result<Impact, UnknownEnvironment> {
-    let mut impact = Impact {
-        environment: environment.clone(),
-        falls_out: Vec::new(),
-        comes_in: Vec::new(),
-        unchanged: 0,
-    };
-    for (deployment, version) in deployed {
-        let before = judge(today, &version.pipeline, &deployment.environment)?.conforms();
-        let after = item(proposed, deployment, &version.pipeline)?;
-        match (before, after.conforms) {
-            (true, false) => impact.falls_out.push(after),
-            (false, true) => impact.comes_in.push(after),
-            _ => impact.unchanged += 1,
+/// Finds the scopes that are demanded and not offered.
+fn scope_gaps<'a>(
+    deployed: impl IntoIterator<Item = (&'a Deployment, &'a PipelineVersion)> + Clone,
+) -> Vec<ScopeGap> {
+    let offered: BTreeSet<&str> = deployed
+        .clone()
+        .into_iter()
+        .filter(|(_, version)| version.pipeline.trigger.is_exposed())
+        .flat_map(|(_, version)| token_steps(&version.pipeline.steps))
+        .flat_map(|token| token.scopes.iter().map(|scope| scope.as_str()))
+        .collect();
+    let gaps: BTreeSet<ScopeGap> = deployed
+        .into_iter()
+        .filter_map(|(_, version)| Some((version, version.pipeline.trigger.http()?)))
+        .filter(|(version, _)| version.pipeline.trigger.is_exposed())
+        .flat_map(|(version, trigger)| {
+            let own = match &trigger.jwt {
+                JwtSwitch::On(scopes) => Some(scopes.iter()),
+                JwtSwitch::Off => None,
+            };
+            let routes = trigger.routes.iter().flat_map(|route| &route.scopes);
+            own.map(|own| own.chain(routes))
+                .into_iter()
+                .flatten()
+                .filter(|scope| !offered.contains(scope.as_str()))
+                .map(|scope| ScopeGap {
+                    pipeline: version.pipeline.name.clone(),
+                    scope: scope.as_str().to_owned(),
+                })
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    gaps.into_iter().collect()
+}
+
+// === impl ConformanceItem ===
+
+impl ConformanceItem {
+    pub(crate) fn new(deployment: &Deployment, pipeline: &Pipeline, verdict: Verdict) -> Self {
+        Self {
+            pipeline: deployment.pipeline.clone(),
+            project: pipeline.project.clone(),
+            version: deployment.version,
+            admitted_by: deployment.policy_version,
+            login_flow: verdict.login_flow,
+            conforms: verdict.conforms(),
+            standing: Standing::of(&verdict),
+            violations: verdict.violations,
+            waived: verdict.waived,
         }
     }
-    Ok(impact)
 }
 
-fn item(
-    policies: &Policies,
-    deployment: &Deployment,
-    pipeline: &Pipeline,
-) -> Result<ConformanceItem, UnknownEnvironment> {
-    let verdict = judge(policies, pipeline, &deployment.environment)?;
-    Ok(ConformanceItem {
-        pipeline: deployment.pipeline.clone(),
-        project: pipeline.project.clone(),
-        version: deployment.version,
-        admitted_by: deployment.policy_version,
-        login_flow: verdict.login_flow,
-        conforms: verdict.conforms(),
-        violations: verdict.violations,
-    })
-}
+// === impl Standing ===
 
-#[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use jiff::Timestamp;
-    use serde_json::json;
-    use tollgate_model::deployments::DeployAction;
-    use tollgate_model::ids::DeploymentId;
-    use tollgate_model::policies::{AccessRequirement, PolicyName};
-
-    use super::*;
-
-    fn running(name: &str, trigger: serde_json::Value) -> (Deployment, PipelineVersion) {
-        let pipeline: Pipeline = serde_json::from_value(
-            json!({ "name": name, "project": "store", "trigger": trigger, "steps": [{ "json": 1 }] }),
-        )
-        .expect("a pipeline");
-        let deployment = Deployment {
-            id: DeploymentId::new(Timestamp::UNIX_EPOCH, [0; 10]),
-            pipeline: pipeline.name.clone(),
-            version: Version::FIRST,
-            environment: EnvironmentName::test(),
-            policy_version: Version::FIRST,
-            deployed_at: Timestamp::UNIX_EPOCH,
-            deployed_by: "admin".to_owned(),
-            action: DeployAction::Deploy,
-        };
-        let version = PipelineVersion {
-            version: Version::FIRST,
-            pipeline,
-            login_flow: false,
-            created_at: Timestamp::UNIX_EPOCH,
-            created_by: "admin".to_owned(),
-        };
-        (deployment, version)
-    }
-
-    #[test]
-    fn a_stricter_policy_shows_who_falls_out_before_and_after_it_is_saved() {
-        let test = EnvironmentName::test();
-        let all = [
-            running("keyed", json!({ "type": "rest", "externalApi": true, "apiKey": true })),
-            running("strict", json!({ "type": "rest", "externalApi": true, "apiKey": true, "jwt": true })),
-            running("hidden", json!({ "type": "rest" })),
-        ];
-        let deployed = || all.iter().map(|(deployment, version)| (deployment, version));
-        let today = Policies::initial(&BTreeSet::from([test.clone()]));
-        let stricter = today
-            .change(
-                PolicyName::ExternalApiAccess,
-                &BTreeMap::from([(test.clone(), AccessRequirement::JwtWithApiKey)]),
-            )
-            .expect("known environment");
-
-        let impact = impact(&today, &stricter, &test, deployed()).expect("known");
-        assert_eq!(impact.falls_out.iter().map(|item| item.pipeline.as_str()).collect::<Vec<_>>(), ["keyed"]);
-        assert_eq!((impact.comes_in.len(), impact.unchanged), (0, 2));
-
-        let report = conformance(&stricter, &test, deployed()).expect("known");
-        assert_eq!((report.deployments, report.conformant, report.not_conformant), (3, 2, 1));
-        let back = super::impact(&stricter, &today, &test, deployed()).expect("known");
-        assert_eq!(back.comes_in.len(), 1);
+impl Standing {
+    /// Returns how a verdict makes a deployment stand.
+    pub fn of(verdict: &Verdict) -> Self {
+        match (verdict.violations.is_empty(), verdict.waived.is_empty()) {
+            (false, _) => Self::NotConformant,
+            (true, false) => Self::Waived,
+            (true, true) => Self::Conformant,
+        }
     }
 }

@@ -1,14 +1,22 @@
 //! Decisions: does a pipeline conform, what mends it, what would a policy change do.
 //!
-//! This is the only place where a verdict is made. Deploy, promote, rollback, the offline check, conformance and
-//! impact all call [`judge`], so that they cannot disagree. Everything here is pure.
+//! This is the only place where a verdict is made. Deploy, promote, rollback, the gateway's snapshot, the offline
+//! check, conformance, impact and shadow all call [`Judge::verdict`], so that they cannot disagree. Everything here is
+//! pure; the moment judged for is an argument.
 
 mod conformance;
+mod fixes;
+mod impact;
+mod judge;
 mod login_flows;
-mod verdicts;
+mod meaning;
+mod rules;
+mod tokens;
 
-pub use conformance::{Conformance, ConformanceItem, Impact, conformance, impact};
+pub use conformance::{Conformance, ConformanceItem, ScopeGap, Standing, conformance};
+pub use fixes::{ApplyFixError, apply_fix};
+pub use impact::{Impact, impact};
+pub use judge::{Admission, AdmitError, Judge, Refusal, UnknownEnvironment};
 pub use login_flows::is_login_flow;
-pub use verdicts::{
-    Admission, AdmitError, ApplyFixError, Refusal, UnknownEnvironment, admit, apply_fix, judge,
-};
+pub use meaning::{Effect, EnvironmentMeaning, Meaning, SettingChange, SwitchChange, Switches, meaning};
+pub use rules::{CheckRuleError, check_rule};

@@ -1,5 +1,7 @@
 use serde_json::json;
 
+use tollgate_expression::{MAX_BRACKETS, MAX_DEPTH};
+
 use super::*;
 
 fn evaluate(source: &str, message: &Value) -> Result<Value, String> {

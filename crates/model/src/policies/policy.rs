@@ -214,10 +214,7 @@ impl Policy {
 
     /// Takes the values of environments that it does not name from another value of the same policy.
     pub(super) fn over(mut self, other: &Self) -> Self {
-        fn fill<T: Clone>(
-            values: &mut BTreeMap<EnvironmentName, T>,
-            other: &BTreeMap<EnvironmentName, T>,
-        ) {
+        fn fill<T: Clone>(values: &mut BTreeMap<EnvironmentName, T>, other: &BTreeMap<EnvironmentName, T>) {
             for (name, value) in other {
                 values.entry(name.clone()).or_insert_with(|| value.clone());
             }

@@ -40,7 +40,10 @@ fn no_environment_can_be_left_out_or_invented() {
     let changed = realm().change(only_test).expect("keeps prod");
     assert_eq!(changed.version().to_string(), "1.1");
     assert!(realm().change(external(json!({ "moon": "any" }))).is_err());
-    assert!(realm().replace(rule(json!({ "test": "required" }))).is_err(), "a rule needs every environment, too");
+    assert!(
+        realm().replace(rule(json!({ "test": "required" }))).is_err(),
+        "a rule needs every environment, too"
+    );
 }
 
 #[test]
@@ -95,11 +98,11 @@ fn a_new_environment_has_a_value_for_every_policy() {
     let access = BTreeMap::from([(AccessPolicy::ExternalApiAccess, AccessRequirement::Any)]);
     let grown = realm.with_environment(&staging, &access).expect("new");
     assert!(grown.policies().all(|policy| policy.value(&staging).is_some()));
+    assert_eq!(grown.requirement(AccessPolicy::ExternalApiAccess, &staging), Some(AccessRequirement::Any));
     assert_eq!(
-        grown.requirement(AccessPolicy::ExternalApiAccess, &staging),
-        Some(AccessRequirement::Any)
+        grown.rules().next().and_then(|rule| rule.environments.get(&staging)),
+        Some(&RuleMode::Required)
     );
-    assert_eq!(grown.rules().next().and_then(|rule| rule.environments.get(&staging)), Some(&RuleMode::Required));
     assert!(grown.with_environment(&staging, &access).is_err(), "it is there already");
 }
 

@@ -1,8 +1,11 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::json;
+use tollgate_model::ids::WaiverId;
+use tollgate_model::policies::{AccessPolicyFile, LoginFlowRules, LoginFlowsFile, Policy};
 
 use super::*;
+use crate::apply_fix;
 
 /// The switches of a trigger, and whether its flow is a login flow.
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +37,34 @@ fn pipeline(it: Switches) -> Pipeline {
 
 fn policies(external: [AccessRequirement; 2], internal: [AccessRequirement; 2]) -> Policies {
     let names = [EnvironmentName::test(), EnvironmentName::prod()];
-    let values = |of: [AccessRequirement; 2]| names.iter().cloned().zip(of).collect::<BTreeMap<_, _>>();
+    let policy = |name: AccessPolicy, of: [AccessRequirement; 2]| {
+        let environments = names.iter().cloned().zip(of).collect();
+        Policy::Access(AccessPolicyFile { name, environments })
+    };
+    // Login flows are governed by rules of their own, which have tests of their own.
+    let lenient = LoginFlowRules { api_key: false, named_claims: false, ..LoginFlowRules::long_lived() };
+    let login_flows = names.iter().map(|name| (name.clone(), lenient)).collect();
     Policies::initial(&BTreeSet::from(names.clone()))
-        .replace(PolicyName::ExternalApiAccess, values(external))
-        .and_then(|policies| policies.replace(PolicyName::InternalApiAccess, values(internal)))
+        .replace(policy(AccessPolicy::ExternalApiAccess, external))
+        .and_then(|policies| policies.replace(policy(AccessPolicy::InternalApiAccess, internal)))
+        .and_then(|policies| policies.replace(Policy::LoginFlows(LoginFlowsFile::new(login_flows))))
         .expect("names every environment")
+}
+
+fn judge(
+    policies: &Policies,
+    pipeline: &Pipeline,
+    environment: &EnvironmentName,
+) -> Result<Verdict, UnknownEnvironment> {
+    Judge::new(policies, &[], Timestamp::UNIX_EPOCH).verdict(pipeline, environment)
+}
+
+fn admit(
+    policies: &Policies,
+    pipeline: &Pipeline,
+    environment: &EnvironmentName,
+) -> Result<Admission, AdmitError> {
+    Judge::new(policies, &[], Timestamp::UNIX_EPOCH).admit(pipeline, environment)
 }
 
 /// The table of the design, written down a second time and without cleverness.
@@ -177,4 +203,92 @@ fn an_environment_without_a_value_is_never_admitted() {
     for it in every_trigger() {
         assert!(admit(&policies, &pipeline(it), &moon).is_err());
     }
+}
+
+fn rule(mode: &str, condition: &str, fix: serde_json::Value) -> Policy {
+    serde_json::from_value(json!({ "name": "needs-rate-limit", "condition": condition, "message": "prod needs a rate limit",
+        "fix": { "pointer": "/trigger/rateLimit", "value": fix }, "environments": { "test": "off", "prod": mode } }))
+    .expect("a rule")
+}
+
+#[test]
+fn a_required_rule_refuses_an_advised_one_advises_and_both_say_what_mends_it() {
+    let keyed = pipeline(Switches {
+        kind: 1,
+        external: true,
+        internal: false,
+        api_key: true,
+        jwt: false,
+        basic: false,
+        login: false,
+    });
+    let limit = json!({ "limits": [{ "interval": "minute", "limit": 600 }] });
+    let with = |mode: &str, condition: &str| {
+        policies([AccessRequirement::ApiKey; 2], [AccessRequirement::Any; 2])
+            .replace(rule(mode, condition, limit.clone()))
+            .expect("valid")
+    };
+    let condition = "!trigger.externalApi || has(trigger.rateLimit)";
+    let (test, prod) = (EnvironmentName::test(), EnvironmentName::prod());
+    let required = with("required", condition);
+    assert!(judge(&required, &keyed, &test).expect("known").conforms());
+    let verdict = judge(&required, &keyed, &prod).expect("known");
+    assert_eq!(
+        verdict.violations.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["prod needs a rate limit (policy needs-rate-limit, environment prod): set /trigger/rateLimit to \
+          {\"limits\":[{\"interval\":\"minute\",\"limit\":600}]}"]
+    );
+    let mended = apply_fix(&keyed, &verdict.violations[0]).expect("fits");
+    assert!(judge(&required, &mended, &prod).expect("known").conforms());
+
+    let advised = judge(&with("advised", condition), &keyed, &prod).expect("known");
+    assert!(advised.conforms() && advised.advice.iter().any(|advice| advice.contains("needs-rate-limit")));
+
+    // What cannot be evaluated is refused, and no value is offered that might not mend it.
+    let broken =
+        judge(&with("required", "trigger.rateLimit.by == 'consumer'"), &keyed, &prod).expect("known");
+    assert_eq!(broken.violations.iter().map(|it| it.code).collect::<Vec<_>>(), [ViolationCode::BrokenRule]);
+    assert!(broken.violations[0].fix.is_null());
+}
+
+#[test]
+fn a_waiver_lets_one_violation_of_one_pipeline_pass_until_its_end() {
+    let open = pipeline(Switches {
+        kind: 1,
+        external: true,
+        internal: false,
+        api_key: false,
+        jwt: false,
+        basic: false,
+        login: false,
+    });
+    let policies = policies([AccessRequirement::JwtWithApiKey; 2], [AccessRequirement::Any; 2]);
+    let at = |second| Timestamp::from_second(second).expect("in range");
+    let prod = EnvironmentName::prod();
+    let waiver = Waiver {
+        id: WaiverId::new(at(0), [1; 10]),
+        pipeline: open.name.clone(),
+        environment: prod.clone(),
+        policy: PolicyName::Access(AccessPolicy::ExternalApiAccess),
+        code: ViolationCode::MissingJwt,
+        until: at(100),
+        reason: "the shop cannot yet".to_owned(),
+        created_at: at(0),
+        created_by: "admin".to_owned(),
+    };
+    let judged = |waiver: &Waiver, now: i64, environment: &EnvironmentName| {
+        let waivers = [waiver.clone()];
+        let verdict = Judge::new(&policies, &waivers, at(now)).verdict(&open, environment).expect("known");
+        (verdict.violations.len(), verdict.waived.len(), verdict.breaks_from())
+    };
+    assert_eq!(judged(&waiver, 0, &prod), (1, 1, Some(Timestamp::MIN)), "the key is still missing");
+    assert_eq!(judged(&waiver, 0, &EnvironmentName::test()).1, 0, "another environment");
+    let other = Waiver { pipeline: "q".parse().expect("a slug"), ..waiver.clone() };
+    assert_eq!(judged(&other, 0, &prod).1, 0, "another pipeline");
+    let other = Waiver { code: ViolationCode::MissingApiKey, ..waiver.clone() };
+    let both = [waiver.clone(), other];
+    let verdict = |now| Judge::new(&policies, &both, at(now)).verdict(&open, &prod).expect("known");
+    assert!(verdict(99).conforms());
+    assert_eq!(verdict(99).breaks_from(), Some(at(100)), "it ends by itself");
+    assert_eq!(verdict(100).violations.len(), 2, "the end is no longer covered");
 }

@@ -5,7 +5,7 @@
 //! would stumble over and read on from some other place.
 
 /// Walks the bytes of an expression outside its texts and comments.
-pub(crate) struct Code<'a> {
+pub struct Code<'a> {
     bytes: &'a [u8],
     at: usize,
     /// Where the name or number that the walk is in began.
@@ -18,7 +18,8 @@ const UNENDED: &str = "a text in an expression is not ended on its line: close i
 // === impl Code ===
 
 impl<'a> Code<'a> {
-    pub(crate) fn of(source: &'a str) -> Self {
+    /// Begins at the start of an expression.
+    pub fn of(source: &'a str) -> Self {
         Self { bytes: source.as_bytes(), at: 0, word: 0 }
     }
 
@@ -27,7 +28,7 @@ impl<'a> Code<'a> {
     /// # Errors
     ///
     /// A sentence when a text does not end or holds an escape that CEL does not know.
-    pub(crate) fn next(&mut self) -> Result<Option<(usize, u8)>, String> {
+    pub fn next(&mut self) -> Result<Option<(usize, u8)>, String> {
         loop {
             let Some(byte) = self.byte(self.at) else { return Ok(None) };
             match byte {

@@ -1,0 +1,253 @@
+//! Custom rules: conditions over a pipeline, written by a platform team.
+//!
+//! A rule is checked when it is saved: that it parses, that its types fit what a pipeline is ([`types`]), that it
+//! cannot cost too much on the largest pipeline, and that it gives an answer on samples of every kind of trigger.
+
+use std::sync::{Arc, LazyLock};
+
+use serde_json::Value;
+use tollgate_expression::{Context, Cost, Meter, Parsed, Program, Vocabulary, base_context, execute, parse};
+use tollgate_model::pipelines::Pipeline;
+use tollgate_model::policies::Rule;
+
+mod types;
+mod view;
+
+pub(crate) use view::PipelineView;
+
+const VOCABULARY: Vocabulary = Vocabulary { roots: &view::ROOTS, slow: None };
+/// Most work that a rule may be on the largest pipeline, in nodes: about a twentieth of a second.
+const MAX_WORK: u64 = 4_000_000;
+
+/// Why a custom rule was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CheckRuleError {
+    /// It does not parse, names what there is not, or its types don't fit.
+    #[error("the condition of rule `{rule}` does not fit: {reason}")]
+    Condition {
+        /// Which rule.
+        rule: String,
+        /// A sentence for its author.
+        reason: String,
+    },
+    /// It could take too long.
+    #[error(
+        "rule `{0}` costs too much on a large pipeline: nest all, exists, filter and map less deep, or split the rule"
+    )]
+    Cost(String),
+    /// A part of it that people read is missing or too long.
+    #[error("rule `{rule}` needs {what}")]
+    Text {
+        /// Which rule.
+        rule: String,
+        /// What it needs.
+        what: &'static str,
+    },
+}
+
+/// A rule, ready to be evaluated.
+pub(crate) struct CompiledRule {
+    pub(crate) rule: Rule,
+    program: Result<(Arc<Program>, Cost), String>,
+}
+
+/// What a rule says of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RuleOutcome {
+    Holds,
+    Broken,
+    /// It could not be evaluated; with the reason.
+    Unknown(String),
+}
+
+static BASE: LazyLock<Context<'static, 'static>> = LazyLock::new(base_context);
+
+/// A condition gives true or false, which is no data.
+struct NoData;
+
+impl Meter for NoData {
+    fn spend_text(&self, text: &str) -> Result<(), String> {
+        if text.is_empty() { Ok(()) } else { Err("it gives neither true nor false".to_owned()) }
+    }
+}
+
+/// Checks a rule before it is saved.
+///
+/// # Errors
+///
+/// [`CheckRuleError`], by variant.
+pub fn check_rule(rule: &Rule) -> Result<(), CheckRuleError> {
+    let name = || rule.name.to_string();
+    if !(1..=300).contains(&rule.message.trim().chars().count()) {
+        return Err(CheckRuleError::Text {
+            rule: name(),
+            what: "a message of 1 to 300 characters for the developer whose pipeline breaks it",
+        });
+    }
+    if rule.fix.as_ref().is_some_and(|fix| !fix.pointer.starts_with('/') || fix.pointer.len() > 300) {
+        return Err(CheckRuleError::Text {
+            rule: name(),
+            what: "a fix whose pointer is a JSON pointer such as /trigger/rateLimit",
+        });
+    }
+    let refused = |reason| CheckRuleError::Condition { rule: name(), reason };
+    let Parsed { program, cost, .. } = parse(rule.condition.trim(), &VOCABULARY).map_err(refused)?;
+    types::check(program.expression()).map_err(refused)?;
+    if cost.nodes.saturating_mul(cost.rounds(Pipeline::MAX_STEPS as u64)) > MAX_WORK {
+        return Err(CheckRuleError::Cost(name()));
+    }
+    let compiled = CompiledRule { rule: rule.clone(), program: Ok((program, cost)) };
+    for sample in view::samples() {
+        if let RuleOutcome::Unknown(reason) = compiled.evaluate(&sample.view) {
+            return Err(refused(format!("on {}, {reason}", sample.name)));
+        }
+    }
+    Ok(())
+}
+
+// === impl CompiledRule ===
+
+impl CompiledRule {
+    pub(crate) fn new(rule: &Rule) -> Self {
+        let program = parse(rule.condition.trim(), &VOCABULARY).map(|parsed| (parsed.program, parsed.cost));
+        Self { rule: rule.clone(), program }
+    }
+
+    pub(crate) fn evaluate(&self, view: &PipelineView) -> RuleOutcome {
+        let (program, cost) = match &self.program {
+            Ok(program) => program,
+            Err(reason) => return RuleOutcome::Unknown(reason.clone()),
+        };
+        // Texts of a pipeline make it larger than steps alone do.
+        match cost.work(&view::ROOTS, |root| view.root(root)) {
+            Ok(work) if work <= MAX_WORK.saturating_mul(50) => {}
+            Ok(_) => return RuleOutcome::Unknown("it would take too long".to_owned()),
+            Err(reason) => return RuleOutcome::Unknown(reason),
+        }
+        match execute(program, &BASE, view.roots(), &NoData) {
+            Ok(Value::Bool(true)) => RuleOutcome::Holds,
+            Ok(Value::Bool(false)) => RuleOutcome::Broken,
+            Ok(_) => RuleOutcome::Unknown("it gives neither true nor false".to_owned()),
+            Err(reason) => RuleOutcome::Unknown(reason),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rule(condition: &str) -> Rule {
+        serde_json::from_value(
+            json!({ "name": "r", "condition": condition, "message": "no", "environments": {} }),
+        )
+        .expect("a rule")
+    }
+
+    fn holds(condition: &str, pipeline: Value) -> RuleOutcome {
+        check_rule(&rule(condition)).expect(condition);
+        let pipeline: Pipeline = serde_json::from_value(pipeline).expect("a pipeline");
+        CompiledRule::new(&rule(condition)).evaluate(&PipelineView::of(&pipeline))
+    }
+
+    fn pipeline(trigger: Value, steps: Value) -> Value {
+        json!({ "name": "p", "project": "store", "trigger": trigger, "steps": steps })
+    }
+
+    #[test]
+    fn rules_say_what_platform_teams_want_to_say() {
+        let plain = || pipeline(json!({ "type": "rest", "externalApi": true }), json!([{ "json": 1 }]));
+        let limited = json!({ "type": "rest", "externalApi": true,
+            "rateLimit": { "limits": [{ "interval": "minute", "limit": 600 }] } });
+        let nightly =
+            || pipeline(json!({ "type": "scheduler", "cron": "0 6 * * *" }), json!([{ "json": 1 }]));
+        let limit = "!trigger.externalApi || has(trigger.rateLimit)";
+        assert_eq!(holds(limit, plain()), RuleOutcome::Broken);
+        assert_eq!(holds(limit, nightly()), RuleOutcome::Holds);
+        assert_eq!(holds(limit, pipeline(limited.clone(), json!([{ "json": 1 }]))), RuleOutcome::Holds);
+        let low = "!has(trigger.rateLimit) || trigger.rateLimit.limits.all(l, l.interval != 'second' && l.limit <= 1000)";
+        assert_eq!(holds(low, pipeline(limited, json!([{ "json": 1 }]))), RuleOutcome::Holds);
+
+        let hosts = "steps.filter(s, s.type == 'http').all(s, s.host in ['stock.example', 'users.example'])";
+        let call = |url: &str| {
+            let nested = json!([{ "choice": { "when": [{ "condition": "true",
+                "steps": [{ "http": { "url": url } }] }] } }]);
+            pipeline(json!({ "type": "rest" }), nested)
+        };
+        assert_eq!(holds(hosts, call("https://stock.example/items")), RuleOutcome::Holds);
+        for elsewhere in [
+            "https://evil.example/items",
+            "https://stock.example@evil.example/",
+            "https://stock.example.evil.example/",
+            "https://{{ message.body.host }}/",
+            "{{ globals.url }}",
+            "https://stock.example:8443{{ message.path }}",
+            "https://STOCK.example\\@evil.example/",
+        ] {
+            assert_eq!(holds(hosts, call(elsewhere)), RuleOutcome::Broken, "{elsewhere}");
+        }
+
+        let bodies = "steps.all(s, s.type != 'http' || s.method != 'GET' || !has(s.body))";
+        let with_body = json!([{ "http": { "url": "https://a.example/", "body": { "x": 1 } } }]);
+        assert_eq!(holds(bodies, pipeline(json!({ "type": "rest" }), with_body)), RuleOutcome::Broken);
+        assert_eq!(holds(bodies, plain()), RuleOutcome::Holds);
+
+        let url_keys = "!trigger.apiKeyInQuery";
+        let in_url = json!({ "type": "rest", "apiKey": { "query": true } });
+        assert_eq!(holds(url_keys, pipeline(in_url, json!([]))), RuleOutcome::Broken);
+        assert_eq!(holds("project == 'store' && name.matches('^[a-z]+$')", plain()), RuleOutcome::Holds);
+    }
+
+    #[test]
+    fn a_rule_that_does_not_fit_is_refused_with_what_to_write() {
+        for (condition, says) in [
+            ("", "empty"),
+            ("trigger.", "does not parse"),
+            ("triger.jwt", "did you mean `trigger`?"),
+            ("trigger.apikey", "did you mean `apiKey`?"),
+            ("trigger.rateLimit.limit > 3", "has no field `limit`"),
+            ("steps.all(s, s.hosts == 'x')", "did you mean `host`?"),
+            ("trigger.timeoutMs > '30'", "compares"),
+            ("trigger.jwt == 'on'", "compares"),
+            ("trigger.jwt", ""),
+            ("name", "gives a text"),
+            ("trigger.timeoutMs", "gives a number"),
+            ("!name", "needs true or false"),
+            ("trigger.jwt && name", "needs true or false"),
+            ("steps.all(s, s.type)", "needs true or false"),
+            ("name.all(c, c == 'a')", "need a list"),
+            ("trigger.methods.contains('GET')", "needs a text"),
+            ("trigger.methods == ['GET'] && trigger.routes.exists(r, r.url == '/x')", "has no field `url`"),
+            ("name in 'store'", "needs a list"),
+            ("trigger.rateLimit.by == 'consumer'", "a field that it reads is not there"),
+            ("name.matches('(')", "on "),
+            ("verifyPassword('a', 'b')", "unknown function"),
+            ("trigger.timeoutMs / 0 > 1", "divides by zero"),
+        ] {
+            let outcome = check_rule(&rule(condition));
+            if says.is_empty() {
+                assert_eq!(outcome, Ok(()), "{condition}");
+                continue;
+            }
+            let error = outcome.expect_err(condition).to_string();
+            assert!(error.contains(says), "{condition}: {error}");
+        }
+        let deep = "steps.all(a, steps.all(b, steps.all(c, a.type == b.type && b.type == c.type)))";
+        assert_eq!(check_rule(&rule(deep)), Err(CheckRuleError::Cost("r".to_owned())));
+        let mut silent = rule("true");
+        silent.message = " ".to_owned();
+        assert!(check_rule(&silent).is_err());
+    }
+
+    #[test]
+    fn a_broken_rule_never_holds() {
+        let compiled = CompiledRule::new(&rule("trigger.rateLimit.by == 'consumer'"));
+        let pipeline: Pipeline =
+            serde_json::from_value(pipeline(json!({ "type": "rest" }), json!([]))).expect("a pipeline");
+        assert!(matches!(compiled.evaluate(&PipelineView::of(&pipeline)), RuleOutcome::Unknown(_)));
+        let compiled = CompiledRule::new(&rule("((("));
+        assert!(matches!(compiled.evaluate(&PipelineView::of(&pipeline)), RuleOutcome::Unknown(_)));
+    }
+}

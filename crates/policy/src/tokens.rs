@@ -1,0 +1,364 @@
+//! What pipelines that issue tokens must keep to.
+//!
+//! A login flow is exempt from demanding a token, so it is governed by rules of its own: how long its tokens live, that
+//! the endpoint itself demands an API key, that named fields and no whole message become claims, and that no password
+//! is compared with a global, which everybody who can read globals can read.
+
+use serde_json::Value;
+use tollgate_expression::ast::{Expr, IdedExpr, LiteralValue};
+use tollgate_expression::{Vocabulary, parse, path};
+use tollgate_model::names::EnvironmentName;
+use tollgate_model::pipelines::Pipeline;
+use tollgate_model::policies::{LoginFlowRules, PolicyName};
+use tollgate_model::steps::{JwtGenerateStep, Step, StepKind};
+use tollgate_model::verdicts::{Violation, ViolationCode};
+
+/// Names of expressions in flows.
+const VOCABULARY: Vocabulary = Vocabulary {
+    roots: &["message", "globals", "accounts", "claims", "consumer", "metadata"],
+    slow: Some("verifyPassword"),
+};
+
+/// Words in the names of fields that hold passwords.
+const PASSWORD_WORDS: [&str; 7] = ["password", "passwort", "passwd", "passphrase", "pwd", "secret", "pin"];
+
+/// Collects violations on the way through a flow.
+struct Walk<'a> {
+    environment: &'a EnvironmentName,
+    rules: &'a LoginFlowRules,
+    violations: &'a mut Vec<Violation>,
+}
+
+/// Judges an exposed pipeline that issues tokens; any other has nothing to keep to.
+pub(crate) fn judge(
+    pipeline: &Pipeline,
+    environment: &EnvironmentName,
+    rules: &LoginFlowRules,
+    violations: &mut Vec<Violation>,
+) {
+    let Some(trigger) = pipeline.trigger.http().filter(|_| pipeline.trigger.is_exposed()) else { return };
+    if token_steps(&pipeline.steps).next().is_none() {
+        return;
+    }
+    let mut walk = Walk { environment, rules, violations };
+    if rules.api_key && !trigger.api_key.is_on() {
+        walk.add(
+            ViolationCode::LoginApiKey,
+            "Login endpoint without API Key".to_owned(),
+            "/trigger/apiKey".to_owned(),
+            Value::Bool(true),
+            String::new(),
+        );
+    }
+    walk.steps(&pipeline.steps, "/steps", false);
+}
+
+/// Returns every `jwtGenerate` step of a flow, however deep.
+pub(crate) fn token_steps(steps: &[Step]) -> Box<dyn Iterator<Item = &JwtGenerateStep> + '_> {
+    Box::new(steps.iter().flat_map(|step| -> Box<dyn Iterator<Item = &JwtGenerateStep> + '_> {
+        match &step.kind {
+            StepKind::JwtGenerate(token) => Box::new(std::iter::once(token)),
+            StepKind::Choice(choice) => Box::new(
+                choice
+                    .when
+                    .iter()
+                    .map(|branch| branch.steps.as_slice())
+                    .chain(choice.otherwise.as_deref())
+                    .flat_map(token_steps),
+            ),
+            StepKind::Block(block) => Box::new(
+                std::iter::once(block.steps.as_slice())
+                    .chain(block.on_error.as_deref())
+                    .flat_map(token_steps),
+            ),
+            _ => Box::new(std::iter::empty()),
+        }
+    }))
+}
+
+// === impl Walk ===
+
+impl Walk<'_> {
+    /// Walks a list of steps; `named` tells whether a step with named fields made the message so far. Returns whether
+    /// one made the message after them.
+    fn steps(&mut self, steps: &[Step], pointer: &str, mut named: bool) -> bool {
+        for (index, step) in steps.iter().enumerate() {
+            named = self.step(step, &format!("{pointer}/{index}"), named);
+        }
+        named
+    }
+
+    fn step(&mut self, step: &Step, pointer: &str, named: bool) -> bool {
+        self.expressions(step, pointer);
+        match &step.kind {
+            StepKind::Json(value) => is_named(value),
+            StepKind::Assert(_) | StepKind::Log(_) => named,
+            StepKind::Choice(choice) => {
+                let mut every = true;
+                for (index, branch) in choice.when.iter().enumerate() {
+                    every &=
+                        self.steps(&branch.steps, &format!("{pointer}/choice/when/{index}/steps"), named);
+                }
+                match &choice.otherwise {
+                    Some(otherwise) => {
+                        self.steps(otherwise, &format!("{pointer}/choice/otherwise"), named) && every
+                    }
+                    None => every && named,
+                }
+            }
+            StepKind::Block(block) => {
+                let mut every = self.steps(&block.steps, &format!("{pointer}/block/steps"), named);
+                if let Some(on_error) = &block.on_error {
+                    // An error's message has three fields of ours.
+                    every &= self.steps(on_error, &format!("{pointer}/block/onError"), true);
+                }
+                every
+            }
+            StepKind::JwtGenerate(token) => {
+                self.token(token, pointer, named);
+                true
+            }
+            // These end the flow.
+            StepKind::Respond(_) | StepKind::Throw(_) => true,
+            StepKind::Http(_) | StepKind::JwtDecode(_) => false,
+        }
+    }
+
+    fn token(&mut self, token: &JwtGenerateStep, pointer: &str, named: bool) {
+        let most = self.rules.max_token_lifetime_ms;
+        if token.expires_in_ms > most {
+            self.add(
+                ViolationCode::TokenLifetime,
+                format!("Token lives {} ms, {} ms at most", token.expires_in_ms.get(), most.get()),
+                format!("{pointer}/jwtGenerate/expiresInMs"),
+                most.get().into(),
+                String::new(),
+            );
+        }
+        if self.rules.named_claims && !named {
+            self.add(
+                ViolationCode::UnnamedClaims,
+                "A whole message would become the claims of a token".to_owned(),
+                pointer.to_owned(),
+                Value::Null,
+                "put a json step with the fields that the token needs before jwtGenerate, each by its name and \
+                 without secrets"
+                    .to_owned(),
+            );
+        }
+    }
+
+    /// Looks for a password that is compared with a global.
+    fn expressions(&mut self, step: &Step, pointer: &str) {
+        if !self.rules.hashed_passwords {
+            return;
+        }
+        let mut found = Vec::new();
+        match &step.kind {
+            StepKind::Assert(assert) => {
+                found.push((format!("{pointer}/assert/condition"), &assert.condition))
+            }
+            StepKind::Choice(choice) => {
+                found.extend(
+                    choice.when.iter().enumerate().map(|(i, branch)| {
+                        (format!("{pointer}/choice/when/{i}/condition"), &branch.condition)
+                    }),
+                )
+            }
+            _ => {}
+        }
+        let mut texts: Vec<(String, String)> =
+            found.into_iter().map(|(pointer, source)| (pointer, source.clone())).collect();
+        if let StepKind::Json(value) = &step.kind {
+            let mut sources = Vec::new();
+            braces(value, &mut sources);
+            texts.extend(sources.into_iter().map(|source| (format!("{pointer}/json"), source)));
+        }
+        for (pointer, source) in texts {
+            let Ok(parsed) = parse(source.trim(), &VOCABULARY) else { continue };
+            if compares_password(parsed.program.expression()) {
+                self.add(
+                    ViolationCode::PlainPassword,
+                    "A password is compared with a plain global".to_owned(),
+                    pointer,
+                    Value::Null,
+                    "keep the password's hash in an account (`tollgate account set NAME --hash FIELD`) and compare with \
+                     verifyPassword(…)"
+                        .to_owned(),
+                );
+            }
+        }
+    }
+
+    fn add(&mut self, code: ViolationCode, message: String, pointer: String, fix: Value, remedy: String) {
+        self.violations.push(Violation {
+            policy: PolicyName::LoginFlows,
+            environment: self.environment.clone(),
+            code,
+            message,
+            pointer,
+            fix,
+            remedy,
+        });
+    }
+}
+
+/// Tells whether a `json` step makes a message of named fields, none of them a whole message or a secret.
+fn is_named(value: &Value) -> bool {
+    let Value::Object(fields) = value else { return false };
+    let mut sources = Vec::new();
+    fields.values().for_each(|field| braces(field, &mut sources));
+    sources.iter().all(|source| {
+        parse(source.trim(), &VOCABULARY).is_ok_and(|parsed| {
+            let whole =
+                path(parsed.program.expression()).is_some_and(|(root, keys)| match (root, keys.as_slice()) {
+                    (_, []) => true,
+                    ("message", [only]) => {
+                        matches!(only.as_str(), "body" | "form" | "headers" | "queryAndPath")
+                    }
+                    _ => false,
+                });
+            !whole && !parsed.roots.contains(&"accounts")
+        })
+    })
+}
+
+/// Collects what stands in double braces. A text in which braces do not close is no template and was refused when the
+/// pipeline was saved.
+fn braces(value: &Value, sources: &mut Vec<String>) {
+    match value {
+        Value::String(text) => {
+            for part in text.split("{{").skip(1) {
+                if let Some((source, _)) = part.split_once("}}") {
+                    sources.push(source.to_owned());
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| braces(item, sources)),
+        Value::Object(fields) => fields.values().for_each(|field| braces(field, sources)),
+        _ => {}
+    }
+}
+
+/// Tells whether an expression compares something of a global with something of the message, one of them a password by
+/// its name.
+fn compares_password(expression: &IdedExpr) -> bool {
+    if let Expr::Call(call) = &expression.expr
+        && matches!(call.func_name.as_str(), "_==_" | "_!=_" | "@in")
+        && let [left, right] = call.args.as_slice()
+    {
+        let (mut roots, mut keys) = (Vec::new(), Vec::new());
+        names(left, &mut roots, &mut keys);
+        let first = roots.clone();
+        roots.clear();
+        names(right, &mut roots, &mut keys);
+        let global = |roots: &[String]| roots.iter().any(|root| root == "globals");
+        let message = |roots: &[String]| roots.iter().any(|root| root == "message");
+        let between = global(&first) && message(&roots) || message(&first) && global(&roots);
+        let password = keys.iter().any(|key| {
+            let key = key.to_ascii_lowercase();
+            key.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| {
+                PASSWORD_WORDS.contains(&word) || PASSWORD_WORDS.iter().take(5).any(|it| word.contains(it))
+            })
+        });
+        if between && password {
+            return true;
+        }
+    }
+    children(expression).into_iter().any(compares_password)
+}
+
+/// Collects the roots and keys of every path in an expression.
+fn names(expression: &IdedExpr, roots: &mut Vec<String>, keys: &mut Vec<String>) {
+    match &expression.expr {
+        Expr::Ident(name) => roots.push(name.clone()),
+        Expr::Select(select) => keys.push(select.field.clone()),
+        Expr::Literal(LiteralValue::String(text)) => keys.push(text.inner().to_owned()),
+        _ => {}
+    }
+    children(expression).into_iter().for_each(|child| names(child, roots, keys));
+}
+
+fn children(expression: &IdedExpr) -> Vec<&IdedExpr> {
+    use tollgate_expression::ast::EntryExpr;
+
+    match &expression.expr {
+        Expr::Select(select) => vec![&select.operand],
+        Expr::Call(call) => call.target.iter().map(|it| &**it).chain(&call.args).collect(),
+        Expr::List(list) => list.elements.iter().collect(),
+        Expr::Map(map) => map
+            .entries
+            .iter()
+            .flat_map(|entry| match &entry.expr {
+                EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+                EntryExpr::StructField(field) => vec![&field.value],
+            })
+            .collect(),
+        Expr::Comprehension(it) => {
+            vec![&it.iter_range, &it.accu_init, &it.loop_cond, &it.loop_step, &it.result]
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn codes(api_key: bool, steps: Value) -> Vec<&'static str> {
+        let pipeline: Pipeline = serde_json::from_value(json!({ "name": "login", "project": "store",
+            "trigger": { "type": "rest", "externalApi": true, "apiKey": api_key }, "steps": steps }))
+        .expect("a pipeline");
+        let mut violations = Vec::new();
+        judge(&pipeline, &EnvironmentName::prod(), &LoginFlowRules::strict(), &mut violations);
+        violations.iter().map(|violation| violation.code.as_str()).collect()
+    }
+
+    fn token(expires_in_ms: u64) -> Value {
+        json!({ "jwtGenerate": { "expiresInMs": expires_in_ms } })
+    }
+
+    #[test]
+    fn a_careful_login_flow_keeps_every_rule() {
+        let check = json!({ "assert": { "condition":
+            "message.body.user == globals[\"portal-user\"] && verifyPassword(message.body.password, accounts.portal.hash)" } });
+        let claims = json!({ "json": { "user": "{{ message.body.user }}", "kind": "portal" } });
+        assert!(codes(true, json!([check, claims, token(86_400_000)])).is_empty());
+        let branches = json!([{ "choice": { "when": [{ "condition": "true", "steps": [claims] }],
+            "otherwise": [claims, { "log": { "message": "x" } }] } }, token(1000)]);
+        assert!(codes(true, branches).is_empty());
+        assert!(codes(false, json!([{ "json": 1 }])).is_empty(), "it issues no token");
+    }
+
+    #[test]
+    fn each_carelessness_is_named() {
+        let claims = json!({ "json": { "user": "{{ message.body.user }}" } });
+        assert_eq!(codes(false, json!([claims, token(1000)])), ["login-api-key"]);
+        assert_eq!(codes(true, json!([claims, token(86_400_001)])), ["token-lifetime"]);
+        for whole in [
+            json!([token(1000)]),
+            json!([{ "json": "{{ message.body }}" }, token(1000)]),
+            json!([{ "json": { "all": "{{ message }}" } }, token(1000)]),
+            json!([{ "json": { "all": [{ "deep": "{{ message[\"body\"] }}" }] } }, token(1000)]),
+            json!([{ "json": { "key": "{{ accounts.portal.hash }}" } }, token(1000)]),
+            json!([claims, { "http": { "url": "https://users.example/" } }, token(1000)]),
+            json!([{ "choice": { "when": [{ "condition": "true", "steps": [claims] }] } }, token(1000)]),
+            json!([{ "block": { "steps": [claims, { "http": { "url": "https://users.example/" } }] } }, token(1000)]),
+        ] {
+            assert_eq!(codes(true, whole.clone()), ["unnamed-claims"], "{whole}");
+        }
+        for plain in [
+            "message.body.password == globals[\"portal-password\"]",
+            "globals.x == message.body.userPassword",
+            "message.body.user == \"a\" && !(message.body[\"pin\"] != globals.code)",
+            "message.body.secret in [globals.a, globals.b]",
+        ] {
+            let check = json!({ "assert": { "condition": plain } });
+            assert_eq!(codes(true, json!([check, claims, token(1000)])), ["plain-password"], "{plain}");
+        }
+        let hidden = json!({ "json": { "ok": "{{ message.body.password == globals.p }}", "user": "x" } });
+        assert_eq!(codes(true, json!([hidden, claims, token(1000)])), ["plain-password"]);
+    }
+}
