@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tollgate_app::access::Permission;
 use tollgate_model::environments::Realm;
 use tollgate_model::names::RealmName;
@@ -28,7 +29,7 @@ struct EnvironmentView {
     name: String,
     created_at: String,
     /// The value of each policy there.
-    policies: BTreeMap<String, String>,
+    policies: BTreeMap<String, Value>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -79,11 +80,7 @@ async fn list(State(api): State<Api>, Caller(op): Caller) -> Answer<Json<ListVie
     Ok(ListView::whole(api.app.environments().list(&op).await?, |view| EnvironmentView {
         name: view.environment.name.to_string(),
         created_at: view.environment.created_at.to_string(),
-        policies: view
-            .policies
-            .iter()
-            .map(|(policy, value)| (policy.to_string(), value.to_string()))
-            .collect(),
+        policies: view.policies.iter().map(|(policy, value)| (policy.to_string(), value.clone())).collect(),
     }))
 }
 

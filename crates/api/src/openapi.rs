@@ -143,7 +143,7 @@ fn problem() -> Value {
                 "pointer": text(), "line": { "type": ["integer", "null"] }, "column": { "type": ["integer", "null"] },
                 "message": text(), "hint": { "type": ["string", "null"] } } } },
             "violations": { "type": "array", "items": { "type": "object", "properties": {
-                "policy": text(), "environment": text(), "missing": text(), "message": text(), "pointer": text(), "fix": {} } } },
+                "policy": text(), "environment": text(), "code": text(), "message": text(), "pointer": text(), "fix": {}, "remedy": text() } } },
         },
     })
 }

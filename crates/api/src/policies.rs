@@ -9,9 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tollgate_app::access::Permission;
-use tollgate_app::policies::PolicyChange;
+use tollgate_app::policies::{PolicyEdit, PolicyImpact, PolicyValues};
 use tollgate_model::names::EnvironmentName;
-use tollgate_model::policies::{AccessRequirement, Policies, PolicyName, PolicyVersion};
+use tollgate_model::policies::{Policies, Policy, PolicyName, PolicyVersion, RuleFix};
 use tollgate_model::versions::Version;
 
 use crate::Api;
@@ -26,7 +26,16 @@ struct PolicyView {
     /// The version of the realm's policies.
     version: String,
     /// The value in each environment.
-    environments: BTreeMap<String, String>,
+    environments: BTreeMap<String, Value>,
+    /// The condition, of a custom rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    condition: Option<String>,
+    /// What developers are told, of a custom rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    /// What mends it, of a custom rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<RuleFix>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -40,13 +49,16 @@ struct PoliciesView {
 struct SavedView {
     #[serde(flatten)]
     policy: PolicyView,
-    /// What the change does to running deployments, per environment.
-    impact: Vec<Value>,
+    #[serde(flatten)]
+    impact: ImpactView,
 }
 
 #[derive(Serialize, JsonSchema)]
 struct ImpactView {
-    /// Per environment: `fallsOut`, `comesIn`, `unchanged`.
+    /// What the change means: `effect` (`none`, `weakens`, `tightens`, `both`), and per environment the combinations of
+    /// switches that are judged otherwise, and the settings that change.
+    meaning: Value,
+    /// What it does to running deployments, per environment: `fallsOut`, `comesIn`, `unchanged`.
     impact: Vec<Value>,
 }
 
@@ -71,7 +83,7 @@ struct VersionView {
 #[serde(rename_all = "camelCase")]
 struct ConformanceView {
     policy_version: String,
-    /// Per environment: `deployments`, `conformant`, `notConformant`, `items`.
+    /// Per environment: `deployments`, `conformant`, `waived`, `notConformant`, `items`, `scopeGaps`.
     environments: Vec<Value>,
 }
 
@@ -79,10 +91,18 @@ struct ConformanceView {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ChangeBody {
-    environments: BTreeMap<EnvironmentName, AccessRequirement>,
-    /// Keeps the value of environments that are not named; otherwise each must be.
+    /// The value in each environment; what it can be depends on the policy.
+    environments: BTreeMap<EnvironmentName, Value>,
+    /// Keeps the value of environments that are not named, and of a custom rule whatever is not given; otherwise each
+    /// must be.
     #[serde(default)]
     partial: bool,
+    /// The condition of a custom rule.
+    condition: Option<String>,
+    /// What developers are told whose pipeline breaks a custom rule.
+    message: Option<String>,
+    /// What mends a pipeline that breaks a custom rule.
+    fix: Option<RuleFix>,
     /// Why, for the journal.
     #[serde(default)]
     reason: String,
@@ -159,14 +179,13 @@ pub(crate) fn operations() -> Vec<Operation> {
 
 async fn list(State(api): State<Api>, Caller(op): Caller) -> Answer<Tagged<PoliciesView>> {
     let stored = api.app.policies().get(&op).await?;
-    let items = PolicyName::ALL.into_iter().map(|name| view(&stored.value, name)).collect();
+    let items = views(&stored.value);
     Ok(Tagged(PoliciesView { version: stored.value.version().to_string(), items }, stored.revision))
 }
 
 async fn get(State(api): State<Api>, Caller(op): Caller, In(path): In<Named>) -> Answer<Tagged<PolicyView>> {
-    let name = named(&path)?;
     let stored = api.app.policies().get(&op).await?;
-    Ok(Tagged(view(&stored.value, name), stored.revision))
+    Ok(Tagged(view(&stored.value, &named(&path)?)?, stored.revision))
 }
 
 async fn set(
@@ -176,10 +195,11 @@ async fn set(
     In(path): In<Named>,
     Body(body): Body<ChangeBody>,
 ) -> Answer<Tagged<SavedView>> {
-    let (change, reason) = change(&path, body)?;
-    let saved = api.app.policies().set(&op, &change, &reason, if_match).await?;
-    let impact = saved.impact.iter().map(|impact| json!(impact)).collect();
-    Ok(Tagged(SavedView { policy: view(&saved.policies, change.policy), impact }, saved.revision))
+    let (values, reason) = values(&path, body)?;
+    let name = values.policy.clone();
+    let saved = api.app.policies().set(&op, &PolicyEdit::Set(values), &reason, if_match).await?;
+    let impact = ImpactView::from(&saved.impact);
+    Ok(Tagged(SavedView { policy: view(&saved.policies, &name)?, impact }, saved.revision))
 }
 
 async fn impact(
@@ -188,9 +208,9 @@ async fn impact(
     In(path): In<Named>,
     Body(body): Body<ChangeBody>,
 ) -> Answer<Json<ImpactView>> {
-    let (change, _) = change(&path, body)?;
-    let impact = api.app.policies().impact(&op, &change).await?;
-    Ok(Json(ImpactView { impact: impact.iter().map(|impact| json!(impact)).collect() }))
+    let (values, _) = values(&path, body)?;
+    let impact = api.app.policies().impact(&op, &PolicyEdit::Set(values)).await?;
+    Ok(Json(ImpactView::from(&impact)))
 }
 
 async fn versions(State(api): State<Api>, Caller(op): Caller) -> Answer<Json<ListView<VersionItem>>> {
@@ -203,8 +223,7 @@ async fn version(
     In(path): In<VersionPath>,
 ) -> Answer<Json<VersionView>> {
     let version = api.app.policies().version(&op, path.version).await?;
-    let policies = PolicyName::ALL.into_iter().map(|name| view(&version.policies, name)).collect();
-    Ok(Json(VersionView { item: item(&version), policies }))
+    Ok(Json(VersionView { item: item(&version), policies: views(&version.policies) }))
 }
 
 async fn conformance(
@@ -219,23 +238,50 @@ async fn conformance(
     }))
 }
 
-fn change(path: &Named, body: ChangeBody) -> Answer<(PolicyChange, String)> {
-    let ChangeBody { environments, partial, reason } = body;
-    Ok((PolicyChange { policy: named(path)?, environments, partial }, reason))
+fn values(path: &Named, body: ChangeBody) -> Answer<(PolicyValues, String)> {
+    let ChangeBody { environments, partial, condition, message, fix, reason } = body;
+    Ok((PolicyValues { policy: named(path)?, environments, partial, condition, message, fix }, reason))
 }
 
 fn named(path: &Named) -> Answer<PolicyName> {
     path.name.parse().map_err(|error| Problem::new(StatusCode::NOT_FOUND, "not-found", format!("{error}")))
 }
 
-fn view(policies: &Policies, name: PolicyName) -> PolicyView {
+fn views(policies: &Policies) -> Vec<PolicyView> {
+    policies.policies().map(|policy| policy_view(policies, policy)).collect()
+}
+
+fn view(policies: &Policies, name: &PolicyName) -> Answer<PolicyView> {
+    let policy = policies.policy(name).ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, "not-found", format!("there is no policy `{name}`"))
+    })?;
+    Ok(policy_view(policies, policy))
+}
+
+fn policy_view(policies: &Policies, policy: &Policy) -> PolicyView {
+    let rule = match policy {
+        Policy::Rule(rule) => Some(rule),
+        _ => None,
+    };
     PolicyView {
-        name: name.to_string(),
+        name: policy.name().to_string(),
         version: policies.version().to_string(),
-        environments: policies
-            .values(name)
-            .map(|(name, value)| (name.to_string(), value.to_string()))
+        environments: policy
+            .environments()
+            .filter_map(|name| Some((name.to_string(), policy.value(name)?)))
             .collect(),
+        condition: rule.map(|rule| rule.condition.clone()),
+        message: rule.map(|rule| rule.message.clone()),
+        fix: rule.and_then(|rule| rule.fix.clone()),
+    }
+}
+
+impl From<&PolicyImpact> for ImpactView {
+    fn from(impact: &PolicyImpact) -> Self {
+        Self {
+            meaning: json!(impact.meaning),
+            impact: impact.environments.iter().map(|impact| json!(impact)).collect(),
+        }
     }
 }
 

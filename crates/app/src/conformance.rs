@@ -34,7 +34,8 @@ impl ConformanceReports {
         environment: Option<&EnvironmentName>,
     ) -> Result<ConformanceReport, Error> {
         op.demand(Permission::PolicyRead)?;
-        let policies = self.0.current_policies(&op.realm).await?.value;
+        let ruling = self.0.ruling(&op.realm).await?;
+        let (policies, judge) = (&ruling.policies.value, ruling.judge(op.now));
         if let Some(environment) = environment {
             self.0.environment(&op.realm, environment).await?;
         }
@@ -46,7 +47,7 @@ impl ConformanceReports {
             .map(|name| {
                 let here = deployed.iter().filter(|(deployment, _)| deployment.environment == *name);
                 let pairs = here.map(|(deployment, version)| (deployment, version));
-                Ok(tollgate_policy::conformance(&policies, name, pairs)?)
+                Ok(tollgate_policy::conformance(&judge, name, pairs)?)
             })
             .collect::<Result<_, Error>>()?;
         Ok(ConformanceReport { policy_version: policies.version(), environments })

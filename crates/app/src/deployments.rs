@@ -11,8 +11,8 @@ use tollgate_model::deployments::{DeployAction, Deployment, RouteClaim};
 use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::objects::Object;
 use tollgate_model::pipelines::PipelineVersion;
-use tollgate_model::policies::Policies;
 use tollgate_model::versions::Version;
+use tollgate_policy::Judge;
 use tollgate_store::Expect;
 
 use crate::App;
@@ -151,9 +151,9 @@ impl Deployments {
         op: &Op,
         deployment: Deployment,
         version: &PipelineVersion,
-        policies: &Policies,
+        judge: &Judge<'_>,
     ) -> Result<Deployed, Error> {
-        let view = DeploymentView::new(&op.realm, deployment, version, policies)?;
+        let view = DeploymentView::new(&op.realm, deployment, version, judge)?;
         let mut reminders = view.verdict.advice.clone();
         let environment = &view.deployment.environment;
         let name = &version.pipeline.name;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use tollgate_model::environments::{Environment, Project};
-use tollgate_model::policies::{AccessRequirement, PolicyName};
+use tollgate_model::policies::PolicyName;
 
 use crate::App;
 use crate::access::{Op, Permission};
@@ -18,7 +19,7 @@ pub struct EnvironmentView {
     /// The environment.
     pub environment: Environment,
     /// Each policy's value there.
-    pub policies: BTreeMap<PolicyName, AccessRequirement>,
+    pub policies: BTreeMap<PolicyName, Value>,
 }
 
 // === impl Environments ===
@@ -34,9 +35,9 @@ impl Environments {
         let policies = self.0.current_policies(&op.realm).await?.value;
         let environments = self.0.all::<Environment>(&op.realm, "").await?;
         let view = |environment: Environment| EnvironmentView {
-            policies: PolicyName::ALL
-                .into_iter()
-                .filter_map(|policy| Some((policy, policies.requirement(policy, &environment.name)?)))
+            policies: policies
+                .policies()
+                .filter_map(|policy| Some((policy.name(), policy.value(&environment.name)?)))
                 .collect(),
             environment,
         };

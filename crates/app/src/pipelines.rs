@@ -315,11 +315,10 @@ impl Pipelines {
     }
 
     async fn verdicts(&self, op: &Op, pipeline: &Pipeline) -> Result<Vec<Verdict>, Error> {
-        let policies = self.0.current_policies(&op.realm).await?.value;
-        policies
-            .environments()
-            .map(|environment| Ok(tollgate_policy::judge(&policies, pipeline, environment)?))
-            .collect()
+        let ruling = self.0.ruling(&op.realm).await?;
+        let judge = ruling.judge(op.now);
+        let environments = ruling.policies.value.environments();
+        environments.map(|environment| Ok(judge.verdict(pipeline, environment)?)).collect()
     }
 }
 

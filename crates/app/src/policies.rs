@@ -1,31 +1,35 @@
 //! Policies: read, compare, change. Every change is a new version of all of them together.
 
-use std::collections::BTreeMap;
+mod edits;
 
-use tollgate_model::names::{EnvironmentName, RealmName};
+use jiff::Timestamp;
+use tollgate_model::names::{EnvironmentName, RealmName, RuleName};
 use tollgate_model::objects::keys;
-use tollgate_model::policies::{AccessRequirement, Policies, PolicyError, PolicyName, PolicyVersion};
+use tollgate_model::policies::{Policies, PolicyVersion};
 use tollgate_model::versions::Version;
-use tollgate_policy::Impact;
+use tollgate_model::waivers::Waiver;
+use tollgate_policy::{Impact, Judge, Meaning};
 use tollgate_store::{Expect, Stored};
 
 use crate::App;
 use crate::access::{Op, Permission};
 use crate::changes::{Draft, expect};
-use crate::errors::{Error, ErrorKind};
+use crate::errors::Error;
+
+pub use edits::{PolicyEdit, PolicyValues};
 
 /// Use cases of policies.
 pub struct PolicyUseCases(pub(crate) App);
 
-/// New values of one policy.
+/// What a change would mean and do, before anything is stored.
 #[derive(Debug, Clone)]
-pub struct PolicyChange {
-    /// Which policy.
-    pub policy: PolicyName,
-    /// The new values.
-    pub environments: BTreeMap<EnvironmentName, AccessRequirement>,
-    /// Whether environments that are not named keep their value; otherwise each must be named.
-    pub partial: bool,
+pub struct PolicyImpact {
+    /// The policies as they would be.
+    pub proposed: Policies,
+    /// What the change means, over every combination of a trigger's switches.
+    pub meaning: Meaning,
+    /// What it does to what runs, per environment.
+    pub environments: Vec<Impact>,
 }
 
 /// Policies that were saved.
@@ -35,8 +39,14 @@ pub struct SavedPolicies {
     pub policies: Policies,
     /// Their revision.
     pub revision: u64,
-    /// What the change does, per environment.
-    pub impact: Vec<Impact>,
+    /// What the change means and does.
+    pub impact: PolicyImpact,
+}
+
+/// What a realm judges by: its policies and the waivers that let violations pass.
+pub(crate) struct Ruling {
+    pub(crate) policies: Stored<Policies>,
+    pub(crate) waivers: Vec<Waiver>,
 }
 
 // === impl PolicyUseCases ===
@@ -46,7 +56,7 @@ impl PolicyUseCases {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when there is no such realm.
+    /// [`crate::errors::ErrorKind::NotFound`] when there is no such realm.
     pub async fn get(&self, op: &Op) -> Result<Stored<Policies>, Error> {
         op.demand(Permission::PolicyRead)?;
         self.0.current_policies(&op.realm).await
@@ -56,7 +66,7 @@ impl PolicyUseCases {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Forbidden`], [`ErrorKind::Unavailable`].
+    /// [`crate::errors::ErrorKind::Forbidden`], [`crate::errors::ErrorKind::Unavailable`].
     pub async fn versions(&self, op: &Op) -> Result<Vec<PolicyVersion>, Error> {
         op.demand(Permission::PolicyRead)?;
         let versions = self.0.all::<PolicyVersion>(&op.realm, "").await?;
@@ -67,7 +77,7 @@ impl PolicyUseCases {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`].
+    /// [`crate::errors::ErrorKind::NotFound`].
     pub async fn version(&self, op: &Op, version: Version) -> Result<PolicyVersion, Error> {
         op.demand(Permission::PolicyRead)?;
         let stored = self.0.store().get::<PolicyVersion>(&op.realm, &keys::policy_version(version)).await?;
@@ -77,68 +87,78 @@ impl PolicyUseCases {
         })
     }
 
-    /// Tells what a change would do to what runs.
+    /// Tells what a change would mean and do.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`] when an environment is left out or unknown.
-    pub async fn impact(&self, op: &Op, change: &PolicyChange) -> Result<Vec<Impact>, Error> {
+    /// [`crate::errors::ErrorKind::Invalid`] when the change could not be saved.
+    pub async fn impact(&self, op: &Op, edit: &PolicyEdit) -> Result<PolicyImpact, Error> {
         op.demand(Permission::PolicyRead)?;
-        let today = self.0.current_policies(&op.realm).await?.value;
-        let proposed = change.apply(&today)?;
-        self.0.impact(&op.realm, &today, &proposed).await
+        let ruling = self.0.ruling(&op.realm).await?;
+        let proposed = self.apply(op, edit, &ruling.policies.value).await?;
+        self.0.policy_impact(op, &ruling, proposed).await
     }
 
     /// Saves a change as the next version. What runs goes on running.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`] when an environment is left out or unknown; [`ErrorKind::PreconditionFailed`] when
-    /// somebody changed the policies since `if_match`, or at the same moment.
+    /// [`crate::errors::ErrorKind::Invalid`] when an environment is left out or unknown, a custom rule does not fit, or
+    /// a date has passed; [`crate::errors::ErrorKind::PreconditionFailed`] when somebody changed the policies since
+    /// `if_match`, or at the same moment.
     pub async fn set(
         &self,
         op: &Op,
-        change: &PolicyChange,
+        edit: &PolicyEdit,
         reason: &str,
         if_match: Option<u64>,
     ) -> Result<SavedPolicies, Error> {
         op.demand(Permission::PolicyUpdate)?;
-        let today = self.0.current_policies(&op.realm).await?;
-        let policies = change.apply(&today.value)?;
-        let impact = self.0.impact(&op.realm, &today.value, &policies).await?;
+        let ruling = self.0.ruling(&op.realm).await?;
+        let policies = self.apply(op, edit, &ruling.policies.value).await?;
+        let impact = self.0.policy_impact(op, &ruling, policies.clone()).await?;
+        let mut draft = Draft::new(op, edit.action()).reason(reason);
+        self.put(op, &mut draft, &policies, reason, expect(&ruling.policies, if_match))?;
+        let revision = self.0.commit(op, draft).await?;
+        Ok(SavedPolicies { policies, revision, impact })
+    }
+
+    /// Puts policies and their version into a change.
+    fn put(
+        &self,
+        op: &Op,
+        draft: &mut Draft,
+        policies: &Policies,
+        reason: &str,
+        expected: Expect,
+    ) -> Result<(), Error> {
         let version = PolicyVersion {
             policies: policies.clone(),
             created_at: op.now,
             created_by: op.actor.name.clone(),
             reason: reason.to_owned(),
         };
-        let mut draft = Draft::new(op, "policy.set").reason(reason);
-        draft.put(&policies, expect(&today, if_match))?;
-        draft.put(&version, Expect::Absent)?;
-        let revision = self.0.commit(op, draft).await?;
-        Ok(SavedPolicies { policies, revision, impact })
+        draft.put(policies, expected)?;
+        draft.put(&version, Expect::Absent)
+    }
+
+    /// Returns the policies with a change in them, once everything about it was checked.
+    async fn apply(&self, op: &Op, edit: &PolicyEdit, today: &Policies) -> Result<Policies, Error> {
+        match edit {
+            PolicyEdit::Restore(version) => {
+                Ok(today.restored(&self.version(op, *version).await?.policies, op.now))
+            }
+            edit => edit.apply(today, op.now),
+        }
     }
 }
 
-// === impl PolicyChange ===
+// === impl Ruling ===
 
-impl PolicyChange {
-    fn apply(&self, today: &Policies) -> Result<Policies, Error> {
-        let applied = if self.partial {
-            today.change(self.policy, &self.environments)
-        } else {
-            today.replace(self.policy, self.environments.clone())
-        };
-        applied.map_err(|error| match error {
-            PolicyError::MissingEnvironment { .. } => {
-                Error::new(ErrorKind::Invalid, "policy-environment-missing", error.to_string())
-                    .hint("name every environment")
-            }
-            PolicyError::UnknownEnvironment { .. } => {
-                Error::new(ErrorKind::Invalid, "environment-unknown", error.to_string())
-                    .hint("correct the environment's name")
-            }
-        })
+impl Ruling {
+    /// Returns who judges by it at a moment.
+    pub(crate) fn judge(&self, now: Timestamp) -> Judge<'_> {
+        Judge::new(&self.policies.value, &self.waivers, now)
     }
 }
 
@@ -153,20 +173,37 @@ impl App {
         })
     }
 
-    async fn impact(
+    /// Returns what a realm judges by.
+    pub(crate) async fn ruling(&self, realm: &RealmName) -> Result<Ruling, Error> {
+        let policies = self.current_policies(realm).await?;
+        let waivers = self.all::<Waiver>(realm, "").await?.into_iter().map(|stored| stored.value).collect();
+        Ok(Ruling { policies, waivers })
+    }
+
+    pub(crate) async fn policy_impact(
         &self,
-        realm: &RealmName,
-        today: &Policies,
-        proposed: &Policies,
-    ) -> Result<Vec<Impact>, Error> {
-        let deployed = self.deployed(realm, "").await?;
-        today
-            .environments()
+        op: &Op,
+        ruling: &Ruling,
+        proposed: Policies,
+    ) -> Result<PolicyImpact, Error> {
+        let (today, tomorrow) = (ruling.judge(op.now), Judge::new(&proposed, &ruling.waivers, op.now));
+        let deployed = self.deployed(&op.realm, "").await?;
+        let meaning = tollgate_policy::meaning(&today, &tomorrow)?;
+        let environments: Vec<EnvironmentName> = ruling.policies.value.environments().cloned().collect();
+        let environments = environments
+            .iter()
             .map(|environment| {
                 let here = deployed.iter().filter(|(deployment, _)| deployment.environment == *environment);
                 let pairs = here.map(|(deployment, version)| (deployment, version));
-                Ok(tollgate_policy::impact(today, proposed, environment, pairs)?)
+                Ok(tollgate_policy::impact(&today, &tomorrow, environment, pairs)?)
             })
-            .collect()
+            .collect::<Result<_, Error>>()?;
+        Ok(PolicyImpact { proposed, meaning, environments })
     }
+}
+
+/// Says that a realm has no such rule.
+fn no_rule(rule: &RuleName) -> Error {
+    Error::not_found(format!("there is no custom rule `{rule}`"))
+        .hint("`tollgate policy list` shows the policies")
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tollgate_model::environments::{Environment, Realm};
+use tollgate_model::environments::{Environment, Realm, RealmSettings};
 use tollgate_model::keysets::Algorithm;
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::policies::{Policies, PolicyVersion};
@@ -36,12 +36,17 @@ impl Realms {
     /// [`ErrorKind::Conflict`] when it exists.
     pub async fn create(&self, op: &Op, name: RealmName) -> Result<Realm, Error> {
         op.demand(Permission::RealmCreate)?;
-        let realm = Realm { name: name.clone(), created_at: op.now };
+        let realm = Realm { name: name.clone(), created_at: op.now, settings: RealmSettings::default() };
         let environments = BTreeSet::from([EnvironmentName::test(), EnvironmentName::prod()]);
         let mut draft = Draft::new(op, "realm.create").realm(name.clone());
         draft.put(&realm, Expect::Absent)?;
         for environment in &environments {
-            draft.put(&Environment { name: environment.clone(), created_at: op.now }, Expect::Absent)?;
+            let environment_object = Environment {
+                name: environment.clone(),
+                created_at: op.now,
+                listeners: std::collections::BTreeMap::new(),
+            };
+            draft.put(&environment_object, Expect::Absent)?;
             let key = self.0.make_signing_key(&name, environment, Algorithm::Es256, op.now).await?;
             draft.put(&key, Expect::Absent)?;
         }

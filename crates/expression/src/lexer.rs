@@ -28,7 +28,7 @@ impl<'a> Code<'a> {
     /// # Errors
     ///
     /// A sentence when a text does not end or holds an escape that CEL does not know.
-    pub fn next(&mut self) -> Result<Option<(usize, u8)>, String> {
+    pub fn next_byte(&mut self) -> Result<Option<(usize, u8)>, String> {
         loop {
             let Some(byte) = self.byte(self.at) else { return Ok(None) };
             match byte {
@@ -119,7 +119,7 @@ mod tests {
     fn code(source: &str) -> Result<String, String> {
         let mut code = Code::of(source);
         let mut out = String::new();
-        while let Some((_, byte)) = code.next()? {
+        while let Some((_, byte)) = code.next_byte()? {
             out.push(char::from(byte));
         }
         Ok(out)

@@ -219,7 +219,7 @@ pub fn weigh(value: &Value) -> u64 {
 }
 
 /// Recognises `root.key.key` and `root["key"]`.
-pub fn path<'a>(expression: &'a IdedExpr) -> Option<(&'a str, Vec<String>)> {
+pub fn path(expression: &IdedExpr) -> Option<(&str, Vec<String>)> {
     match &expression.expr {
         Expr::Ident(name) => Some((name, Vec::new())),
         Expr::Select(select) if !select.test => {
@@ -317,7 +317,7 @@ fn from_cel(value: &cel::Value, meter: &dyn Meter) -> Result<Value, String> {
 fn check_shape(source: &str) -> Result<(usize, usize), String> {
     let (mut open, mut deepest, mut unary, mut operators) = (0_usize, 0_usize, 0_usize, 0_usize);
     let mut code = Code::of(source);
-    while let Some((_, byte)) = code.next()? {
+    while let Some((_, byte)) = code.next_byte()? {
         unary = match byte {
             b'!' | b'-' => unary + 1,
             _ if byte.is_ascii_whitespace() => unary,

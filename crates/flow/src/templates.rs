@@ -171,7 +171,7 @@ pub(crate) fn write_value(out: &mut String, value: &Value) {
 fn end_of_expression(text: &str) -> Result<Option<usize>, String> {
     let mut depth = 0_u32;
     let mut code = Code::of(text);
-    while let Some((at, byte)) = code.next()? {
+    while let Some((at, byte)) = code.next_byte()? {
         match byte {
             b'{' => depth += 1,
             b'}' if depth > 0 => depth -= 1,

@@ -23,7 +23,7 @@ pub struct Realm {
 }
 
 /// What a realm decided about itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RealmSettings {
     /// How long a waiver can last, in days: 1 to 365.
@@ -90,12 +90,6 @@ impl<'de> Deserialize<'de> for WaiverDays {
             Ok(days @ 1..=365) => Ok(Self(days)),
             _ => Err(serde::de::Error::invalid_value(Unexpected::Unsigned(days), &"1 to 365 days")),
         }
-    }
-}
-
-impl Default for RealmSettings {
-    fn default() -> Self {
-        Self { max_waiver_days: WaiverDays::default() }
     }
 }
 

@@ -43,19 +43,18 @@ impl Deployments {
     pub(super) async fn place(&self, op: &Op, placement: Placement<'_>) -> Result<Deployed, Error> {
         let mut attempts = self.0.attempts();
         while attempts.next().await {
-            let policies = self.0.current_policies(&op.realm).await?;
-            let admitted =
-                tollgate_policy::admit(&policies.value, &placement.version.pipeline, placement.environment);
-            let admission = match admitted {
+            let ruling = self.0.ruling(&op.realm).await?;
+            let judge = ruling.judge(op.now);
+            let admission = match judge.admit(&placement.version.pipeline, placement.environment) {
                 Ok(admission) => admission,
                 Err(AdmitError::UnknownEnvironment(error)) => return Err(error.into()),
                 Err(AdmitError::Refused(refusal)) => {
                     return Err(self.refuse(op, &placement, refusal.verdict).await?);
                 }
             };
-            match self.attempt(op, &placement, admission, &policies).await {
+            match self.attempt(op, &placement, admission, &ruling.policies).await {
                 Ok(deployment) => {
-                    return self.deployed(op, deployment, placement.version, &policies.value).await;
+                    return self.deployed(op, deployment, placement.version, &judge).await;
                 }
                 Err(PlaceError::Again) => {}
                 Err(PlaceError::Failed(error)) => return Err(error),
@@ -91,6 +90,10 @@ impl Deployments {
         let mut draft = Draft::new(op, action_name(*action));
         draft.guard(Kind::Policies, keys::POLICIES, Expect::Revision(policies.revision));
         draft.guard(Kind::PipelineVersion, version.key(), Expect::Exists);
+        // A waiver that is taken away meanwhile no longer lets anything pass.
+        for waived in &admission.verdict().waived {
+            draft.guard(Kind::Waiver, keys::waiver(environment, name, waived.waiver), Expect::Exists);
+        }
         let expected = match (if_match, &running) {
             (Some(revision), _) => Expect::Revision(*revision),
             (None, Some(running)) => Expect::Revision(running.revision),
@@ -126,7 +129,7 @@ impl Deployments {
             Err(CommitError::Conflict { kind: Kind::Deployment, .. }) if if_match.is_none() => {
                 Err(PlaceError::Again)
             }
-            Err(CommitError::Conflict { kind: Kind::Policies, .. }) => Err(PlaceError::Again),
+            Err(CommitError::Conflict { kind: Kind::Policies | Kind::Waiver, .. }) => Err(PlaceError::Again),
             Err(error) => Err(PlaceError::Failed(error.into())),
         }
     }

@@ -8,9 +8,9 @@ use tollgate_model::environments::Exposure;
 use tollgate_model::names::{EnvironmentName, PipelineName, ProjectName, RealmName};
 use tollgate_model::objects::{Kind, Object, keys};
 use tollgate_model::pipelines::PipelineVersion;
-use tollgate_model::policies::Policies;
 use tollgate_model::verdicts::Verdict;
 use tollgate_model::versions::Version;
+use tollgate_policy::Judge;
 use tollgate_snapshot::exposed_paths;
 use tollgate_store::{JournalFilter, Stored};
 
@@ -68,9 +68,9 @@ impl DeploymentView {
         realm: &RealmName,
         deployment: Deployment,
         version: &PipelineVersion,
-        policies: &Policies,
+        judge: &Judge<'_>,
     ) -> Result<Self, Error> {
-        let verdict = tollgate_policy::judge(policies, &version.pipeline, &deployment.environment)?;
+        let verdict = judge.verdict(&version.pipeline, &deployment.environment)?;
         let urls = exposed_paths(realm, &version.pipeline, version.version.major)
             .into_iter()
             .map(|path| DeploymentUrl { exposure: path.exposure, path: path.path })
@@ -96,12 +96,13 @@ impl Deployments {
         if let Some(environment) = environment {
             self.0.environment(&op.realm, environment).await?;
         }
-        let policies = self.0.current_policies(&op.realm).await?.value;
+        let ruling = self.0.ruling(&op.realm).await?;
+        let judge = ruling.judge(op.now);
         let prefix = environment.map(|name| format!("{name}/")).unwrap_or_default();
         let deployed = self.0.deployed(&op.realm, &prefix).await?;
         deployed
             .into_iter()
-            .map(|(deployment, version)| DeploymentView::new(&op.realm, deployment, &version, &policies))
+            .map(|(deployment, version)| DeploymentView::new(&op.realm, deployment, &version, &judge))
             .collect()
     }
 
@@ -119,9 +120,10 @@ impl Deployments {
     ) -> Result<Stored<DeploymentView>, Error> {
         op.demand(Permission::DeploymentRead)?;
         let Stored { value, revision } = self.find(op, environment, pipeline, major).await?;
-        let policies = self.0.current_policies(&op.realm).await?.value;
+        let ruling = self.0.ruling(&op.realm).await?;
         let version = self.0.pipeline_version(op, pipeline, value.version).await?;
-        Ok(Stored { value: DeploymentView::new(&op.realm, value, &version, &policies)?, revision })
+        let view = DeploymentView::new(&op.realm, value, &version, &ruling.judge(op.now))?;
+        Ok(Stored { value: view, revision })
     }
 
     /// Returns what ran of a pipeline in an environment, newest first, by the journal.

@@ -1,5 +1,6 @@
 //! The follower publishes what is stored, and begins from disk while the store is away.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ async fn what_is_deployed_is_published_and_survives_on_disk_without_the_store() 
 
 fn new_environment(world: &World, name: &str) -> Change {
     let name = EnvironmentName::parse(name).unwrap();
-    let environment = Environment { name, created_at: world.op.now };
+    let environment = Environment { name, created_at: world.op.now, listeners: BTreeMap::new() };
     Change {
         realm: world.op.realm.clone(),
         actor: String::new(),

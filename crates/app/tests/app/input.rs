@@ -1,17 +1,13 @@
 //! What is refused leaves nothing behind.
 
-use std::collections::BTreeMap;
-
 use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::lists::ListRequest;
 use tollgate_app::pipelines::SavePipeline;
-use tollgate_app::policies::PolicyChange;
 use tollgate_model::names::{EnvironmentName, ProjectName, ValueName};
 use tollgate_model::objects::Kind;
-use tollgate_model::policies::{AccessRequirement, PolicyName};
 use tollgate_store::{Change, Expect, Mutation};
 
-use crate::world::{KEYED, World, document, new_consumer, tightening};
+use crate::world::{KEYED, World, document, external, new_consumer, tightening};
 
 /// Returns the error, and makes sure that it says what to do next and that nothing was stored.
 async fn refused<T: std::fmt::Debug>(
@@ -29,17 +25,10 @@ async fn refused<T: std::fmt::Debug>(
 async fn a_policy_that_leaves_out_or_makes_up_an_environment_is_not_saved() {
     let world = World::start().await;
     let (policies, op) = (world.app.policies(), &world.op);
-    let left_out = PolicyChange { partial: false, ..tightening() };
+    let left_out = external(false, "test", "jwt-with-api-key");
     let answer = refused(&world, policies.set(op, &left_out, "", None)).await;
     assert_eq!(answer, (ErrorKind::Invalid, "policy-environment-missing"));
-    let made_up = PolicyChange {
-        policy: PolicyName::ExternalApiAccess,
-        environments: BTreeMap::from([(
-            EnvironmentName::parse("moon").unwrap(),
-            AccessRequirement::JwtWithApiKey,
-        )]),
-        partial: true,
-    };
+    let made_up = external(true, "moon", "jwt-with-api-key");
     let answer = refused(&world, policies.set(op, &made_up, "", None)).await;
     assert_eq!(answer, (ErrorKind::Invalid, "environment-unknown"));
 }

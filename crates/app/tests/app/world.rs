@@ -9,11 +9,11 @@ use tollgate_app::access::{Actor, Op};
 use tollgate_app::consumers::{CreatedConsumer, NewConsumer};
 use tollgate_app::keys::NewKey;
 use tollgate_app::pipelines::SavePipeline;
-use tollgate_app::policies::PolicyChange;
+use tollgate_app::policies::{PolicyEdit, PolicyValues};
 use tollgate_credential::seal::MasterKey;
 use tollgate_model::ids::RequestId;
 use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName, PipelineName, RealmName};
-use tollgate_model::policies::{AccessRequirement, PolicyName};
+use tollgate_model::policies::{AccessPolicy, PolicyName};
 use tollgate_model::sources::Clock;
 use tollgate_store::Store;
 use tollgate_testkit::{FixedClock, SeededRandom};
@@ -98,10 +98,19 @@ pub(crate) fn new_consumer(name: &str) -> NewConsumer {
 }
 
 /// Demands tokens and keys in `test`.
-pub(crate) fn tightening() -> PolicyChange {
-    PolicyChange {
-        policy: PolicyName::ExternalApiAccess,
-        environments: BTreeMap::from([(EnvironmentName::test(), AccessRequirement::JwtWithApiKey)]),
-        partial: true,
-    }
+pub(crate) fn tightening() -> PolicyEdit {
+    external(true, "test", "jwt-with-api-key")
+}
+
+/// Gives `external-api-access` a value in one environment.
+pub(crate) fn external(partial: bool, environment: &str, value: &str) -> PolicyEdit {
+    let environments = BTreeMap::from([(EnvironmentName::parse(environment).unwrap(), value.into())]);
+    PolicyEdit::Set(PolicyValues {
+        policy: PolicyName::Access(AccessPolicy::ExternalApiAccess),
+        environments,
+        partial,
+        condition: None,
+        message: None,
+        fix: None,
+    })
 }

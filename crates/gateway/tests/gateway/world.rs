@@ -1,5 +1,6 @@
 //! A realm with two environments, built object by object, and a gateway before it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -133,7 +134,7 @@ impl World {
 
     fn add_environment(&mut self, name: &str) {
         let name = environment(name);
-        self.put(&Environment { name: name.clone(), created_at: self.now() });
+        self.put(&Environment { name: name.clone(), created_at: self.now(), listeners: BTreeMap::new() });
         let realm = RealmName::default();
         let key = PrivateKey::generate(Algorithm::Es256, &self.random).expect("a key");
         let kid = key.make_kid(&self.random).expect("an id");

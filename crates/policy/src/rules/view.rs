@@ -297,8 +297,10 @@ fn step_view(step: &Step, pointer: &str) -> Value {
         StepKind::Http(it) => {
             let (scheme, host) = target(&it.url);
             let mut settings = serde_json::to_value(it).unwrap_or_default();
-            settings["scheme"] = scheme.into();
-            settings["host"] = host.into();
+            if let Value::Object(settings) = &mut settings {
+                settings.insert("scheme".to_owned(), scheme.into());
+                settings.insert("host".to_owned(), host.into());
+            }
             settings
         }
         StepKind::Respond(it) => serde_json::to_value(it).unwrap_or_default(),

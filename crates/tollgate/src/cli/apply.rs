@@ -10,7 +10,7 @@ use similar::TextDiff;
 use tollgate_model::document::{ConsumerFile, GlobalFile, Resource};
 use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::pipelines::Pipeline;
-use tollgate_model::policies::PolicyFile;
+use tollgate_model::policies::Policy;
 
 use super::files::{self, FileResource};
 use super::{Context, confirm, resources};
@@ -99,23 +99,35 @@ async fn apply_pipeline(
 async fn apply_policy(
     context: &Context<'_>,
     arguments: &ApplyArguments,
-    policy: &PolicyFile,
+    policy: &Policy,
 ) -> Result<Value, Failure> {
-    let path = context.client.realm_path(&["policies", policy.name.as_str()]);
-    let now = context.client.get(&path).await?;
-    let change =
-        if now.get("environments") == Some(&json!(policy.environments)) { "unchanged" } else { "updated" };
-    let body = json!({ "environments": policy.environments, "partial": false });
+    let name = policy.name();
+    let path = context.client.realm_path(&["policies", name.as_str()]);
+    let mut body = json!(policy);
+    if let Some(fields) = body.as_object_mut() {
+        fields.shift_remove("name");
+    }
+    let (change, mut result) = match context.client.get(&path).await {
+        Ok(now) => {
+            let same = ["environments", "condition", "message", "fix"]
+                .map(|field| now.get(field) == body.get(field));
+            (if same.into_iter().all(|same| same) { "unchanged" } else { "updated" }, now)
+        }
+        Err(Failure::Problem { status: 404, .. }) => ("created", Value::Null),
+        Err(failure) => return Err(failure),
+    };
+    if let Some(fields) = body.as_object_mut() {
+        fields.insert("partial".to_owned(), false.into());
+    }
     let impact = context.client.post(&format!("{path}/impact"), &body).await?;
-    let mut result = now;
-    if change == "updated" {
+    if change != "unchanged" {
         confirm::show_impact(&impact);
         if !arguments.dry_run {
             confirm::demand_yes(arguments.yes, &impact)?;
             result = context.client.put(&path, &body).await?;
         }
     }
-    Ok(json!({ "kind": "Policy", "name": policy.name, "change": change, "version": result.get("version") }))
+    Ok(json!({ "kind": "Policy", "name": name, "change": change, "version": result.get("version") }))
 }
 
 async fn apply_consumer(

@@ -9,11 +9,14 @@ use serde_json::{Value, json};
 use tollgate_model::document::Resource;
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::pipelines::Pipeline;
-use tollgate_model::policies::{Policies, PolicyFile};
+use tollgate_model::policies::{Policies, Policy};
+use tollgate_model::sources::Clock as _;
+use tollgate_policy::Judge;
 
 use super::files::{self, FileResource};
 use crate::failure::{Exit, Failure};
 use crate::output::{Format, Output, print_out};
+use crate::system::SystemClock;
 
 /// Arguments of `tollgate check`.
 #[derive(Args)]
@@ -54,6 +57,7 @@ pub(crate) fn check(output: &Output, arguments: CheckArguments) -> Result<ExitCo
         Some(environment) => vec![environment],
         None => policies.environments().cloned().collect(),
     };
+    let judge = Judge::new(&policies, &[], SystemClock.now());
     let (mut findings, mut pipelines, mut refused, mut broken) = (Vec::new(), 0, false, false);
     for file in &all {
         let Resource::Pipeline(pipeline) = &file.located.value else { continue };
@@ -63,7 +67,7 @@ pub(crate) fn check(output: &Output, arguments: CheckArguments) -> Result<ExitCo
             findings.push(finding(file, pipeline, &error.pointer, &error.message, None));
         }
         for environment in &environments {
-            let verdict = tollgate_policy::judge(&policies, pipeline, environment).map_err(|error| {
+            let verdict = judge.verdict(pipeline, environment).map_err(|error| {
                 Failure::usage(format!("{error} in the policies"))
                     .hint("add it to the file given with --policy")
             })?;
@@ -122,26 +126,25 @@ fn finding(
 
 /// Puts the policies of files together over those of a new realm.
 fn policies<'a>(files: impl Iterator<Item = &'a FileResource>) -> Result<Policies, Failure> {
-    let written: Vec<&PolicyFile> = files
+    let written: Vec<&Policy> = files
         .filter_map(|file| match &file.located.value {
             Resource::Policy(policy) => Some(policy),
             _ => None,
         })
         .collect();
-    let mut environments: BTreeSet<EnvironmentName> =
-        written.iter().flat_map(|policy| policy.environments.keys().cloned()).collect();
-    if environments.is_empty() {
-        environments = BTreeSet::from([EnvironmentName::test(), EnvironmentName::prod()]);
-    }
+    // Every realm has these two, so that a file without one of them is refused here as it is by the server.
+    let mut environments = BTreeSet::from([EnvironmentName::test(), EnvironmentName::prod()]);
+    environments.extend(written.iter().flat_map(|policy| policy.environments().cloned()));
     let mut policies = Policies::initial(&environments);
     let mut seen = BTreeMap::new();
     for policy in written {
-        if seen.insert(policy.name, ()).is_some() {
-            return Err(Failure::usage(format!("policy `{}` is written twice", policy.name)));
+        if seen.insert(policy.name(), ()).is_some() {
+            return Err(Failure::usage(format!("policy `{}` is written twice", policy.name())));
         }
-        policies = policies
-            .replace(policy.name, policy.environments.clone())
-            .map_err(|error| Failure::new(error.to_string()))?;
+        if let Policy::Rule(rule) = policy {
+            tollgate_policy::check_rule(rule).map_err(|error| Failure::new(error.to_string()))?;
+        }
+        policies = policies.replace(policy.clone()).map_err(|error| Failure::new(error.to_string()))?;
     }
     Ok(policies)
 }

@@ -105,7 +105,8 @@ mod tests {
 
     use tollgate_model::document::parse_pipeline;
     use tollgate_model::names::EnvironmentName;
-    use tollgate_model::policies::{Policies, PolicyName};
+    use tollgate_model::policies::{AccessPolicy, AccessPolicyFile, Policies, Policy};
+    use tollgate_policy::Judge;
 
     use super::*;
 
@@ -115,15 +116,19 @@ mod tests {
         let environment = EnvironmentName::prod();
         for demanded in AccessRequirement::ALL {
             let policies = Policies::initial(&BTreeSet::from([environment.clone()]))
-                .change(PolicyName::ExternalApiAccess, &BTreeMap::from([(environment.clone(), demanded)]))
+                .change(Policy::Access(AccessPolicyFile {
+                    name: AccessPolicy::ExternalApiAccess,
+                    environments: BTreeMap::from([(environment.clone(), demanded)]),
+                }))
                 .expect("a known environment");
+            let judge = Judge::new(&policies, &[], jiff::Timestamp::UNIX_EPOCH);
             for login_flow in [false, true] {
                 let pipeline =
                     parse_pipeline(&file(&name, "default", login_flow, demanded)).expect("valid").value;
                 assert!(tollgate_flow::compile(&pipeline).is_ok());
                 assert!(pipeline.trigger.http().is_some_and(|http| http.api_key.is_on()), "{demanded}");
                 assert_eq!(tollgate_policy::is_login_flow(&pipeline), login_flow);
-                assert!(tollgate_policy::admit(&policies, &pipeline, &environment).is_ok(), "{demanded}");
+                assert!(judge.admit(&pipeline, &environment).is_ok(), "{demanded}");
             }
         }
     }

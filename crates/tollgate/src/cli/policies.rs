@@ -16,7 +16,8 @@ pub(crate) enum PolicyCommand {
     List,
     /// Shows one policy.
     Get {
-        /// `external-api-access` or `internal-api-access`.
+        /// `external-api-access`, `internal-api-access`, `login-flows`, `sensitive-fields`, `enforcement`, or a custom
+        /// rule.
         name: PolicyName,
     },
     /// Changes the environments named and keeps the others' values; shows the impact, saves with --yes.
@@ -38,11 +39,13 @@ pub(crate) enum PolicyCommand {
 /// A change of one policy.
 #[derive(Args)]
 pub(crate) struct ChangeArguments {
-    /// `external-api-access` or `internal-api-access`.
+    /// `external-api-access`, `internal-api-access`, `login-flows`, `sensitive-fields`, `enforcement`, or a custom rule.
     name: PolicyName,
-    /// New value of an environment: `test=api-key`, `prod=jwt-with-api-key` or `dev=any`; repeatable.
+    /// New value of an environment; repeatable. Access: `api-key`, `jwt-with-api-key` or `any`. Custom rule: `off`,
+    /// `advised` or `required`. Sensitive fields: `email,phone`. Enforcement: `atDeploy` or `atGateway@DATE`. Login
+    /// flows: JSON such as `{"maxTokenLifetimeMs":3600000}`.
     #[arg(long = "env", value_name = "ENVIRONMENT=VALUE", required = true, value_parser = parse_value)]
-    environments: Vec<(EnvironmentName, AccessRequirement)>,
+    environments: Vec<(EnvironmentName, String)>,
 }
 
 /// Arguments of `tollgate policy set`.
@@ -68,12 +71,42 @@ const IMPACT_COLUMNS: &[Column] = &[
     ("VIOLATIONS", "/violations"),
 ];
 
-fn parse_value(input: &str) -> Result<(EnvironmentName, AccessRequirement), String> {
+fn parse_value(input: &str) -> Result<(EnvironmentName, String), String> {
     let (environment, value) =
         input.split_once('=').ok_or("write ENVIRONMENT=VALUE, for example `test=api-key`")?;
     let environment = EnvironmentName::parse(environment).map_err(|error| error.to_string())?;
-    let value = value.parse::<AccessRequirement>().map_err(|error| error.to_string())?;
-    Ok((environment, value))
+    Ok((environment, value.to_owned()))
+}
+
+/// Turns a value of the command line into what the policy takes.
+fn value_of(policy: &PolicyName, text: &str) -> Result<Value, Failure> {
+    match policy {
+        PolicyName::Access(_) => match text.parse::<AccessRequirement>() {
+            Ok(value) => Ok(json!(value)),
+            Err(error) => Err(Failure::usage(error.to_string())),
+        },
+        PolicyName::Rule(_) => match text {
+            "off" | "advised" | "required" => Ok(text.into()),
+            other => Err(Failure::usage(format!("`{other}` is no value of a custom rule"))
+                .hint("use one of `off`, `advised`, `required`")),
+        },
+        PolicyName::SensitiveFields => {
+            Ok(text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect())
+        }
+        PolicyName::Enforcement => match text.split_once('@') {
+            None if text == "atDeploy" => Ok(text.into()),
+            Some(("atGateway", date)) => {
+                let date = if date.contains('T') { date.to_owned() } else { format!("{date}T00:00:00Z") };
+                Ok(json!({ "atGateway": date }))
+            }
+            _ => Err(Failure::usage(format!("`{text}` is no value of policy `enforcement`"))
+                .hint("write `atDeploy`, or `atGateway@2030-01-31`")),
+        },
+        PolicyName::LoginFlows => serde_json::from_str(text).map_err(|_| {
+            Failure::usage(format!("`{text}` is no value of policy `login-flows`"))
+                .hint("write JSON, for example {\"maxTokenLifetimeMs\":3600000}")
+        }),
+    }
 }
 
 /// Runs `tollgate policy …`.
@@ -138,7 +171,7 @@ async fn impact(context: &Context<'_>, change: &ChangeArguments) -> Result<Value
 fn body_of(change: &ChangeArguments) -> Result<Value, Failure> {
     let mut environments = Map::new();
     for (environment, value) in &change.environments {
-        if environments.insert(environment.to_string(), value.as_str().into()).is_some() {
+        if environments.insert(environment.to_string(), value_of(&change.name, value)?).is_some() {
             return Err(Failure::usage(format!("environment `{environment}` is named twice"))
                 .hint("give one value for each environment"));
         }
@@ -155,8 +188,11 @@ fn list(context: &Context<'_>, policies: &Value) {
             values
                 .map(|(environment, value)| {
                     let shown = value.as_str().and_then(|value| value.parse::<AccessRequirement>().ok());
-                    json!({ "policy": name, "environment": environment, "value": value,
-                        "shownAs": shown.map(AccessRequirement::label) })
+                    let meaning = match (shown, policy.get("message")) {
+                        (Some(shown), _) => Some(shown.label()),
+                        (None, message) => message.and_then(Value::as_str),
+                    };
+                    json!({ "policy": name, "environment": environment, "value": value, "shownAs": meaning })
                 })
                 .collect::<Vec<_>>()
         })
@@ -192,10 +228,11 @@ async fn conformance(context: &Context<'_>, environment: Option<&EnvironmentName
     for entry in report.get("environments").and_then(Value::as_array).into_iter().flatten() {
         let number = |field: &str| entry.get(field).and_then(Value::as_u64).unwrap_or_default();
         crate::output::print_out(&format!(
-            "{}: {} deployments, {} conformant, {} not conformant (policy version {version})\n",
+            "{}: {} deployments, {} conformant, {} waived, {} not conformant (policy version {version})\n",
             entry.get("environment").and_then(Value::as_str).unwrap_or("-"),
             number("deployments"),
             number("conformant"),
+            number("waived"),
             number("notConformant"),
         ));
         if !items(entry).is_empty() {
@@ -206,10 +243,7 @@ async fn conformance(context: &Context<'_>, environment: Option<&EnvironmentName
 }
 
 fn export(context: &Context<'_>, policies: &Value) {
-    let documents: Vec<Value> = items(policies)
-        .iter()
-        .map(|policy| json!({ "kind": "Policy", "name": policy.get("name"), "environments": policy.get("environments") }))
-        .collect();
+    let documents: Vec<Value> = items(policies).iter().map(super::resources::policy_as_file).collect();
     if context.output.format() == crate::output::Format::Json {
         context.output.document(&json!({ "items": documents }));
     } else {
@@ -230,7 +264,16 @@ mod tests {
     fn a_value_names_environment_and_requirement() {
         assert!(parse_value("prod=jwt-with-api-key").is_ok());
         assert!(parse_value("prod").expect_err("no value").contains("ENVIRONMENT=VALUE"));
-        assert!(parse_value("prod=open").expect_err("no such value").contains("`jwt-with-api-key`"));
+        let access = "external-api-access".parse().expect("a policy");
+        assert!(value_of(&access, "open").is_err() && value_of(&access, "any").is_ok());
+        assert_eq!(
+            value_of(&PolicyName::SensitiveFields, "email, phone").ok(),
+            Some(json!(["email", "phone"]))
+        );
+        assert_eq!(value_of(&PolicyName::SensitiveFields, "").ok(), Some(json!([])));
+        let at = json!({ "atGateway": "2030-01-31T00:00:00Z" });
+        assert_eq!(value_of(&PolicyName::Enforcement, "atGateway@2030-01-31").ok(), Some(at));
+        assert!(value_of(&PolicyName::Enforcement, "atGateway").is_err());
         assert!(parse_value("Prod=any").expect_err("no slug").contains("slug"));
     }
 }

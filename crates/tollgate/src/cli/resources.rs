@@ -83,7 +83,7 @@ pub(crate) async fn get(context: &Context<'_>, arguments: GetArguments) -> Resul
         ResourceKind::Pipeline => pipeline_as_file(context, &name, version).await?,
         ResourceKind::Policy => {
             let policy = client.get(&client.realm_path(&["policies", &name])).await?;
-            with_kind("Policy", json!({ "name": name, "environments": policy.get("environments") }))
+            policy_as_file(&policy)
         }
         ResourceKind::Consumer | ResourceKind::Deployment => {
             let path =
@@ -125,14 +125,21 @@ pub(crate) async fn delete(context: &Context<'_>, arguments: DeleteArguments) ->
     Ok(())
 }
 
+/// Returns a policy in the form of its file.
+pub(crate) fn policy_as_file(policy: &Value) -> Value {
+    let fields = ["name", "condition", "message", "fix", "environments"];
+    let written = fields.into_iter().filter_map(|name| Some((name.to_owned(), policy.get(name)?.clone())));
+    with_kind("Policy", Value::Object(Map::from_iter(written)))
+}
+
 /// Returns what is saved of a resource in the form of its file, for comparison.
 pub(crate) async fn as_file(context: &Context<'_>, resource: &Resource) -> Result<Value, Failure> {
     let client = &context.client;
     match resource {
         Resource::Pipeline(pipeline) => pipeline_as_file(context, pipeline.name.as_str(), None).await,
         Resource::Policy(policy) => {
-            let saved = client.get(&client.realm_path(&["policies", policy.name.as_str()])).await?;
-            Ok(with_kind("Policy", json!({ "name": policy.name, "environments": saved.get("environments") })))
+            let saved = client.get(&client.realm_path(&["policies", policy.name().as_str()])).await?;
+            Ok(policy_as_file(&saved))
         }
         Resource::Consumer(consumer) => {
             let mut saved = Value::Null;
