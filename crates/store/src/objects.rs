@@ -1,5 +1,7 @@
 //! Reading the current state.
 
+use std::sync::LazyLock;
+
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
@@ -9,6 +11,20 @@ use tollgate_model::objects::{Kind, Object, ParseObjectError, StoredObject};
 
 use crate::connections::{LONG, Lease, Unavailable, bounded};
 use crate::store::{Query, Store};
+
+/// How many objects [`Store::get_many`] asks for at once.
+const MANY: usize = 100;
+/// The key of nothing.
+const NO_KEY: String = String::new();
+
+static SELECT_MANY: LazyLock<&'static str> = LazyLock::new(|| {
+    let places: Vec<String> = (0..MANY).map(|index| format!("${}", index + 3)).collect();
+    let places = places.join(", ");
+    format!(
+        "SELECT realm, kind, key, revision, body FROM objects WHERE realm = $1 AND kind = $2 AND key IN ({places})"
+    )
+    .leak()
+});
 
 /// An object with its revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +87,30 @@ impl Store {
         .bind(T::KIND.as_str())
         .bind(key);
         self.inner.fetch(query).await?.first().map(read_as).transpose()
+    }
+
+    /// Returns the objects of these keys that there are, in no particular order, a hundred at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] when the database does not answer, or an object is not a `T`.
+    pub async fn get_many<T: Object>(
+        &self,
+        realm: &RealmName,
+        keys: &[String],
+    ) -> Result<Vec<Stored<T>>, ReadError> {
+        let known: Vec<&String> = keys.iter().filter(|key| !key.contains('\0')).collect();
+        let mut found = Vec::with_capacity(known.len());
+        for keys in known.chunks(MANY) {
+            let mut query = sqlx::query(*SELECT_MANY).bind(realm.as_str()).bind(T::KIND.as_str());
+            // One statement whatever the number: the last key stands for those that are not there.
+            for key in keys.iter().chain(std::iter::repeat(keys.last().unwrap_or(&&NO_KEY))).take(MANY) {
+                query = query.bind(key.as_str());
+            }
+            let rows = self.inner.fetch(query).await?;
+            found.extend(rows.iter().map(read_as).collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(found)
     }
 
     /// Returns objects of one kind, ordered by the bytes of their keys.

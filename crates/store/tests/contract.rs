@@ -84,6 +84,7 @@ contracts! {
     a_watcher_wakes_for_commits_of_this_and_of_other_stores
     a_watcher_learns_that_entries_were_lost
     pages_follow_each_other_in_byte_order
+    many_objects_are_read_by_their_keys
     a_second_open_changes_nothing_and_a_newer_schema_is_refused
     stores_that_open_a_new_database_together_do_not_collide
     what_does_not_parse_is_named
@@ -353,6 +354,30 @@ async fn pages_follow_each_other_in_byte_order(database: Database) {
     assert_eq!(seen, ["a", "a-b", "a0", "aa", "ab"]);
     assert_eq!(store.count(&realm(), Kind::Project, "b").await.unwrap(), 2);
     assert!(names(&store, &all("%")).await.is_empty());
+}
+
+async fn many_objects_are_read_by_their_keys(database: Database) {
+    let store = database.store().await;
+    let mut changes = change(Vec::new());
+    for index in 0..250 {
+        changes.mutations.push(Mutation::put(&project(&format!("p{index}")), Expect::Absent).unwrap());
+    }
+    store.commit(changes).await.unwrap();
+    for (wanted, expected) in
+        [(0..0, 0), (0..1, 1), (0..100, 100), (50..151, 101), (0..250, 250), (240..260, 10)]
+    {
+        let mut keys: Vec<String> = wanted.map(|index| format!("p{index}")).collect();
+        let found = store.get_many::<Project>(&realm(), &keys).await.unwrap();
+        let mut names: Vec<String> = found.into_iter().map(|it| it.value.name.to_string()).collect();
+        names.sort();
+        keys.sort();
+        keys.retain(|key| names.contains(key));
+        assert_eq!((names.len(), &names), (expected, &keys), "each once, and no other");
+    }
+    let keys = ["p1".to_owned(), "p\0".to_owned(), String::new()];
+    assert_eq!(store.get_many::<Project>(&realm(), &keys).await.unwrap().len(), 1);
+    let elsewhere = RealmName::parse("other").unwrap();
+    assert!(store.get_many::<Project>(&elsewhere, &keys).await.unwrap().is_empty());
 }
 
 async fn a_second_open_changes_nothing_and_a_newer_schema_is_refused(database: Database) {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::collections::{BTreeSet, HashMap};
+
 use jiff::Timestamp;
 use tollgate_model::deployments::Deployment;
 use tollgate_model::environments::Exposure;
@@ -234,13 +236,15 @@ impl App {
         realm: &RealmName,
         prefix: &str,
     ) -> Result<Vec<(Deployment, PipelineVersion)>, Error> {
-        let mut all = Vec::new();
-        for Stored { value: deployment, .. } in self.all::<Deployment>(realm, prefix).await? {
-            let key = keys::pipeline_version(&deployment.pipeline, deployment.version);
-            // Undeployed and deleted since the list was read: it no longer counts.
-            let Some(version) = self.store().get::<PipelineVersion>(realm, &key).await? else { continue };
-            all.push((deployment, version.value));
-        }
-        Ok(all)
+        let deployments = self.all::<Deployment>(realm, prefix).await?;
+        let key = |it: &Deployment| keys::pipeline_version(&it.pipeline, it.version);
+        let wanted: BTreeSet<String> = deployments.iter().map(|stored| key(&stored.value)).collect();
+        let wanted: Vec<String> = wanted.into_iter().collect();
+        let versions = self.store().get_many::<PipelineVersion>(realm, &wanted).await?;
+        let versions: HashMap<String, PipelineVersion> =
+            versions.into_iter().map(|stored| (stored.value.key(), stored.value)).collect();
+        // What was undeployed and deleted since the list was read no longer counts.
+        let running = deployments.into_iter().map(|stored| stored.value);
+        Ok(running.filter_map(|it| versions.get(&key(&it)).cloned().map(|version| (it, version))).collect())
     }
 }
