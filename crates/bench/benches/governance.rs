@@ -14,6 +14,7 @@ use tollgate_app::policies::{PolicyEdit, PolicyValues};
 use tollgate_credential::seal::MasterKey;
 use tollgate_model::deployments::Deployment;
 use tollgate_model::names::EnvironmentName;
+use tollgate_model::objects::Object;
 use tollgate_model::pipelines::PipelineVersion;
 use tollgate_store::{Change, Expect, Mutation, Page, Store};
 use tollgate_testkit::{FixedClock, Postgres, SeededRandom};
@@ -65,17 +66,9 @@ async fn measure(database: &str, store: Store) {
     }
 
     let floor = median(async || {
-        let mut after = None;
-        loop {
-            let page = Page { prefix: String::new(), after, limit: 500 };
-            let deployments = store.list::<Deployment>(&op.realm, &page).await.expect("reads");
-            let versions = Page { prefix: String::new(), after: page.after.clone(), limit: 500 };
-            std::hint::black_box(store.list::<PipelineVersion>(&op.realm, &versions).await.expect("reads"));
-            if deployments.len() < 500 {
-                return;
-            }
-            after = deployments.last().map(|it| tollgate_model::objects::Object::key(&it.value));
-        }
+        let deployments = read_all::<Deployment>(&store, &op).await;
+        let versions = read_all::<PipelineVersion>(&store, &op).await;
+        assert_eq!((deployments, versions), (DEPLOYMENTS, DEPLOYMENTS));
     })
     .await;
     let strict = values("external-api-access", json!({ "test": "jwt-with-api-key" }), None);
@@ -111,6 +104,20 @@ async fn measure(database: &str, store: Store) {
             time.as_secs_f64() * 1e3,
             time.as_secs_f64() / floor.as_secs_f64()
         );
+    }
+}
+
+/// Reads every object of a kind, and returns how many there are.
+async fn read_all<T: Object>(store: &Store, op: &Op) -> usize {
+    let mut page = Page { prefix: String::new(), after: None, limit: 500 };
+    let mut count = 0;
+    loop {
+        let objects = store.list::<T>(&op.realm, &page).await.expect("reads");
+        count += objects.len();
+        match objects.last() {
+            Some(last) => page.after = Some(last.value.key()),
+            None => return count,
+        }
     }
 }
 

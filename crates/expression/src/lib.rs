@@ -90,6 +90,9 @@ pub struct Cost {
     joined: Vec<(Path, u32)>,
 }
 
+/// Data as the interpreter holds it; cheap to hand to one program after the other.
+pub struct Prepared(cel::Value);
+
 /// Who pays for what an expression gives, before it is copied.
 pub trait Meter {
     /// Pays for a text.
@@ -157,12 +160,36 @@ pub fn execute<'a>(
     data: impl Iterator<Item = (&'static str, &'a Value)>,
     meter: &dyn Meter,
 ) -> Result<Value, String> {
+    let data: Vec<_> = data.map(|(root, value)| (root, Prepared(to_cel(value)))).collect();
+    execute_prepared(program, base, data.iter().map(|(root, value)| (*root, value)), meter)
+}
+
+/// Runs a program on data that several programs read.
+///
+/// # Errors
+///
+/// As [`execute`].
+pub fn execute_prepared<'a>(
+    program: &Program,
+    base: &Context<'_, '_>,
+    data: impl Iterator<Item = (&'static str, &'a Prepared)>,
+    meter: &dyn Meter,
+) -> Result<Value, String> {
     let mut context = base.new_inner_scope();
     for (root, value) in data {
-        context.add_variable_from_value(root, to_cel(value));
+        context.add_variable_from_value(root, value.0.clone());
     }
     let result = program.execute(&context).map_err(|error| reason(&error))?;
     from_cel(&result, meter)
+}
+
+// === impl Prepared ===
+
+impl Prepared {
+    /// Prepares a value.
+    pub fn of(value: &Value) -> Self {
+        Self(to_cel(value))
+    }
 }
 
 // === impl Cost ===

@@ -10,7 +10,7 @@ use tollgate_model::triggers::HttpTrigger;
 use tollgate_model::verdicts::{Verdict, Violation, ViolationCode, Waived};
 use tollgate_model::waivers::Waiver;
 
-use crate::rules::{CompiledRule, PipelineView, RuleOutcome};
+use crate::rules::{CompiledRule, Needs, PipelineView, RuleOutcome};
 use crate::{is_login_flow, tokens};
 
 /// What judges: the policies of a realm, the waivers that let violations pass, and the moment judged for.
@@ -21,6 +21,7 @@ pub struct Judge<'a> {
     waivers: &'a [Waiver],
     now: Timestamp,
     rules: Vec<CompiledRule>,
+    needs: Needs,
 }
 
 /// Proof that the policies admit a pipeline in an environment. Only [`Judge::admit`] makes one.
@@ -59,7 +60,9 @@ impl<'a> Judge<'a> {
     /// Prepares to judge. A custom rule that does not compile (it did when it was saved) breaks every pipeline where
     /// it is required: nobody knows whether it holds.
     pub fn new(policies: &'a Policies, waivers: &'a [Waiver], now: Timestamp) -> Self {
-        Self { policies, waivers, now, rules: policies.rules().map(CompiledRule::new).collect() }
+        let rules: Vec<_> = policies.rules().map(CompiledRule::new).collect();
+        let needs = Needs::of(rules.iter().flat_map(CompiledRule::fields));
+        Self { policies, waivers, now, rules, needs }
     }
 
     /// Returns the policies that it judges by.
@@ -140,15 +143,13 @@ impl<'a> Judge<'a> {
         violations: &mut Vec<Violation>,
         advice: &mut Vec<String>,
     ) {
-        // The view is made once, and only when a rule looks at it.
-        let mut view: Option<PipelineView> = None;
+        let view = PipelineView::of(pipeline, &self.needs);
         for compiled in &self.rules {
             let mode = compiled.rule.environments.get(environment).copied().unwrap_or(RuleMode::Required);
             if mode == RuleMode::Off {
                 continue;
             }
-            let view = view.get_or_insert_with(|| PipelineView::of(pipeline));
-            let (code, remedy) = match compiled.evaluate(view) {
+            let (code, remedy) = match compiled.evaluate(&view) {
                 RuleOutcome::Holds => continue,
                 RuleOutcome::Broken => (ViolationCode::Rule, String::new()),
                 RuleOutcome::Unknown(why) => (

@@ -3,17 +3,17 @@
 //! A rule is checked when it is saved: that it parses, that its types fit what a pipeline is ([`types`]), that it
 //! cannot cost too much on the largest pipeline, and that it gives an answer on samples of every kind of trigger.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use serde_json::Value;
-use tollgate_expression::{Context, Cost, Meter, Parsed, Program, Vocabulary, base_context, execute, parse};
+use tollgate_expression::{Context, Meter, Parsed, Vocabulary, base_context, execute_prepared, parse};
 use tollgate_model::pipelines::Pipeline;
 use tollgate_model::policies::Rule;
 
 mod types;
 mod view;
 
-pub(crate) use view::PipelineView;
+pub(crate) use view::{Needs, PipelineView};
 
 const VOCABULARY: Vocabulary = Vocabulary { roots: &view::ROOTS, slow: None };
 /// Most work that a rule may be on the largest pipeline, in nodes: about a twentieth of a second.
@@ -48,7 +48,7 @@ pub enum CheckRuleError {
 /// A rule, ready to be evaluated.
 pub(crate) struct CompiledRule {
     pub(crate) rule: Rule,
-    program: Result<(Arc<Program>, Cost), String>,
+    parsed: Result<Parsed, String>,
 }
 
 /// What a rule says of a pipeline.
@@ -91,14 +91,16 @@ pub fn check_rule(rule: &Rule) -> Result<(), CheckRuleError> {
         });
     }
     let refused = |reason| CheckRuleError::Condition { rule: name(), reason };
-    let Parsed { program, cost, .. } = parse(rule.condition.trim(), &VOCABULARY).map_err(refused)?;
-    types::check(program.expression()).map_err(refused)?;
+    let parsed = parse(&rule.condition, &VOCABULARY).map_err(refused)?;
+    types::check(parsed.program.expression()).map_err(refused)?;
+    let cost = &parsed.cost;
     if cost.nodes.saturating_mul(cost.rounds(Pipeline::MAX_STEPS as u64)) > MAX_WORK {
         return Err(CheckRuleError::Cost(name()));
     }
-    let compiled = CompiledRule { rule: rule.clone(), program: Ok((program, cost)) };
+    let compiled = CompiledRule { rule: rule.clone(), parsed: Ok(parsed) };
+    let needs = compiled.needs();
     for sample in view::samples() {
-        if let RuleOutcome::Unknown(reason) = compiled.evaluate(&sample.view) {
+        if let RuleOutcome::Unknown(reason) = compiled.evaluate(&PipelineView::of(&sample.pipeline, &needs)) {
             return Err(refused(format!("on {}, {reason}", sample.name)));
         }
     }
@@ -109,22 +111,31 @@ pub fn check_rule(rule: &Rule) -> Result<(), CheckRuleError> {
 
 impl CompiledRule {
     pub(crate) fn new(rule: &Rule) -> Self {
-        let program = parse(rule.condition.trim(), &VOCABULARY).map(|parsed| (parsed.program, parsed.cost));
-        Self { rule: rule.clone(), program }
+        Self { rule: rule.clone(), parsed: parse(&rule.condition, &VOCABULARY) }
     }
 
-    pub(crate) fn evaluate(&self, view: &PipelineView) -> RuleOutcome {
-        let (program, cost) = match &self.program {
+    /// Returns the fields of steps that it reads.
+    pub(crate) fn fields(&self) -> &[String] {
+        self.parsed.as_ref().map(|parsed| parsed.fields.as_slice()).unwrap_or_default()
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::of(self.fields())
+    }
+
+    pub(crate) fn evaluate(&self, view: &PipelineView<'_>) -> RuleOutcome {
+        let program = match &self.parsed {
             Ok(program) => program,
             Err(reason) => return RuleOutcome::Unknown(reason.clone()),
         };
         // Texts of a pipeline make it larger than steps alone do.
-        match cost.work(&view::ROOTS, |root| view.root(root)) {
+        match program.cost.work(&program.roots, |root| &view.root(root).value) {
             Ok(work) if work <= MAX_WORK.saturating_mul(50) => {}
             Ok(_) => return RuleOutcome::Unknown("it would take too long".to_owned()),
             Err(reason) => return RuleOutcome::Unknown(reason),
         }
-        match execute(program, &BASE, view.roots(), &NoData) {
+        let data = program.roots.iter().map(|root| (*root, &view.root(root).prepared));
+        match execute_prepared(&program.program, &BASE, data, &NoData) {
             Ok(Value::Bool(true)) => RuleOutcome::Holds,
             Ok(Value::Bool(false)) => RuleOutcome::Broken,
             Ok(_) => RuleOutcome::Unknown("it gives neither true nor false".to_owned()),
@@ -146,10 +157,15 @@ mod tests {
         .expect("a rule")
     }
 
+    fn evaluate(condition: &str, pipeline: &Pipeline) -> RuleOutcome {
+        let compiled = CompiledRule::new(&rule(condition));
+        compiled.evaluate(&PipelineView::of(pipeline, &compiled.needs()))
+    }
+
     fn holds(condition: &str, pipeline: Value) -> RuleOutcome {
         check_rule(&rule(condition)).expect(condition);
         let pipeline: Pipeline = serde_json::from_value(pipeline).expect("a pipeline");
-        CompiledRule::new(&rule(condition)).evaluate(&PipelineView::of(&pipeline))
+        evaluate(condition, &pipeline)
     }
 
     fn pipeline(trigger: Value, steps: Value) -> Value {
@@ -225,6 +241,16 @@ mod tests {
             ("name.matches('(')", "on "),
             ("verifyPassword('a', 'b')", "unknown function"),
             ("trigger.timeoutMs / 0 > 1", "divides by zero"),
+            ("steps.exists(s, s == steps[0])", "compare their fields"),
+            ("steps.all(s, s in steps)", "compare their fields"),
+            ("steps.map(s, s) == []", "compare their fields"),
+            ("steps.all(s, dyn(s) == dyn(steps[0]))", "compare their fields"),
+            ("trigger.all(k, k != 'x')", "need a list"),
+            ("'x' in trigger", "needs a list"),
+            ("size(trigger) > 3", "needs a text or a list"),
+            ("trigger[name] == true", "written out"),
+            ("string(steps[0]) == ''", "has no text"),
+            ("type(steps[0]) == type(name)", "type of"),
         ] {
             let outcome = check_rule(&rule(condition));
             if says.is_empty() {
@@ -243,11 +269,10 @@ mod tests {
 
     #[test]
     fn a_broken_rule_never_holds() {
-        let compiled = CompiledRule::new(&rule("trigger.rateLimit.by == 'consumer'"));
         let pipeline: Pipeline =
             serde_json::from_value(pipeline(json!({ "type": "rest" }), json!([]))).expect("a pipeline");
-        assert!(matches!(compiled.evaluate(&PipelineView::of(&pipeline)), RuleOutcome::Unknown(_)));
-        let compiled = CompiledRule::new(&rule("((("));
-        assert!(matches!(compiled.evaluate(&PipelineView::of(&pipeline)), RuleOutcome::Unknown(_)));
+        for broken in ["trigger.rateLimit.by == 'consumer'", "((("] {
+            assert!(matches!(evaluate(broken, &pipeline), RuleOutcome::Unknown(_)), "{broken}");
+        }
     }
 }

@@ -78,7 +78,8 @@ fn infer(expression: &IdedExpr, bound: &mut Bound) -> Result<Type, String> {
                 let kind = infer(element, bound)?;
                 of = Some(of.map_or(kind, |of| join(of, kind)));
             }
-            Type::List(of.unwrap_or(Type::Any).simple())
+            // Nothing is in an empty list, so it fits every other.
+            Type::List(of.unwrap_or(Type::Null).simple())
         }
         Expr::Map(map) => {
             for entry in &map.entries {
@@ -112,7 +113,7 @@ fn field(of: Type, name: &str) -> Result<Type, String> {
 fn infer_comprehension(it: &ComprehensionExpr, bound: &mut Bound) -> Result<Type, String> {
     let item = match infer(&it.iter_range, bound)? {
         Type::List(of) => *of,
-        Type::Map(_) | Type::Object(_) => Type::Text,
+        Type::Map(_) => Type::Text,
         Type::Any => Type::Any,
         other => {
             return Err(format!("all, exists, filter and map need a list, and have {}", other.describe()));
@@ -165,7 +166,10 @@ fn infer_call(call: &CallExpr, bound: &mut Bound) -> Result<Type, String> {
             join(at(1), at(2))
         }
         "_==_" | "_!=_" => {
-            if !at(0).fits(at(1)) && at(0) != Type::Null && at(1) != Type::Null {
+            if at(0).is_whole() || at(1).is_whole() {
+                return Err(format!("it compares {} as a whole: compare their fields", at(0).describe()));
+            }
+            if !at(0).fits(at(1)) {
                 return Err(format!("it compares {} with {}", at(0).describe(), at(1).describe()));
             }
             Type::Bool
@@ -178,10 +182,13 @@ fn infer_call(call: &CallExpr, bound: &mut Bound) -> Result<Type, String> {
             Type::Bool
         }
         "@in" => match at(1) {
+            Type::List(of) if of.is_whole() || at(0).is_whole() => {
+                return Err(format!("it looks for {} as a whole: compare their fields", of.describe()));
+            }
             Type::List(of) if !at(0).fits(*of) => {
                 return Err(format!("it looks for {} in a list of {}", at(0).describe(), of.describe()));
             }
-            Type::List(_) | Type::Map(_) | Type::Object(_) | Type::Any => Type::Bool,
+            Type::List(_) | Type::Map(_) | Type::Any => Type::Bool,
             other => return Err(format!("in needs a list, and has {}", other.describe())),
         },
         "_+_" => match (at(0), at(1)) {
@@ -205,14 +212,14 @@ fn infer_call(call: &CallExpr, bound: &mut Bound) -> Result<Type, String> {
             }
             Type::Object(_) => match call.args.get(1).map(|it| &it.expr) {
                 Some(Expr::Literal(LiteralValue::String(key))) => field(at(0), key.inner())?,
-                _ => Type::Any,
+                _ => return Err(format!("the name of a field of {} must be written out", at(0).describe())),
             },
             Type::Map(of) => *of,
             Type::Any => Type::Any,
             other => return Err(format!("{} has no parts", other.describe())),
         },
         "size" => match at(0) {
-            Type::Bool | Type::Number | Type::Null => {
+            Type::Bool | Type::Number | Type::Null | Type::Object(_) => {
                 return Err(format!("size needs a text or a list, and has {}", at(0).describe()));
             }
             _ => Type::Number,
@@ -222,6 +229,9 @@ fn infer_call(call: &CallExpr, bound: &mut Bound) -> Result<Type, String> {
             demand(1, Type::Text, name)?;
             Type::Bool
         }
+        "string" if at(0).is_whole() => return Err(format!("{} has no text", at(0).describe())),
+        "type" if at(0).is_whole() => return Err(format!("it asks for the type of {}", at(0).describe())),
+        "dyn" => at(0),
         "string" => Type::Text,
         "int" | "uint" | "double" => Type::Number,
         "bool" => Type::Bool,
@@ -232,7 +242,8 @@ fn infer_call(call: &CallExpr, bound: &mut Bound) -> Result<Type, String> {
 /// Returns the type of something that is of either type.
 fn join(a: Type, b: Type) -> Type {
     match (a, b) {
-        (Type::List(of), Type::List(Type::Any)) | (Type::List(Type::Any), Type::List(of)) => Type::List(of),
+        (Type::List(of), Type::List(Type::Null)) | (Type::List(Type::Null), Type::List(of)) => Type::List(of),
+        (Type::Null, other) | (other, Type::Null) => other,
         (a, b) if a == b => a,
         _ => Type::Any,
     }
@@ -244,10 +255,31 @@ impl Type {
     /// Tells whether a value of this type can be one of the other.
     fn fits(self, other: Self) -> bool {
         match (self, other) {
-            (Self::Any, _) | (_, Self::Any) => true,
+            (Self::Any | Self::Null, _) | (_, Self::Any | Self::Null) => true,
             (Self::List(a), Self::List(b)) | (Self::Map(a), Self::Map(b)) => a.fits(*b),
             (Self::Map(_), Self::Object(_)) | (Self::Object(_), Self::Map(_)) => true,
             (a, b) => a == b,
+        }
+    }
+
+    /// Tells whether it is an object, of which only fields can be looked at: a rule's view has no others than it reads.
+    fn is_whole(self) -> bool {
+        match self {
+            Self::Object(_) => true,
+            Self::List(of) => of.is_whole(),
+            _ => false,
+        }
+    }
+
+    /// Returns what stands for a setting that is not there.
+    pub(super) fn nothing(self) -> serde_json::Value {
+        match self {
+            Self::Any | Self::Null => serde_json::Value::Null,
+            Self::Bool => false.into(),
+            Self::Number => 0.into(),
+            Self::Text => "".into(),
+            Self::List(_) => serde_json::Value::Array(Vec::new()),
+            Self::Map(_) | Self::Object(_) => serde_json::json!({}),
         }
     }
 
@@ -258,8 +290,8 @@ impl Type {
             Self::Number => &Self::Number,
             Self::Text => &Self::Text,
             Self::Null => &Self::Null,
-            Self::Object(shape) if std::ptr::eq(shape, &view::STEP) => &Self::Object(&view::STEP),
-            _ => &Self::Any,
+            Self::Object(_) => view::OBJECTS.into_iter().find(|known| **known == self).unwrap_or(&Self::Any),
+            Self::Any | Self::List(_) | Self::Map(_) => &Self::Any,
         }
     }
 

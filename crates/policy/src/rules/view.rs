@@ -3,7 +3,11 @@
 //! The steps are one flat list, however deep they stand in branches and blocks, so that no step hides from a rule by
 //! its place. [`SHAPES`] is what the type check knows of it; a test compares the two.
 
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
+use tollgate_expression::Prepared;
 use tollgate_model::pipelines::Pipeline;
 use tollgate_model::steps::{Step, StepKind};
 use tollgate_model::triggers::{ApiKeySwitch, HttpTrigger, JwtSwitch, Trigger};
@@ -14,18 +18,32 @@ use super::types::{Field, Shape, Type};
 pub(super) const ROOTS: [&str; 5] = ["trigger", "steps", "project", "name", "description"];
 
 /// A pipeline as rules see it.
-pub(crate) struct PipelineView {
-    trigger: Value,
-    steps: Value,
-    project: Value,
-    name: Value,
-    description: Value,
+///
+/// What no rule reads is not made.
+pub(crate) struct PipelineView<'a> {
+    pipeline: &'a Pipeline,
+    needs: &'a Needs,
+    trigger: OnceCell<Root>,
+    steps: OnceCell<Root>,
+    project: OnceCell<Root>,
+    name: OnceCell<Root>,
+    description: OnceCell<Root>,
+}
+
+/// The fields of steps that rules read. The types of a rule make sure that it reads no step as a whole.
+#[derive(Debug, Default)]
+pub(crate) struct Needs(BTreeSet<String>);
+
+/// What a root stands for.
+pub(super) struct Root {
+    pub(super) value: Value,
+    pub(super) prepared: Prepared,
 }
 
 /// A pipeline on which a rule is tried before it is saved.
 pub(super) struct Sample {
     pub(super) name: &'static str,
-    pub(super) view: PipelineView,
+    pub(super) pipeline: Pipeline,
 }
 
 const fn required(name: &'static str, kind: Type) -> Field {
@@ -109,6 +127,9 @@ pub(super) const STEP: Shape = Shape {
     ],
 };
 
+/// The objects that lists can hold.
+pub(super) const OBJECTS: [&Type; 3] = [&Type::Object(&STEP), &Type::Object(&ROUTE), &Type::Object(&LIMIT)];
+
 /// Returns the type of a root.
 pub(super) fn root(name: &str) -> Option<Type> {
     match name {
@@ -123,9 +144,7 @@ pub(super) fn root(name: &str) -> Option<Type> {
 pub(super) fn samples() -> Vec<Sample> {
     let pipeline = |name, trigger: Value, steps: Value| {
         let text = json!({ "name": "sample", "project": "store", "trigger": trigger, "steps": steps });
-        serde_json::from_value::<Pipeline>(text)
-            .ok()
-            .map(|pipeline| Sample { name, view: PipelineView::of(&pipeline) })
+        serde_json::from_value::<Pipeline>(text).ok().map(|pipeline| Sample { name, pipeline })
     };
     let steps = json!([
         { "json": { "a": "{{ message.body }}" } },
@@ -157,33 +176,47 @@ pub(super) fn samples() -> Vec<Sample> {
 
 // === impl PipelineView ===
 
-impl PipelineView {
-    pub(crate) fn of(pipeline: &Pipeline) -> Self {
-        let mut steps = Vec::new();
-        flatten(&pipeline.steps, "/steps", &mut steps);
-        Self {
-            trigger: Value::Object(trigger(&pipeline.trigger)),
-            steps: Value::Array(steps),
-            project: pipeline.project.as_str().into(),
-            name: pipeline.name.as_str().into(),
-            description: pipeline.description.as_str().into(),
-        }
+impl<'a> PipelineView<'a> {
+    pub(crate) fn of(pipeline: &'a Pipeline, needs: &'a Needs) -> Self {
+        let [trigger, steps, project, name, description] = Default::default();
+        Self { pipeline, needs, trigger, steps, project, name, description }
     }
 
     /// Returns what a root stands for.
-    pub(super) fn root(&self, name: &str) -> &Value {
+    pub(super) fn root(&self, name: &str) -> &Root {
+        let pipeline = self.pipeline;
         match name {
-            "trigger" => &self.trigger,
-            "steps" => &self.steps,
-            "project" => &self.project,
-            "name" => &self.name,
-            _ => &self.description,
+            "trigger" => self.trigger.get_or_init(|| Root::of(Value::Object(trigger(&pipeline.trigger)))),
+            "steps" => self.steps.get_or_init(|| {
+                let mut steps = Vec::new();
+                flatten(&pipeline.steps, "/steps", self.needs, &mut steps);
+                Root::of(Value::Array(steps))
+            }),
+            "project" => self.project.get_or_init(|| Root::of(pipeline.project.as_str().into())),
+            "name" => self.name.get_or_init(|| Root::of(pipeline.name.as_str().into())),
+            _ => self.description.get_or_init(|| Root::of(pipeline.description.as_str().into())),
         }
     }
+}
 
-    /// Returns what the roots stand for.
-    pub(crate) fn roots(&self) -> impl Iterator<Item = (&'static str, &Value)> {
-        ROOTS.into_iter().map(|name| (name, self.root(name)))
+// === impl Needs ===
+
+impl Needs {
+    /// Puts together what several rules read.
+    pub(crate) fn of<'a>(fields: impl IntoIterator<Item = &'a String>) -> Self {
+        Self(fields.into_iter().cloned().collect())
+    }
+
+    fn contains(&self, field: &str) -> bool {
+        self.0.contains(field)
+    }
+}
+
+// === impl Root ===
+
+impl Root {
+    fn of(value: Value) -> Self {
+        Self { prepared: Prepared::of(&value), value }
     }
 }
 
@@ -258,23 +291,23 @@ fn trigger(trigger: &Trigger) -> Map<String, Value> {
     view
 }
 
-fn flatten(steps: &[Step], pointer: &str, out: &mut Vec<Value>) {
+fn flatten(steps: &[Step], pointer: &str, needs: &Needs, out: &mut Vec<Value>) {
     for (index, step) in steps.iter().enumerate() {
         let pointer = format!("{pointer}/{index}");
-        out.push(step_view(step, &pointer));
+        out.push(step_view(step, &pointer, needs));
         match &step.kind {
             StepKind::Choice(choice) => {
                 for (branch, it) in choice.when.iter().enumerate() {
-                    flatten(&it.steps, &format!("{pointer}/choice/when/{branch}/steps"), out);
+                    flatten(&it.steps, &format!("{pointer}/choice/when/{branch}/steps"), needs, out);
                 }
                 if let Some(otherwise) = &choice.otherwise {
-                    flatten(otherwise, &format!("{pointer}/choice/otherwise"), out);
+                    flatten(otherwise, &format!("{pointer}/choice/otherwise"), needs, out);
                 }
             }
             StepKind::Block(block) => {
-                flatten(&block.steps, &format!("{pointer}/block/steps"), out);
+                flatten(&block.steps, &format!("{pointer}/block/steps"), needs, out);
                 if let Some(on_error) = &block.on_error {
-                    flatten(on_error, &format!("{pointer}/block/onError"), out);
+                    flatten(on_error, &format!("{pointer}/block/onError"), needs, out);
                 }
             }
             _ => {}
@@ -282,36 +315,56 @@ fn flatten(steps: &[Step], pointer: &str, out: &mut Vec<Value>) {
     }
 }
 
-fn step_view(step: &Step, pointer: &str) -> Value {
-    let mut view = json!({
-        "type": step.type_name(), "name": step.name.clone().unwrap_or_default(), "pointer": pointer,
-        "failOnError": step.fail_on_error, "condition": "", "method": "", "url": "", "scheme": "", "host": "",
-        "headers": {}, "query": {}, "connectTimeoutMs": 0, "readTimeoutMs": 0, "maxResponseBytes": 0, "status": 0,
-        "error": "", "level": "", "message": "", "scopes": [], "expiresInMs": 0,
+fn step_view(step: &Step, pointer: &str, needs: &Needs) -> Value {
+    let fields = STEP.fields.iter().filter(|field| needs.contains(field.name));
+    let fields = fields.filter_map(|field| {
+        let value = match field.name {
+            "type" => Some(step.type_name().into()),
+            "name" => step.name.as_deref().map(Value::from),
+            "pointer" => Some(pointer.into()),
+            "failOnError" => Some(step.fail_on_error.into()),
+            name => setting(&step.kind, name),
+        };
+        let value = value.or_else(|| if field.optional { None } else { Some(field.kind.nothing()) })?;
+        Some((field.name.to_owned(), value))
     });
-    // What a step is called by its own settings is called the same here.
-    let settings = match &step.kind {
-        StepKind::Json(body) => json!({ "body": body }),
-        StepKind::Choice(_) | StepKind::Block(_) | StepKind::JwtDecode(_) => json!({}),
-        StepKind::Assert(it) => json!({ "condition": it.condition, "status": it.status, "error": it.error }),
-        StepKind::Http(it) => {
-            let (scheme, host) = target(&it.url);
-            let mut settings = serde_json::to_value(it).unwrap_or_default();
-            if let Value::Object(settings) = &mut settings {
-                settings.insert("scheme".to_owned(), scheme.into());
-                settings.insert("host".to_owned(), host.into());
-            }
-            settings
+    Value::Object(fields.collect())
+}
+
+/// Returns a setting of a step; `None` when its type has no such setting.
+fn setting(step: &StepKind, name: &str) -> Option<Value> {
+    Some(match (step, name) {
+        (StepKind::Json(body), "body") => body.clone(),
+        (StepKind::Assert(it), "condition") => it.condition.as_str().into(),
+        (StepKind::Assert(it), "status") => it.status.get().into(),
+        (StepKind::Assert(it), "error") => it.error.as_str().into(),
+        (StepKind::Throw(it), "status") => it.status.get().into(),
+        (StepKind::Throw(it), "error") => it.error.as_str().into(),
+        (StepKind::Http(it), "method") => it.method.as_str().into(),
+        (StepKind::Http(it), "url") => it.url.as_str().into(),
+        (StepKind::Http(it), "scheme") => target(&it.url).0.into(),
+        (StepKind::Http(it), "host") => target(&it.url).1.into(),
+        (StepKind::Http(it), "headers") => texts(&it.headers),
+        (StepKind::Http(it), "query") => texts(&it.query),
+        (StepKind::Http(it), "body") => it.body.clone()?,
+        (StepKind::Http(it), "connectTimeoutMs") => it.connect_timeout_ms.get().into(),
+        (StepKind::Http(it), "readTimeoutMs") => it.read_timeout_ms.get().into(),
+        (StepKind::Http(it), "maxResponseBytes") => it.max_response_bytes.get().into(),
+        (StepKind::Respond(it), "status") => it.status.get().into(),
+        (StepKind::Respond(it), "headers") => texts(&it.headers),
+        (StepKind::Respond(it), "body") => it.body.clone()?,
+        (StepKind::Log(it), "level") => serde_json::to_value(it.level).ok()?,
+        (StepKind::Log(it), "message") => it.message.as_str().into(),
+        (StepKind::JwtGenerate(it), "scopes") => {
+            it.scopes.iter().map(|scope| Value::from(scope.as_str())).collect()
         }
-        StepKind::Respond(it) => serde_json::to_value(it).unwrap_or_default(),
-        StepKind::Log(it) => serde_json::to_value(it).unwrap_or_default(),
-        StepKind::Throw(it) => json!({ "status": it.status, "error": it.error }),
-        StepKind::JwtGenerate(it) => serde_json::to_value(it).unwrap_or_default(),
-    };
-    if let (Value::Object(view), Value::Object(settings)) = (&mut view, settings) {
-        view.extend(settings);
-    }
-    view
+        (StepKind::JwtGenerate(it), "expiresInMs") => it.expires_in_ms.get().into(),
+        _ => return None,
+    })
+}
+
+fn texts<'a>(fields: impl IntoIterator<Item = (&'a String, &'a String)>) -> Value {
+    fields.into_iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect()
 }
 
 /// Returns scheme and host of a URL when both are certain whatever the call; else empty texts, which no rule that lists
@@ -368,8 +421,11 @@ mod tests {
         let samples = samples();
         assert_eq!(samples.len(), 4);
         for sample in samples {
-            for (name, value) in sample.view.roots() {
-                compare(value, root(name).expect("a root"), name);
+            let every: Vec<String> = STEP.fields.iter().map(|field| field.name.to_owned()).collect();
+            let needs = Needs::of(&every);
+            let view = PipelineView::of(&sample.pipeline, &needs);
+            for name in ROOTS {
+                compare(&view.root(name).value, root(name).expect("a root"), name);
             }
         }
     }
