@@ -10,4 +10,5 @@ mod permissions;
 
 mod records;
 mod users;
+mod verdicts;
 mod world;
