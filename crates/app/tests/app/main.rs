@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod agreement;
 mod credentials;
 mod deployments;
 mod follower;
@@ -10,5 +11,4 @@ mod permissions;
 
 mod records;
 mod users;
-mod verdicts;
 mod world;
