@@ -2,10 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tollgate_app::Standing;
 use tollgate_app::access::Permission;
 use tollgate_app::deployments::{Deployed, DeploymentView as Deployment};
 use tollgate_model::names::{EnvironmentName, PipelineName};
@@ -15,6 +17,7 @@ use crate::Api;
 use crate::answers::{Answer, Created, ListView, Tagged};
 use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
+use crate::pipelines::verdict as judged;
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -33,7 +36,14 @@ struct DeploymentView {
     login_flow: bool,
     /// Whether today's policies would admit it.
     conforms: bool,
+    /// `conformant`, `waived` (admitted by waivers only) or `notConformant`.
+    standing: Value,
     violations: Vec<Value>,
+    /// What would count against it, if it were not waived: `violation`, `waiver`, `until`, `reason`.
+    waived: Vec<Value>,
+    /// What a promotion would get in every other environment: `environment`, `standing`, `conforms`, `violations`,
+    /// `waived`.
+    elsewhere: Vec<Value>,
     urls: Vec<UrlView>,
 }
 
@@ -45,10 +55,23 @@ struct UrlView {
 }
 
 #[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 struct DeployedView {
     deployment: DeploymentView,
-    /// What is still missing for calls to succeed, and what is advised.
+    /// Which waivers it leans on, what is still missing for calls to succeed, and what is advised.
     reminders: Vec<String>,
+    /// Whether it was judged only: nothing was deployed, and a new deployment will have another id.
+    dry_run: bool,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct CandidateView {
+    version: String,
+    /// When it was last deployed here.
+    deployed_at: String,
+    /// What today's policies say of it here.
+    verdict: Value,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -66,31 +89,40 @@ struct HistoryView {
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct DeployBody {
     pipeline: PipelineName,
     /// The latest, when absent.
     #[schemars(with = "Option<String>")]
     version: Option<Version>,
+    /// Judges and checks the routes, and changes nothing: 200.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PromoteBody {
     /// The environment where it runs.
     from: EnvironmentName,
     /// Which major, when several run.
     major: Option<u32>,
+    /// Judges and checks the routes, and changes nothing: 200.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RollbackBody {
     /// The version deployed before, when absent.
     #[schemars(with = "Option<String>")]
     version: Option<Version>,
     /// Which major, when several run.
     major: Option<u32>,
+    /// Judges and checks the routes, and changes nothing: 200.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -182,6 +214,14 @@ pub(crate) fn operations() -> Vec<Operation> {
         .answers::<DeployedView>()
         .creates(),
         Operation::get(
+            "/realms/{realm}/environments/{environment}/deployments/{pipeline}/rollback-candidates",
+            read,
+            "Lists what a rollback can go back to, highest version first, and what the policies say of each",
+            candidates,
+        )
+        .asks::<MajorQuery>()
+        .answers::<ListView<CandidateView>>(),
+        Operation::get(
             "/realms/{realm}/environments/{environment}/deployments/{pipeline}/history",
             read,
             "Lists what ran here, newest first",
@@ -214,10 +254,14 @@ async fn deploy(
     IfMatch(if_match): IfMatch,
     In(path): In<InEnvironment>,
     Body(body): Body<DeployBody>,
-) -> Answer<Created<DeployedView>> {
-    let DeployBody { pipeline, version } = body;
-    let deployed = api.app.deployments().deploy(&op, &path.environment, &pipeline, version, if_match).await?;
-    Ok(Created(deployed.into()))
+) -> Answer<Response> {
+    let DeployBody { pipeline, version, dry_run } = body;
+    let (deployments, environment) = (api.app.deployments(), &path.environment);
+    let deployed = match dry_run {
+        true => deployments.deploy_dry_run(&op, environment, &pipeline, version, if_match).await?,
+        false => deployments.deploy(&op, environment, &pipeline, version, if_match).await?,
+    };
+    Ok(answer(deployed, dry_run))
 }
 
 async fn get(
@@ -246,10 +290,14 @@ async fn promote(
     Caller(op): Caller,
     In(path): In<Place>,
     Body(body): Body<PromoteBody>,
-) -> Answer<Created<DeployedView>> {
-    let PromoteBody { from, major } = body;
-    let deployments = api.app.deployments();
-    Ok(Created(deployments.promote(&op, &path.pipeline, &from, &path.environment, major).await?.into()))
+) -> Answer<Response> {
+    let PromoteBody { from, major, dry_run } = body;
+    let (deployments, Place { environment, pipeline }) = (api.app.deployments(), &path);
+    let deployed = match dry_run {
+        true => deployments.promote_dry_run(&op, pipeline, &from, environment, major).await?,
+        false => deployments.promote(&op, pipeline, &from, environment, major).await?,
+    };
+    Ok(answer(deployed, dry_run))
 }
 
 async fn rollback(
@@ -257,10 +305,30 @@ async fn rollback(
     Caller(op): Caller,
     In(path): In<Place>,
     Body(body): Body<RollbackBody>,
-) -> Answer<Created<DeployedView>> {
-    let RollbackBody { version, major } = body;
+) -> Answer<Response> {
+    let RollbackBody { version, major, dry_run } = body;
+    let (deployments, Place { environment, pipeline }) = (api.app.deployments(), &path);
+    let deployed = match dry_run {
+        true => deployments.rollback_dry_run(&op, environment, pipeline, major, version).await?,
+        false => deployments.rollback(&op, environment, pipeline, major, version).await?,
+    };
+    Ok(answer(deployed, dry_run))
+}
+
+async fn candidates(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<Place>,
+    Ask(query): Ask<MajorQuery>,
+) -> Answer<Json<ListView<CandidateView>>> {
     let deployments = api.app.deployments();
-    Ok(Created(deployments.rollback(&op, &path.environment, &path.pipeline, major, version).await?.into()))
+    let candidates =
+        deployments.rollback_candidates(&op, &path.environment, &path.pipeline, query.major).await?;
+    Ok(ListView::whole(candidates, |candidate| CandidateView {
+        version: candidate.version.to_string(),
+        deployed_at: candidate.deployed_at.to_string(),
+        verdict: judged(&candidate.verdict),
+    }))
 }
 
 async fn history(
@@ -291,7 +359,7 @@ async fn runs(
 
 impl From<&Deployment> for DeploymentView {
     fn from(view: &Deployment) -> Self {
-        let Deployment { deployment, project, verdict, urls } = view;
+        let Deployment { deployment, project, verdict, elsewhere, urls } = view;
         Self {
             id: deployment.id.to_string(),
             pipeline: deployment.pipeline.to_string(),
@@ -304,7 +372,10 @@ impl From<&Deployment> for DeploymentView {
             action: json!(deployment.action),
             login_flow: verdict.login_flow,
             conforms: verdict.conforms(),
+            standing: json!(Standing::of(verdict)),
             violations: verdict.violations.iter().map(|violation| json!(violation)).collect(),
+            waived: verdict.waived.iter().map(|waived| json!(waived)).collect(),
+            elsewhere: elsewhere.iter().map(judged).collect(),
             urls: urls
                 .iter()
                 .map(|url| UrlView { exposure: url.exposure.as_str(), path: url.path.clone() })
@@ -313,8 +384,9 @@ impl From<&Deployment> for DeploymentView {
     }
 }
 
-impl From<Deployed> for DeployedView {
-    fn from(deployed: Deployed) -> Self {
-        Self { deployment: DeploymentView::from(&deployed.deployment), reminders: deployed.reminders }
-    }
+/// Answers 201, or 200 when nothing was made.
+fn answer(deployed: Deployed, dry_run: bool) -> Response {
+    let Deployed { deployment, reminders } = deployed;
+    let view = DeployedView { deployment: DeploymentView::from(&deployment), reminders, dry_run };
+    if dry_run { Json(view).into_response() } else { Created(view).into_response() }
 }

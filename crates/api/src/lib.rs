@@ -23,8 +23,10 @@ mod operations;
 mod pipelines;
 mod policies;
 mod problem;
+mod realm_settings;
 mod sessions;
 mod signing_keys;
+mod waivers;
 
 use std::sync::Arc;
 

@@ -64,6 +64,8 @@ pub(crate) fn all() -> Vec<Operation> {
         globals::operations(),
         accounts::operations(),
         journal::operations(),
+        crate::waivers::operations(),
+        crate::realm_settings::operations(),
     ]
     .into_iter()
     .flatten()

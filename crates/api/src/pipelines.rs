@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tollgate_app::Standing;
 use tollgate_app::access::Permission;
 use tollgate_app::lists::ListRequest;
 use tollgate_app::pipelines::{JudgedVersion, SaveChange, SavePipeline};
@@ -87,7 +88,7 @@ struct SavedView {
     login_flow: bool,
     /// What today's policies say, per environment.
     verdicts: Vec<Value>,
-    /// What is allowed but advised against.
+    /// What would pass by waivers only, and what is allowed but advised against.
     reminders: Vec<String>,
 }
 
@@ -123,6 +124,8 @@ struct VersionItem {
     login_flow: bool,
     created_at: String,
     created_by: String,
+    /// What today's policies say, per environment: whether it would be refused.
+    verdicts: Vec<Value>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -188,7 +191,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::get(
             "/realms/{realm}/pipelines/{name}/versions",
             needs(Permission::PipelineRead),
-            "Lists the versions of a pipeline",
+            "Lists the versions of a pipeline, and what the policies say of each",
             versions,
         )
         .answers::<ListView<VersionItem>>(),
@@ -271,11 +274,13 @@ async fn versions(
     Caller(op): Caller,
     In(path): In<Named>,
 ) -> Answer<Json<ListView<VersionItem>>> {
-    Ok(ListView::whole(api.app.pipelines().versions(&op, &path.name).await?, |version| VersionItem {
+    let versions = api.app.pipelines().versions(&op, &path.name).await?;
+    Ok(ListView::whole(versions, |JudgedVersion { version, verdicts }| VersionItem {
         version: version.version.to_string(),
         login_flow: version.login_flow,
         created_at: version.created_at.to_string(),
         created_by: version.created_by,
+        verdicts: verdicts.iter().map(verdict).collect(),
     }))
 }
 
@@ -298,11 +303,12 @@ async fn version(
     }))
 }
 
-/// A verdict with its outcome in one word.
+/// A verdict with its outcome: `conforms`, and `standing` as in the conformance report.
 pub(crate) fn verdict(verdict: &Verdict) -> Value {
     let mut view = json!(verdict);
     if let Some(fields) = view.as_object_mut() {
         fields.insert("conforms".to_owned(), verdict.conforms().into());
+        fields.insert("standing".to_owned(), json!(Standing::of(verdict)));
     }
     view
 }

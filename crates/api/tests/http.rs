@@ -215,6 +215,132 @@ async fn a_file_can_be_sent_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_waiver_has_one_end_is_seen_where_conformance_is_and_can_be_ended() {
+    let api = Api::start().await;
+    api.save(false).await.expect(201, "");
+    let waivers = format!("{REALM}/waivers");
+    let body = |more: Value| {
+        let mut body = json!({ "pipeline": "orders", "environment": "test", "policy": "external-api-access",
+            "reason": "the shop cannot yet" });
+        body.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
+        body
+    };
+    let before = api.head().await;
+    for (more, code) in [
+        (json!({}), "waiver-without-end"),
+        (json!({ "until": "2026-01-08T00:00:00Z", "forSeconds": 60 }), "waiver-without-end"),
+        (json!({ "until": "soon" }), "body-invalid"),
+        (json!({ "forSeconds": -1 }), "body-invalid"),
+        (json!({ "forSeconds": 60, "code": "missing" }), "body-invalid"),
+        (json!({ "forSeconds": 60, "policy": "No Policy" }), "body-invalid"),
+        (json!({ "until": "2025-01-08T00:00:00Z" }), "date-passed"),
+        (json!({ "until": "2027-01-08T00:00:00Z" }), "waiver-too-long"),
+        (json!({ "forSeconds": u64::MAX }), "waiver-too-long"),
+        (json!({ "forSeconds": 60, "code": "missing-jwt" }), "waiver-unfounded"),
+        (json!({ "forSeconds": 60, "reason": "" }), "invalid"),
+    ] {
+        api.call("POST", &waivers, body(more)).await.expect(422, code);
+    }
+    assert_eq!(api.head().await, before, "something was stored");
+
+    let made = api.call("POST", &waivers, body(json!({ "forSeconds": 86_400 }))).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    assert_eq!(made.body["until"], "2026-01-02T00:00:00Z");
+    assert_eq!(
+        (&made.body["code"], &made.body["state"], &made.body["createdBy"]),
+        (&json!("missing-api-key"), &json!("active"), &json!("admin"))
+    );
+    api.call("POST", &waivers, body(json!({ "forSeconds": 60 }))).await.expect(409, "already-waived");
+    let one = format!("{waivers}/{}", made.body["id"].as_str().expect("an id"));
+    let read = api.get(&one).await;
+    assert_eq!((&read.body, &read.headers["etag"]), (&made.body, &made.headers["etag"]));
+    assert_eq!(api.get(&format!("{waivers}?environment=prod")).await.body["items"], json!([]));
+    assert_eq!(api.get(&format!("{waivers}?pipeline=orders")).await.body["items"], json!([made.body]));
+
+    let versions = api.get(&format!("{REALM}/pipelines/orders/versions")).await.expect(200, "");
+    let standing: Vec<_> = versions.body["items"][0]["verdicts"]
+        .as_array()
+        .expect("verdicts")
+        .iter()
+        .map(|it| (it["environment"].as_str(), it["standing"].as_str()))
+        .collect();
+    assert_eq!(standing, [(Some("prod"), Some("notConformant")), (Some("test"), Some("waived"))]);
+    let deployments = format!("{REALM}/environments/test/deployments");
+    let deployed = api.call("POST", &deployments, json!({ "pipeline": "orders" })).await.expect(201, "");
+    let deployment = &deployed.body["deployment"];
+    assert_eq!((&deployment["standing"], &deployment["conforms"]), (&json!("waived"), &json!(true)));
+    assert_eq!(deployment["waived"][0]["waiver"], made.body["id"]);
+    let report = api.get(&format!("{REALM}/conformance?environment=test")).await.body;
+    assert_eq!(report["environments"][0]["waived"], 1);
+
+    api.call("DELETE", &one, Value::Null).await.expect(204, "");
+    api.get(&one).await.expect(404, "not-found");
+    api.get(&format!("{waivers}/wvr_1")).await.expect(404, "not-found");
+    assert_eq!(api.get(&format!("{deployments}/orders")).await.body["standing"], "notConformant");
+}
+
+#[tokio::test]
+async fn a_dry_run_is_200_or_the_refusal_and_changes_nothing() {
+    let api = Api::start().await;
+    api.save(false).await.expect(201, "");
+    api.save(true).await.expect(201, "");
+    let test = format!("{REALM}/environments/test/deployments");
+    let prod = format!("{REALM}/environments/prod/deployments/orders");
+    let before = api.head().await;
+    let body = |version: &str| json!({ "pipeline": "orders", "version": version, "dryRun": true });
+    let refused = api.call("POST", &test, body("1.0")).await.expect(422, "policy-refused");
+    assert_eq!(refused.body["violations"][0]["fix"], true);
+    let would = api.call("POST", &test, body("1.1")).await.expect(200, "");
+    assert_eq!((&would.body["dryRun"], &would.body["deployment"]["version"]), (&json!(true), &json!("1.1")));
+    assert_eq!(would.body["deployment"]["elsewhere"][0]["environment"], "prod");
+    assert_eq!(api.head().await, before, "something was stored");
+
+    let real = api.call("POST", &test, json!({ "pipeline": "orders" })).await.expect(201, "");
+    assert_eq!(real.body["dryRun"], false);
+    let before = api.head().await;
+    api.call("POST", &format!("{prod}/promote"), json!({ "from": "test", "dryRun": true }))
+        .await
+        .expect(200, "");
+    api.call("POST", &format!("{test}/orders/rollback"), json!({ "version": "1.0", "dryRun": true }))
+        .await
+        .expect(422, "policy-refused");
+    assert_eq!(api.get(&format!("{test}/orders/rollback-candidates")).await.body["items"], json!([]));
+    api.get(&format!("{prod}/rollback-candidates")).await.expect(404, "not-found");
+    assert_eq!(api.head().await, before, "something was stored");
+}
+
+#[tokio::test]
+async fn the_settings_of_a_realm_are_read_and_changed_whole() {
+    let api = Api::start().await;
+    let settings = format!("{REALM}/settings");
+    let before = api.get(REALM).await.expect(200, "");
+    assert_eq!(before.body["settings"], json!({ "maxWaiverDays": 30 }));
+    let head = api.head().await;
+    for bad in [
+        json!({}),
+        json!({ "maxWaiverDays": 0 }),
+        json!({ "maxWaiverDays": 366 }),
+        json!({ "maxWaiverDays": "7" }),
+        json!({ "maxWaiverDays": 7, "other": 1 }),
+    ] {
+        api.call("PUT", &settings, bad).await.expect(422, "body-invalid");
+    }
+    assert_eq!(api.head().await, head, "something was stored");
+    let put = |etag: &str, days: u16| {
+        let request = api.request("PUT", &settings).header("if-match", etag);
+        let body = json!({ "maxWaiverDays": days }).to_string();
+        api.send(request.body(Body::from(body)).expect("a request"))
+    };
+    let etag = before.headers["etag"].to_str().expect("text");
+    let saved = put(etag, 7).await.expect(200, "");
+    put(etag, 8).await.expect(412, "precondition-failed");
+    let read = api.get(REALM).await.expect(200, "");
+    assert_eq!((&read.body, &read.headers["etag"]), (&saved.body, &saved.headers["etag"]));
+    assert_eq!(read.body["settings"]["maxWaiverDays"], 7);
+    api.get("/api/v1/realms/none").await.expect(404, "not-found");
+}
+
+#[tokio::test]
 async fn secrets_are_shown_once_and_kept_nowhere() {
     let api = Api::start().await;
     api.save(true).await.expect(201, "");

@@ -106,6 +106,8 @@ permissions! {
     RealmRead = "realm:read",
     /// Create realms.
     RealmCreate = "realm:create",
+    /// Change the settings of a realm.
+    RealmUpdate = "realm:update",
     /// Read signing keys: public parts only; inspect tokens.
     SigningKeyRead = "signing-key:read",
     /// Rotate and revoke signing keys.
@@ -114,6 +116,12 @@ permissions! {
     TokenRevoke = "token:revoke",
     /// Manage one's own API tokens.
     UserTokenManage = "user-token:manage",
+    /// Read waivers.
+    WaiverRead = "waiver:read",
+    /// Waive violations.
+    WaiverCreate = "waiver:create",
+    /// End and replace waivers.
+    WaiverEnd = "waiver:end",
 }
 
 // === impl Op ===

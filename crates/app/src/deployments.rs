@@ -1,9 +1,12 @@
 //! Deployments: what runs where. Deploy, promote and rollback are one thing: judged by today's policies, then placed.
 
+mod candidates;
+mod dry_run;
 mod place;
 mod reads;
 mod routes;
 
+pub use candidates::RollbackCandidate;
 pub use reads::{DeploymentUrl, DeploymentView, HistoryItem};
 
 use tollgate_model::consumers::Consumer;
@@ -19,6 +22,7 @@ use crate::App;
 use crate::access::{Op, Permission};
 use crate::changes::Draft;
 use crate::errors::Error;
+use crate::waivers;
 use place::Placement;
 
 /// Use cases of deployments.
@@ -52,9 +56,7 @@ impl Deployments {
         if_match: Option<u64>,
     ) -> Result<Deployed, Error> {
         op.demand(Permission::DeploymentCreate)?;
-        self.0.environment(&op.realm, environment).await?;
-        let head = self.0.pipeline_head(op, pipeline).await?.value;
-        let version = self.0.pipeline_version(op, pipeline, version.unwrap_or(head.latest)).await?;
+        let version = self.deploy_target(op, environment, pipeline, version).await?;
         self.place(op, Placement { environment, version: &version, action: DeployAction::Deploy, if_match })
             .await
     }
@@ -73,9 +75,7 @@ impl Deployments {
         major: Option<u32>,
     ) -> Result<Deployed, Error> {
         op.demand(Permission::DeploymentCreate)?;
-        self.0.environment(&op.realm, to).await?;
-        let source = self.find(op, from, pipeline, major).await?.value;
-        let version = self.0.pipeline_version(op, pipeline, source.version).await?;
+        let version = self.promote_target(op, pipeline, from, to, major).await?;
         let placement =
             Placement { environment: to, version: &version, action: DeployAction::Promote, if_match: None };
         self.place(op, placement).await
@@ -95,26 +95,7 @@ impl Deployments {
         version: Option<Version>,
     ) -> Result<Deployed, Error> {
         op.demand(Permission::DeploymentCreate)?;
-        let major = major.or(version.map(|version| version.major));
-        let running = self.find(op, environment, pipeline, major).await?.value;
-        let target = match version {
-            Some(version) if version.major == running.version.major => version,
-            Some(version) => {
-                return Err(Error::invalid(format!(
-                    "{version} is not a version of major {}",
-                    running.version.major
-                ))
-                .hint("a rollback stays within one major; deploy the other major beside it"));
-            }
-            None => self.ran_before(op, &running).await?.ok_or_else(|| {
-                Error::not_found(format!(
-                    "no version of `{pipeline}` before {} ran in {environment}",
-                    running.version
-                ))
-                .hint("name the version to go back to")
-            })?,
-        };
-        let version = self.0.pipeline_version(op, pipeline, target).await?;
+        let version = self.rollback_target(op, environment, pipeline, major, version).await?;
         let placement =
             Placement { environment, version: &version, action: DeployAction::Rollback, if_match: None };
         self.place(op, placement).await
@@ -146,6 +127,64 @@ impl Deployments {
         Ok(())
     }
 
+    /// Returns the version that a deploy means.
+    async fn deploy_target(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        pipeline: &PipelineName,
+        version: Option<Version>,
+    ) -> Result<PipelineVersion, Error> {
+        self.0.environment(&op.realm, environment).await?;
+        let head = self.0.pipeline_head(op, pipeline).await?.value;
+        self.0.pipeline_version(op, pipeline, version.unwrap_or(head.latest)).await
+    }
+
+    /// Returns the version that a promotion means.
+    async fn promote_target(
+        &self,
+        op: &Op,
+        pipeline: &PipelineName,
+        from: &EnvironmentName,
+        to: &EnvironmentName,
+        major: Option<u32>,
+    ) -> Result<PipelineVersion, Error> {
+        self.0.environment(&op.realm, to).await?;
+        let source = self.find(op, from, pipeline, major).await?.value;
+        self.0.pipeline_version(op, pipeline, source.version).await
+    }
+
+    /// Returns the version that a rollback means.
+    async fn rollback_target(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        pipeline: &PipelineName,
+        major: Option<u32>,
+        version: Option<Version>,
+    ) -> Result<PipelineVersion, Error> {
+        let major = major.or(version.map(|version| version.major));
+        let running = self.find(op, environment, pipeline, major).await?.value;
+        let target = match version {
+            Some(version) if version.major == running.version.major => version,
+            Some(version) => {
+                return Err(Error::invalid(format!(
+                    "{version} is not a version of major {}",
+                    running.version.major
+                ))
+                .hint("a rollback stays within one major; deploy the other major beside it"));
+            }
+            None => self.ran_before(op, &running).await?.ok_or_else(|| {
+                Error::not_found(format!(
+                    "no version of `{pipeline}` before {} ran in {environment}",
+                    running.version
+                ))
+                .hint("name the version to go back to")
+            })?,
+        };
+        self.0.pipeline_version(op, pipeline, target).await
+    }
+
     async fn deployed(
         &self,
         op: &Op,
@@ -154,7 +193,9 @@ impl Deployments {
         judge: &Judge<'_>,
     ) -> Result<Deployed, Error> {
         let view = DeploymentView::new(&op.realm, deployment, version, judge)?;
-        let mut reminders = view.verdict.advice.clone();
+        let mut reminders: Vec<String> =
+            view.verdict.waived.iter().map(|it| format!("admitted by {}", waivers::passes(it))).collect();
+        reminders.extend(view.verdict.advice.iter().cloned());
         let environment = &view.deployment.environment;
         let name = &version.pipeline.name;
         if version.pipeline.trigger.is_exposed()

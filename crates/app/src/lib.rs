@@ -25,13 +25,15 @@ pub mod schedule;
 pub mod signing_keys;
 pub mod usage;
 pub mod users;
+pub mod waivers;
 
 mod changes;
 mod credentials;
+mod realm_settings;
 
 // What use cases take and give, so that API and console need no crate below this one.
 pub use tollgate_credential::passwords::Password;
-pub use tollgate_policy::{Conformance, ConformanceItem, Impact};
+pub use tollgate_policy::{Conformance, ConformanceItem, Impact, Standing};
 pub use tollgate_store::{JournalEntry, JournalFilter, Stored};
 
 use std::sync::Arc;
@@ -107,6 +109,8 @@ resources! {
     usage: usage::KeyUsage,
     /// Returns the use cases of users, sign-in and their API tokens.
     users: users::Users,
+    /// Returns the use cases of waivers.
+    waivers: waivers::Waivers,
 }
 
 // === impl App ===

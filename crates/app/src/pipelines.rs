@@ -10,6 +10,7 @@ use tollgate_model::objects::{Kind, keys};
 use tollgate_model::pipelines::{Pipeline, PipelineHead, PipelineVersion};
 use tollgate_model::verdicts::Verdict;
 use tollgate_model::versions::Version;
+use tollgate_policy::Judge;
 use tollgate_store::{CommitError, Expect, Stored};
 
 use crate::App;
@@ -17,6 +18,7 @@ use crate::access::{Op, Permission};
 use crate::changes::{Draft, overtaken};
 use crate::errors::{Error, ErrorKind};
 use crate::lists::{ListPage, ListRequest};
+use crate::waivers;
 
 /// Use cases of pipelines.
 pub struct Pipelines(pub(crate) App);
@@ -49,7 +51,7 @@ pub struct SavedPipeline {
     pub login_flow: bool,
     /// What today's policies say of it, per environment.
     pub verdicts: Vec<Verdict>,
-    /// What the policies allow but advise against, in sentences.
+    /// What would pass by waivers only, and what the policies allow but advise against, in sentences.
     pub reminders: Vec<String>,
     /// Its revision; `None` for a dry run.
     pub revision: Option<u64>,
@@ -110,7 +112,7 @@ impl Pipelines {
             previous_version: head.as_ref().map(|head| head.value.latest),
             change,
             login_flow: tollgate_policy::is_login_flow(&pipeline),
-            reminders: verdicts.iter().flat_map(|verdict| verdict.advice.clone()).collect(),
+            reminders: reminders(&verdicts),
             verdicts,
             revision: head.as_ref().map(|head| head.revision),
         };
@@ -193,16 +195,22 @@ impl Pipelines {
         Ok(ListPage::of(heads, request, |head| head.name.to_string()))
     }
 
-    /// Returns every version, oldest first.
+    /// Returns every version, judged, oldest first.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`].
-    pub async fn versions(&self, op: &Op, name: &PipelineName) -> Result<Vec<PipelineVersion>, Error> {
+    pub async fn versions(&self, op: &Op, name: &PipelineName) -> Result<Vec<JudgedVersion>, Error> {
         op.demand(Permission::PipelineRead)?;
         self.0.pipeline_head(op, name).await?;
         let versions = self.0.all::<PipelineVersion>(&op.realm, &format!("{name}/")).await?;
-        Ok(versions.into_iter().map(|stored| stored.value).collect())
+        let ruling = self.0.ruling(&op.realm).await?;
+        let judge = ruling.judge(op.now);
+        let judged = |version: PipelineVersion| {
+            let verdicts = everywhere(&judge, &version.pipeline)?;
+            Ok(JudgedVersion { version, verdicts })
+        };
+        versions.into_iter().map(|stored| judged(stored.value)).collect()
     }
 
     /// Returns one version, judged.
@@ -223,8 +231,8 @@ impl Pipelines {
         Ok(JudgedVersion { version, verdicts })
     }
 
-    /// Deletes a pipeline with all its versions, and takes it away from the consumers that could call it: whoever saves
-    /// another one under this name says anew who may call that.
+    /// Deletes a pipeline with all its versions and waivers, and takes it away from the consumers that could call it:
+    /// whoever saves another one under this name says anew who may call that.
     ///
     /// # Errors
     ///
@@ -251,7 +259,9 @@ impl Pipelines {
                     )
                     .hint(format!("undeploy it first: `tollgate deployments` shows where `{name}` runs")));
                 }
-                Err(CommitError::Conflict { kind: Kind::Consumer, .. }) => {}
+                Err(CommitError::Conflict { kind: Kind::Consumer | Kind::Waiver, .. }) => {}
+                // A waiver was made for it meanwhile.
+                Err(CommitError::Conflict { kind: Kind::Pipeline, .. }) if if_match.is_none() => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -278,6 +288,7 @@ impl Pipelines {
             }
         }
         self.dissociate(op, name, &mut draft).await?;
+        self.0.end_waivers_of(op, name, &mut draft).await?;
         Ok(draft)
     }
 
@@ -316,10 +327,23 @@ impl Pipelines {
 
     async fn verdicts(&self, op: &Op, pipeline: &Pipeline) -> Result<Vec<Verdict>, Error> {
         let ruling = self.0.ruling(&op.realm).await?;
-        let judge = ruling.judge(op.now);
-        let environments = ruling.policies.value.environments();
-        environments.map(|environment| Ok(judge.verdict(pipeline, environment)?)).collect()
+        everywhere(&ruling.judge(op.now), pipeline)
     }
+}
+
+/// Returns what the policies say of a pipeline in every environment.
+fn everywhere(judge: &Judge<'_>, pipeline: &Pipeline) -> Result<Vec<Verdict>, Error> {
+    let environments = judge.policies().environments();
+    environments.map(|environment| Ok(judge.verdict(pipeline, environment)?)).collect()
+}
+
+/// Returns what would pass by waivers only, and what the policies advise against.
+fn reminders(verdicts: &[Verdict]) -> Vec<String> {
+    let of = |verdict: &Verdict| {
+        let waived = verdict.waived.iter().map(|it| format!("passes by {}", waivers::passes(it)));
+        waived.chain(verdict.advice.iter().cloned()).collect::<Vec<_>>()
+    };
+    verdicts.iter().flat_map(of).collect()
 }
 
 // === impl App ===
@@ -346,7 +370,7 @@ impl App {
         let stored = self.store().get::<PipelineVersion>(&op.realm, &key).await?;
         stored.map(|stored| stored.value).ok_or_else(|| {
             Error::not_found(format!("pipeline `{name}` has no version {version}"))
-                .hint(format!("`tollgate get pipeline {name}` lists its versions"))
+                .hint(format!("`tollgate get pipeline {name} --versions` lists its versions"))
         })
     }
 }

@@ -20,6 +20,7 @@ use super::{Deployed, Deployments, routes};
 use crate::access::Op;
 use crate::changes::{Draft, overtaken};
 use crate::errors::{Error, ErrorKind};
+use crate::waivers::passes;
 
 /// Which version to run, where, and why.
 pub(super) struct Placement<'a> {
@@ -87,7 +88,10 @@ impl Deployments {
             deployed_by: op.actor.name.clone(),
             action: *action,
         };
-        let mut draft = Draft::new(op, action_name(*action));
+        // Whoever reads the journal sees what the admission leaned on.
+        let waived: Vec<String> =
+            admission.verdict().waived.iter().map(|it| format!("admitted by {}", passes(it))).collect();
+        let mut draft = Draft::new(op, action_name(*action)).reason(waived.join("; "));
         draft.guard(Kind::Policies, keys::POLICIES, Expect::Revision(policies.revision));
         draft.guard(Kind::PipelineVersion, version.key(), Expect::Exists);
         // A waiver that is taken away meanwhile no longer lets anything pass.
@@ -144,15 +148,7 @@ impl Deployments {
         let Some(claim) = self.0.store().get::<RouteClaim>(&op.realm, key).await? else {
             return Ok(PlaceError::Again);
         };
-        let RouteClaim { shape, pipeline, major, exposure, .. } = claim.value;
-        let message = format!(
-            "route `{shape}` on the {} listener of {environment} is taken by pipeline `{pipeline}` v{major}",
-            exposure.as_str()
-        );
-        Ok(PlaceError::Failed(
-            Error::conflict("route-taken", message)
-                .hint(format!("choose another route, or undeploy `{pipeline}` v{major} first")),
-        ))
+        Ok(PlaceError::Failed(taken(claim.value, environment)))
     }
 
     /// Journals a refused attempt, which changes nothing else.
@@ -162,16 +158,33 @@ impl Deployments {
         let what = format!("{}@{version} in {}", pipeline.name, placement.environment);
         let draft = Draft::new(op, "deployment.refused").reason(format!("{what}: {}", reasons.join("; ")));
         self.0.commit(op, draft).await?;
-        let message = format!(
-            "`{}` {version} was not deployed: policies {} do not admit it in {}",
-            pipeline.name, verdict.policy_version, placement.environment
-        );
-        Ok(Error {
-            violations: verdict.violations.into(),
-            ..Error::new(ErrorKind::Refused, "policy-refused", message)
-                .hint("make the changes that the violations name, save the pipeline, and deploy it again")
-        })
+        Ok(refused(placement, verdict, "was not deployed"))
     }
+}
+
+/// Says that the policies do not admit a version.
+pub(super) fn refused(placement: &Placement<'_>, verdict: Verdict, what: &str) -> Error {
+    let PipelineVersion { version, pipeline, .. } = placement.version;
+    let message = format!(
+        "`{}` {version} {what}: policies {} do not admit it in {}",
+        pipeline.name, verdict.policy_version, placement.environment
+    );
+    Error {
+        violations: verdict.violations.into(),
+        ..Error::new(ErrorKind::Refused, "policy-refused", message)
+            .hint("make the changes that the violations name, save the pipeline, and deploy it again")
+    }
+}
+
+/// Says who holds a route.
+pub(super) fn taken(claim: RouteClaim, environment: &EnvironmentName) -> Error {
+    let RouteClaim { shape, pipeline, major, exposure, .. } = claim;
+    let message = format!(
+        "route `{shape}` on the {} listener of {environment} is taken by pipeline `{pipeline}` v{major}",
+        exposure.as_str()
+    );
+    Error::conflict("route-taken", message)
+        .hint(format!("choose another route, or undeploy `{pipeline}` v{major} first"))
 }
 
 // === impl PlaceError ===

@@ -1,7 +1,5 @@
 //! What runs, what ran, and how it stands to today's policies.
 
-use std::collections::BTreeMap;
-
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
@@ -33,6 +31,8 @@ pub struct DeploymentView {
     pub project: ProjectName,
     /// What today's policies say of it.
     pub verdict: Verdict,
+    /// What they would say of it in every other environment: what a promotion would get.
+    pub elsewhere: Vec<Verdict>,
     /// Where it answers.
     pub urls: Vec<DeploymentUrl>,
 }
@@ -73,11 +73,14 @@ impl DeploymentView {
         judge: &Judge<'_>,
     ) -> Result<Self, Error> {
         let verdict = judge.verdict(&version.pipeline, &deployment.environment)?;
+        let others = judge.policies().environments().filter(|name| **name != deployment.environment);
+        let elsewhere =
+            others.map(|name| judge.verdict(&version.pipeline, name)).collect::<Result<_, _>>()?;
         let urls = exposed_paths(realm, &version.pipeline, version.version.major)
             .into_iter()
             .map(|path| DeploymentUrl { exposure: path.exposure, path: path.path })
             .collect();
-        Ok(Self { project: version.pipeline.project.clone(), deployment, verdict, urls })
+        Ok(Self { project: version.pipeline.project.clone(), deployment, verdict, elsewhere, urls })
     }
 }
 
@@ -152,29 +155,7 @@ impl Deployments {
         Ok(items)
     }
 
-    /// Returns the highest version below `running` that ever ran where it runs.
-    ///
-    /// A pipeline that was deleted left its history behind, and one that was saved under its name since counts its
-    /// versions from the start: only what ran after a version was saved can have been that version.
-    pub(super) async fn ran_before(&self, op: &Op, running: &Deployment) -> Result<Option<Version>, Error> {
-        let history = self.history_of(op, &running.key()).await?;
-        // The latest entry of each version.
-        let mut ran: BTreeMap<Version, u64> = BTreeMap::new();
-        for (version, seq) in history.iter().filter_map(|item| Some((item.version?, item.seq))) {
-            let latest = ran.entry(version).or_default();
-            *latest = seq.max(*latest);
-        }
-        for (version, seq) in ran.range(..running.version).rev() {
-            let key = keys::pipeline_version(&running.pipeline, *version);
-            let saved = self.0.store().get::<PipelineVersion>(&op.realm, &key).await?;
-            if saved.is_some_and(|saved| saved.revision < *seq) {
-                return Ok(Some(*version));
-            }
-        }
-        Ok(None)
-    }
-
-    async fn history_of(&self, op: &Op, key: &str) -> Result<Vec<HistoryItem>, Error> {
+    pub(super) async fn history_of(&self, op: &Op, key: &str) -> Result<Vec<HistoryItem>, Error> {
         let filter = JournalFilter {
             kind: Some(Kind::Deployment),
             key: Some(key.to_owned()),

@@ -11,4 +11,6 @@ mod permissions;
 
 mod records;
 mod users;
+mod verdicts;
+mod waivers;
 mod world;

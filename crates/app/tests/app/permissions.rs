@@ -7,10 +7,13 @@ use tollgate_app::JournalFilter;
 use tollgate_app::accounts::AccountFields;
 use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::lists::ListRequest;
-use tollgate_model::ids::{BasicAuthId, KeyId, UserTokenId};
+use tollgate_app::waivers::WaiverFilter;
+use tollgate_model::environments::RealmSettings;
+use tollgate_model::ids::{BasicAuthId, KeyId, UserTokenId, WaiverId};
 use tollgate_model::names::{ProjectName, RealmName, ValueName};
 use tollgate_model::versions::Version;
 
+use crate::waivers::new_waiver;
 use crate::world::{KEYED, World, consumer, document, new_consumer, new_key, pipeline, tightening};
 
 #[tokio::test]
@@ -25,6 +28,7 @@ async fn nobody_may_do_anything_without_permission() {
     let (shop, ann, crm) = (&pipeline("shop"), &consumer("ann"), &ValueName::parse("crm").unwrap());
     let at = Timestamp::UNIX_EPOCH;
     let (key, basic) = (KeyId::new(at, [0; 10]), BasicAuthId::new(at, [0; 10]));
+    let waiver = WaiverId::new(at, [0; 10]);
     let page = ListRequest::default;
     let names = || BTreeSet::from([pipeline("shop")]);
     let project = &ProjectName::parse("store").unwrap();
@@ -55,6 +59,10 @@ async fn nobody_may_do_anything_without_permission() {
         deployments.deploy(test, shop, None, None);
         deployments.promote(shop, test, test, None);
         deployments.rollback(test, shop, None, None);
+        deployments.rollback_candidates(test, shop, None);
+        deployments.deploy_dry_run(test, shop, None, None);
+        deployments.promote_dry_run(shop, test, test, None);
+        deployments.rollback_dry_run(test, shop, None, None);
         deployments.undeploy(test, shop, None, None);
         deployments.list(None);
         deployments.get(test, shop, None);
@@ -86,12 +94,18 @@ async fn nobody_may_do_anything_without_permission() {
         realms.list();
         realms.create(RealmName::parse("other").unwrap());
         realms.initialise();
+        realms.get();
+        realms.update(RealmSettings::default(), None);
         schedule.runs(test, shop, None);
         signing_keys.list(test);
         signing_keys.rotate(test, None, 60);
         signing_keys.revoke(test, "kid");
         signing_keys.revoke_token(test, "jti", None);
         signing_keys.inspect(test, "token");
+        waivers.list(&WaiverFilter::default());
+        waivers.get(waiver);
+        waivers.create(new_waiver());
+        waivers.end(waiver, None);
         users.create_first_admin(None);
         users.tokens();
         users.create_token("laptop", None);

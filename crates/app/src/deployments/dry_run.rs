@@ -1,0 +1,118 @@
+//! What a deploy, a promotion or a rollback would do: judged as the real one is, its routes looked up, nothing stored.
+
+use tollgate_model::deployments::{DeployAction, Deployment, RouteClaim};
+use tollgate_model::ids::DeploymentId;
+use tollgate_model::names::{EnvironmentName, PipelineName};
+use tollgate_model::objects::{Object, keys};
+use tollgate_model::versions::Version;
+use tollgate_policy::AdmitError;
+use tollgate_store::Stored;
+
+use super::place::{self, Placement};
+use super::{Deployed, Deployments, routes};
+use crate::access::{Op, Permission};
+use crate::errors::{Error, ErrorKind};
+
+// === impl Deployments ===
+
+impl Deployments {
+    /// Tells what [`Deployments::deploy`] would do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Deployments::deploy`].
+    pub async fn deploy_dry_run(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        pipeline: &PipelineName,
+        version: Option<Version>,
+        if_match: Option<u64>,
+    ) -> Result<Deployed, Error> {
+        op.demand(Permission::DeploymentCreate)?;
+        let version = self.deploy_target(op, environment, pipeline, version).await?;
+        let action = DeployAction::Deploy;
+        self.rehearse(op, Placement { environment, version: &version, action, if_match }).await
+    }
+
+    /// Tells what [`Deployments::promote`] would do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Deployments::promote`].
+    pub async fn promote_dry_run(
+        &self,
+        op: &Op,
+        pipeline: &PipelineName,
+        from: &EnvironmentName,
+        to: &EnvironmentName,
+        major: Option<u32>,
+    ) -> Result<Deployed, Error> {
+        op.demand(Permission::DeploymentCreate)?;
+        let version = self.promote_target(op, pipeline, from, to, major).await?;
+        let action = DeployAction::Promote;
+        self.rehearse(op, Placement { environment: to, version: &version, action, if_match: None }).await
+    }
+
+    /// Tells what [`Deployments::rollback`] would do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Deployments::rollback`].
+    pub async fn rollback_dry_run(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        pipeline: &PipelineName,
+        major: Option<u32>,
+        version: Option<Version>,
+    ) -> Result<Deployed, Error> {
+        op.demand(Permission::DeploymentCreate)?;
+        let version = self.rollback_target(op, environment, pipeline, major, version).await?;
+        let action = DeployAction::Rollback;
+        self.rehearse(op, Placement { environment, version: &version, action, if_match: None }).await
+    }
+
+    async fn rehearse(&self, op: &Op, placement: Placement<'_>) -> Result<Deployed, Error> {
+        let Placement { environment, version, action, if_match } = placement;
+        let ruling = self.0.ruling(&op.realm).await?;
+        let judge = ruling.judge(op.now);
+        let admission = match judge.admit(&version.pipeline, environment) {
+            Ok(admission) => admission,
+            Err(AdmitError::UnknownEnvironment(error)) => return Err(error.into()),
+            Err(AdmitError::Refused(refusal)) => {
+                return Err(place::refused(&placement, refusal.verdict, "would not be deployed"));
+            }
+        };
+        let name = &version.pipeline.name;
+        let key = keys::deployment(environment, name, version.version.major);
+        let running = self.0.store().get::<Deployment>(&op.realm, &key).await?;
+        if if_match.is_some_and(|read| running.as_ref().is_none_or(|running| running.revision != read)) {
+            let message = format!("deployment `{key}` was changed by somebody else");
+            return Err(Error::new(ErrorKind::PreconditionFailed, "precondition-failed", message)
+                .hint("read it again, then repeat the change"));
+        }
+        for claim in routes::claims(&op.realm, environment, version) {
+            let held = self.0.store().get::<RouteClaim>(&op.realm, &claim.key()).await?;
+            if let Some(Stored { value: held, .. }) = held
+                && (held.pipeline != *name || held.major != version.version.major)
+            {
+                return Err(place::taken(held, environment));
+            }
+        }
+        let deployment = Deployment {
+            id: match running {
+                Some(running) => running.value.id,
+                None => DeploymentId::new(op.now, self.0.id_bytes()?),
+            },
+            pipeline: name.clone(),
+            version: version.version,
+            environment: environment.clone(),
+            policy_version: admission.verdict().policy_version,
+            deployed_at: op.now,
+            deployed_by: op.actor.name.clone(),
+            action,
+        };
+        self.deployed(op, deployment, version, &judge).await
+    }
+}
