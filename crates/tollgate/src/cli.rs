@@ -26,11 +26,14 @@ mod journal;
 mod keys;
 mod pipelines;
 mod policies;
+mod realm_settings;
 mod resources;
 mod secrets;
 mod sessions;
 mod signing_keys;
+mod standings;
 mod tools;
+mod waivers;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -119,6 +122,9 @@ enum Command {
     /// What exposed pipelines must demand of their callers.
     #[command(subcommand)]
     Policy(policies::PolicyCommand),
+    /// Violations that do not count until a date.
+    #[command(subcommand)]
+    Waiver(waivers::WaiverCommand),
     /// Where pipelines run.
     #[command(subcommand)]
     Environment(environments::EnvironmentCommand),
@@ -197,6 +203,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::History(arguments) => deployments::history(&connect()?, arguments).await?,
         Command::Runs(arguments) => deployments::runs(&connect()?, arguments).await?,
         Command::Policy(command) => policies::run(&connect()?, command).await?,
+        Command::Waiver(command) => waivers::run(&connect()?, command).await?,
         Command::Environment(command) => environments::environment(&connect()?, command).await?,
         Command::Realm(command) => environments::realm(&connect()?, command).await?,
         Command::Consumer(command) => consumers::run(&connect()?, command).await?,

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::versions::Version;
 
-use super::Context;
+use super::{Context, standings};
 use crate::failure::Failure;
 use crate::output::Column;
 
@@ -24,6 +24,9 @@ pub(crate) struct DeployArguments {
     /// Where to.
     #[arg(long, value_name = "ENVIRONMENT")]
     env: EnvironmentName,
+    /// Judges and checks the routes, and changes nothing.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Arguments of `tollgate undeploy`.
@@ -53,6 +56,9 @@ pub(crate) struct PromoteArguments {
     /// Which major, when several run.
     #[arg(long)]
     major: Option<u32>,
+    /// Judges and checks the routes, and changes nothing.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Arguments of `tollgate rollback`.
@@ -66,6 +72,12 @@ pub(crate) struct RollbackArguments {
     /// Which major, when several run.
     #[arg(long)]
     major: Option<u32>,
+    /// Judges and checks the routes, and changes nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Lists the versions to go back to, and which of them would be refused today; changes nothing.
+    #[arg(long, conflicts_with = "dry_run")]
+    list: bool,
 }
 
 /// Arguments of `tollgate deployments`.
@@ -104,7 +116,8 @@ const COLUMNS: &[Column] = &[
     ("PIPELINE", "/pipeline"),
     ("VERSION", "/version"),
     ("POLICY", "/policyVersion"),
-    ("CONFORMS", "/conforms"),
+    ("CONFORMS", "/shown/conforms"),
+    ("ELSEWHERE", "/shown/elsewhere"),
     ("DEPLOYED", "/deployedAt"),
     ("BY", "/deployedBy"),
     ("URL", "/urls/0/path"),
@@ -113,13 +126,12 @@ const COLUMNS: &[Column] = &[
 /// Deploys a pipeline version.
 pub(crate) async fn deploy(context: &Context<'_>, arguments: DeployArguments) -> Result<(), Failure> {
     let PipelineRef { name, version } = arguments.pipeline;
-    let mut body = json!({ "pipeline": name });
-    if let (Some(version), Some(fields)) = (version, body.as_object_mut()) {
-        fields.insert("version".to_owned(), version.to_string().into());
-    }
+    let mut body = Map::from_iter([("pipeline".to_owned(), json!(name))]);
+    body.extend(version.map(|version| ("version".to_owned(), version.to_string().into())));
+    body.extend(dry_run_field(arguments.dry_run));
     let path = context.client.environment_path(arguments.env.as_str(), &["deployments"]);
-    let answer = context.client.post(&path, &body).await?;
-    done(context, &answer, "deployed");
+    let answer = context.client.post(&path, &Value::Object(body)).await?;
+    done(context, &answer, "deployed", "deploy");
     Ok(())
 }
 
@@ -135,24 +147,47 @@ pub(crate) async fn undeploy(context: &Context<'_>, arguments: UndeployArguments
 
 /// Deploys in one environment what runs in another.
 pub(crate) async fn promote(context: &Context<'_>, arguments: PromoteArguments) -> Result<(), Failure> {
-    let PromoteArguments { pipeline, from, to, major } = arguments;
+    let PromoteArguments { pipeline, from, to, major, dry_run } = arguments;
     let mut body = Map::from_iter([("from".to_owned(), from.to_string().into())]);
+    body.extend(dry_run_field(dry_run));
     body.extend(major.map(|major| ("major".to_owned(), major.into())));
     let path = context.client.environment_path(to.as_str(), &["deployments", pipeline.as_str(), "promote"]);
     let answer = context.client.post(&path, &Value::Object(body)).await?;
-    done(context, &answer, "promoted");
+    done(context, &answer, "promoted", "promote");
     Ok(())
 }
 
 /// Deploys an earlier version again.
 pub(crate) async fn rollback(context: &Context<'_>, arguments: RollbackArguments) -> Result<(), Failure> {
-    let RollbackArguments { pipeline: PipelineRef { name, version }, env, major } = arguments;
-    let mut body = Map::new();
+    let RollbackArguments { pipeline: PipelineRef { name, version }, env, major, dry_run, list } = arguments;
+    if list {
+        return candidates(context, &PipelineRef { name, version }, &env, major).await;
+    }
+    let mut body = Map::from_iter(dry_run_field(dry_run));
     body.extend(version.map(|version| ("version".to_owned(), version.to_string().into())));
     body.extend(major.map(|major| ("major".to_owned(), major.into())));
     let path = context.client.environment_path(env.as_str(), &["deployments", name.as_str(), "rollback"]);
     let answer = context.client.post(&path, &Value::Object(body)).await?;
-    done(context, &answer, "rolled back to");
+    done(context, &answer, "rolled back to", "roll back to");
+    Ok(())
+}
+
+/// Lists what a rollback can go back to.
+async fn candidates(
+    context: &Context<'_>,
+    pipeline: &PipelineRef,
+    env: &EnvironmentName,
+    major: Option<u32>,
+) -> Result<(), Failure> {
+    let PipelineRef { name, version } = pipeline;
+    if version.is_some() {
+        return Err(Failure::usage("--list takes a pipeline without a version")
+            .hint(format!("write `tollgate rollback {name} --env {env} --list`")));
+    }
+    let parts = ["deployments", name.as_str(), "rollback-candidates"];
+    let path = context.client.environment_path(env.as_str(), &parts);
+    let candidates = context.client.list(&with_major(path, major)).await?;
+    standings::list(context.output, &candidates, standings::CANDIDATE_COLUMNS);
     Ok(())
 }
 
@@ -162,7 +197,7 @@ pub(crate) async fn list(context: &Context<'_>, arguments: ListArguments) -> Res
     if let Some(environment) = arguments.env {
         path.push_str(&format!("?environment={environment}"));
     }
-    context.output.list(&context.client.list(&path).await?, COLUMNS);
+    standings::list(context.output, &context.client.list(&path).await?, COLUMNS);
     Ok(())
 }
 
@@ -201,12 +236,23 @@ pub(crate) async fn runs(context: &Context<'_>, arguments: RunsArguments) -> Res
     Ok(())
 }
 
-fn done(context: &Context<'_>, answer: &Value, what: &str) {
+/// Returns what asks for a dry run.
+fn dry_run_field(dry_run: bool) -> Option<(String, Value)> {
+    dry_run.then(|| ("dryRun".to_owned(), true.into()))
+}
+
+/// Tells what was done, or in a dry run what would be.
+fn done(context: &Context<'_>, answer: &Value, what: &str, would: &str) {
     let deployment = answer.get("deployment").unwrap_or(answer);
     let text = |field: &str| deployment.get(field).and_then(Value::as_str).unwrap_or("-");
     let urls = deployment.get("urls").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let dry_run = answer.get("dryRun").and_then(Value::as_bool).unwrap_or_default();
+    let what = if dry_run { format!("would {would}") } else { what.to_owned() };
+    let waived = standings::waived_until(deployment);
+    let waived = waived.map(|until| format!(", by waiver until {until}")).unwrap_or_default();
+    let nothing = if dry_run { "; nothing was changed" } else { "" };
     let mut sentence = format!(
-        "{what} {} {} in {} (admitted by policy version {})",
+        "{what} {} {} in {} (admitted by policy version {}{waived}{nothing})",
         text("pipeline"),
         text("version"),
         text("environment"),

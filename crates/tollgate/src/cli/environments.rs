@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::json;
 use tollgate_model::names::RealmName;
 
-use super::Context;
+use super::{Context, realm_settings};
 use crate::failure::Failure;
 
 /// `tollgate environment …`
@@ -24,6 +24,10 @@ pub(crate) enum RealmCommand {
         /// Its name; part of every URL.
         name: RealmName,
     },
+    /// Shows a realm with its settings.
+    Get(realm_settings::GetArguments),
+    /// Changes the settings named and keeps the others.
+    Set(realm_settings::SetArguments),
 }
 
 /// Runs `tollgate environment …`.
@@ -52,6 +56,8 @@ pub(crate) async fn realm(context: &Context<'_>, command: RealmCommand) -> Resul
             let realm = context.client.post("/realms", &json!({ "name": name })).await?;
             context.output.done(&realm, &format!("made realm {name}"));
         }
+        RealmCommand::Get(arguments) => realm_settings::get(context, arguments).await?,
+        RealmCommand::Set(arguments) => realm_settings::set(context, arguments).await?,
     }
     Ok(())
 }

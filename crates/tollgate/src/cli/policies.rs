@@ -61,14 +61,14 @@ pub(crate) struct SetArguments {
     reason: Option<String>,
 }
 
-const IMPACT_COLUMNS: &[Column] = &[
+const CONFORMANCE_COLUMNS: &[Column] = &[
     ("PIPELINE", "/pipeline"),
     ("VERSION", "/version"),
     ("PROJECT", "/project"),
     ("ADMITTED BY", "/admittedBy"),
-    ("CONFORMS", "/conforms"),
+    ("CONFORMS", "/shown/conforms"),
     ("LOGIN FLOW", "/loginFlow"),
-    ("VIOLATIONS", "/violations"),
+    ("VIOLATIONS", "/shown/reasons"),
 ];
 
 fn parse_value(input: &str) -> Result<(EnvironmentName, String), String> {
@@ -236,7 +236,8 @@ async fn conformance(context: &Context<'_>, environment: Option<&EnvironmentName
             number("notConformant"),
         ));
         if !items(entry).is_empty() {
-            crate::output::print_out(&crate::output::table(items(entry), IMPACT_COLUMNS));
+            let rows = super::standings::rows(items(entry));
+            crate::output::print_out(&crate::output::table(&rows, CONFORMANCE_COLUMNS));
         }
     }
     Ok(())

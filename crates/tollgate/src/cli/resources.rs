@@ -6,10 +6,10 @@ use tollgate_model::document::Resource;
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::versions::Version;
 
-use super::Context;
 use super::files::with_kind;
+use super::{Context, standings};
 use crate::failure::Failure;
-use crate::output::Column;
+use crate::output::{Column, Format};
 
 /// Kinds of resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -56,6 +56,9 @@ pub(crate) struct GetArguments {
     /// Which version of a pipeline; without, the latest.
     #[arg(long)]
     version: Option<Version>,
+    /// Lists the versions of a pipeline instead, and where each would be refused today.
+    #[arg(long, conflicts_with = "version", requires = "name")]
+    versions: bool,
 }
 
 /// Arguments of `tollgate delete`.
@@ -72,15 +75,22 @@ pub(crate) struct DeleteArguments {
 
 /// Shows resources: one as a file, all as a table.
 pub(crate) async fn get(context: &Context<'_>, arguments: GetArguments) -> Result<(), Failure> {
-    let GetArguments { kind, name, env, version } = arguments;
+    let GetArguments { kind, name, env, version, versions } = arguments;
     let client = &context.client;
+    if let (true, Some(name)) = (versions, &name) {
+        return list_versions(context, kind, name).await;
+    }
     let Some(name) = name else {
         let list = client.list(&list_path(context, kind, env.as_ref())?).await?;
-        context.output.list(&list, columns(kind));
+        standings::list(context.output, &list, columns(kind));
         return Ok(());
     };
     let document = match kind {
-        ResourceKind::Pipeline => pipeline_as_file(context, &name, version).await?,
+        ResourceKind::Pipeline => {
+            let saved = saved_pipeline(context, &name, version).await?;
+            tell_refusals(context, &saved);
+            with_kind("Pipeline", saved.get("pipeline").cloned().unwrap_or_default())
+        }
         ResourceKind::Policy => {
             let policy = client.get(&client.realm_path(&["policies", &name])).await?;
             policy_as_file(&policy)
@@ -136,7 +146,10 @@ pub(crate) fn policy_as_file(policy: &Value) -> Value {
 pub(crate) async fn as_file(context: &Context<'_>, resource: &Resource) -> Result<Value, Failure> {
     let client = &context.client;
     match resource {
-        Resource::Pipeline(pipeline) => pipeline_as_file(context, pipeline.name.as_str(), None).await,
+        Resource::Pipeline(pipeline) => {
+            let saved = saved_pipeline(context, pipeline.name.as_str(), None).await?;
+            Ok(with_kind("Pipeline", saved.get("pipeline").cloned().unwrap_or_default()))
+        }
         Resource::Policy(policy) => {
             let saved = client.get(&client.realm_path(&["policies", policy.name().as_str()])).await?;
             Ok(policy_as_file(&saved))
@@ -187,7 +200,8 @@ pub(crate) async fn as_file(context: &Context<'_>, resource: &Resource) -> Resul
     }
 }
 
-async fn pipeline_as_file(
+/// Returns a version of a pipeline, the latest when none is named, with its verdicts.
+async fn saved_pipeline(
     context: &Context<'_>,
     name: &str,
     version: Option<Version>,
@@ -200,8 +214,36 @@ async fn pipeline_as_file(
             head.get("latest").and_then(Value::as_str).unwrap_or_default().to_owned()
         }
     };
-    let saved = client.get(&client.realm_path(&["pipelines", name, "versions", &version])).await?;
-    Ok(with_kind("Pipeline", saved.get("pipeline").cloned().unwrap_or_default()))
+    client.get(&client.realm_path(&["pipelines", name, "versions", &version])).await
+}
+
+/// Says, for people, where a saved version would be refused today, so that nobody has to try.
+fn tell_refusals(context: &Context<'_>, saved: &Value) {
+    if context.output.format() != Format::Table {
+        return;
+    }
+    let version = saved.get("version").and_then(Value::as_str).unwrap_or_default();
+    for verdict in saved.get("verdicts").and_then(Value::as_array).into_iter().flatten() {
+        let text = |field: &str| verdict.get(field).and_then(Value::as_str).unwrap_or_default();
+        let violations = verdict.get("violations").and_then(Value::as_array).into_iter().flatten();
+        let reasons: Vec<&str> =
+            violations.filter_map(|it| it.get("message").and_then(Value::as_str)).collect();
+        if !reasons.is_empty() {
+            let (environment, reasons) = (text("environment"), reasons.join(", "));
+            crate::output::say!("{version} would be refused today in {environment}: {reasons}");
+        }
+    }
+}
+
+/// Lists the versions of a pipeline with what the policies say of each.
+async fn list_versions(context: &Context<'_>, kind: ResourceKind, name: &str) -> Result<(), Failure> {
+    if kind != ResourceKind::Pipeline {
+        return Err(Failure::usage(format!("{} has no versions to list", with_article(kind)))
+            .hint("`tollgate policy versions` lists those of the policies"));
+    }
+    let list = context.client.list(&context.client.realm_path(&["pipelines", name, "versions"])).await?;
+    standings::list(context.output, &list, standings::VERSION_COLUMNS);
+    Ok(())
 }
 
 fn list_path(
@@ -275,7 +317,7 @@ fn columns(kind: ResourceKind) -> &'static [Column] {
             ("ENVIRONMENT", "/environment"),
             ("PIPELINE", "/pipeline"),
             ("VERSION", "/version"),
-            ("CONFORMS", "/conforms"),
+            ("CONFORMS", "/shown/conforms"),
         ],
         ResourceKind::Environment | ResourceKind::Project | ResourceKind::Realm => {
             &[("NAME", "/name"), ("CREATED", "/createdAt")]
