@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
+use tollgate_model::verdicts::Violation;
 
 use crate::output::{Format, Output, say};
 
@@ -177,14 +179,15 @@ fn problem_text(body: &Value) -> String {
         }
     }
     for violation in items(body, "violations") {
-        let fix = violation.get("fix").map(Value::to_string).unwrap_or_default();
+        // Said in the words of the server, which are those of the offline check, too.
+        let advice = Violation::deserialize(violation)
+            .map_or_else(|_| "change the pipeline".to_owned(), |violation| violation.advice());
         let _ = writeln!(
             out,
-            "  {} (policy {}, environment {})\n  hint: set {} to {fix}, save the pipeline and deploy it again",
+            "  {} (policy {}, environment {})\n  hint: {advice}, save the pipeline and deploy it again",
             text(violation, "message"),
             text(violation, "policy"),
             text(violation, "environment"),
-            text(violation, "pointer"),
         );
     }
     let hint = match code_of(body) {
@@ -210,7 +213,7 @@ mod tests {
         let body = json!({
             "title": "Refused by policy", "status": 422, "code": "policy-refused",
             "violations": [{ "policy": "external-api-access", "environment": "test",
-                "message": "Missing external API Key", "pointer": "/trigger/apiKey", "fix": true }],
+                "code": "missing-api-key", "message": "Missing external API Key", "pointer": "/trigger/apiKey", "fix": true }],
         });
         let failure = Failure::Problem { status: 422, body: body.clone() };
         assert_eq!(failure.exit(), Exit::Refused);

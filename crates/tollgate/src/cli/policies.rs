@@ -239,6 +239,14 @@ async fn conformance(context: &Context<'_>, environment: Option<&EnvironmentName
             let rows = super::standings::rows(items(entry));
             crate::output::print_out(&crate::output::table(&rows, CONFORMANCE_COLUMNS));
         }
+        for gap in entry.get("scopeGaps").and_then(Value::as_array).into_iter().flatten() {
+            let text = |field: &str| gap.get(field).and_then(Value::as_str).unwrap_or("-");
+            crate::output::print_out(&format!(
+                "{} demands scope {}, which no login flow offers here\n",
+                text("pipeline"),
+                text("scope"),
+            ));
+        }
     }
     Ok(())
 }
