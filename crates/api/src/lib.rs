@@ -22,6 +22,7 @@ mod openapi;
 mod operations;
 mod pipelines;
 mod policies;
+mod policy_versions;
 mod problem;
 mod realm_settings;
 mod sessions;

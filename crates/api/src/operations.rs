@@ -11,7 +11,7 @@ use tollgate_app::access::Permission;
 
 use crate::{
     Api, access, accounts, basic_auth, consumers, deployments, environments, globals, idempotency, journal,
-    keys, meta, pipelines, policies, sessions, signing_keys,
+    keys, meta, pipelines, policies, policy_versions, sessions, signing_keys,
 };
 
 /// Who may call an operation.
@@ -56,6 +56,7 @@ pub(crate) fn all() -> Vec<Operation> {
         environments::operations(),
         pipelines::operations(),
         policies::operations(),
+        policy_versions::operations(),
         deployments::operations(),
         consumers::operations(),
         keys::operations(),

@@ -54,7 +54,7 @@ struct SavedView {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct ImpactView {
+pub(crate) struct ImpactView {
     /// What the change means: `effect` (`none`, `weakens`, `tightens`, `both`), and per environment the combinations of
     /// switches that are judged otherwise, and the settings that change.
     meaning: Value,
@@ -116,13 +116,13 @@ struct ConformanceQuery {
 }
 
 #[derive(Deserialize)]
-struct Named {
+pub(crate) struct Named {
     name: String,
 }
 
 #[derive(Deserialize)]
-struct VersionPath {
-    version: Version,
+pub(crate) struct VersionPath {
+    pub(crate) version: Version,
 }
 
 pub(crate) fn operations() -> Vec<Operation> {
@@ -243,7 +243,7 @@ fn values(path: &Named, body: ChangeBody) -> Answer<(PolicyValues, String)> {
     Ok((PolicyValues { policy: named(path)?, environments, partial, condition, message, fix }, reason))
 }
 
-fn named(path: &Named) -> Answer<PolicyName> {
+pub(crate) fn named(path: &Named) -> Answer<PolicyName> {
     path.name.parse().map_err(|error| Problem::new(StatusCode::NOT_FOUND, "not-found", format!("{error}")))
 }
 

@@ -33,7 +33,7 @@ mod realm_settings;
 
 // What use cases take and give, so that API and console need no crate below this one.
 pub use tollgate_credential::passwords::Password;
-pub use tollgate_policy::{Conformance, ConformanceItem, Impact, Standing};
+pub use tollgate_policy::{Conformance, ConformanceItem, Impact, PolicyDiff, Standing};
 pub use tollgate_store::{JournalEntry, JournalFilter, Stored};
 
 use std::sync::Arc;

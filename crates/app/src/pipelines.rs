@@ -20,6 +20,8 @@ use crate::errors::{Error, ErrorKind};
 use crate::lists::{ListPage, ListRequest};
 use crate::waivers;
 
+pub use check::faults;
+
 /// Use cases of pipelines.
 pub struct Pipelines(pub(crate) App);
 

@@ -1,6 +1,7 @@
 //! Policies: read, compare, change. Every change is a new version of all of them together.
 
 mod edits;
+mod versions;
 
 use jiff::Timestamp;
 use tollgate_model::names::{EnvironmentName, RealmName, RuleName};
@@ -114,6 +115,7 @@ impl PolicyUseCases {
         if_match: Option<u64>,
     ) -> Result<SavedPolicies, Error> {
         op.demand(Permission::PolicyUpdate)?;
+        versions::check_reason(reason)?;
         let ruling = self.0.ruling(&op.realm).await?;
         let policies = self.apply(op, edit, &ruling.policies.value).await?;
         let impact = self.0.policy_impact(op, &ruling, policies.clone()).await?;
@@ -145,9 +147,7 @@ impl PolicyUseCases {
     /// Returns the policies with a change in them, once everything about it was checked.
     async fn apply(&self, op: &Op, edit: &PolicyEdit, today: &Policies) -> Result<Policies, Error> {
         match edit {
-            PolicyEdit::Restore(version) => {
-                Ok(today.restored(&self.version(op, *version).await?.policies, op.now))
-            }
+            PolicyEdit::Restore(version) => self.restored(op, *version, today).await,
             edit => edit.apply(today, op.now),
         }
     }

@@ -17,6 +17,7 @@ use crate::pipelines::Pipeline;
 use crate::policies::{
     AccessPolicyFile, EnforcementFile, LoginFlowsFile, Policy, PolicyName, Rule, SensitiveFieldsFile,
 };
+use crate::waivers::Waiver;
 
 mod reader;
 mod tree;
@@ -38,6 +39,8 @@ pub enum Resource {
     Consumer(ConsumerFile),
     /// `kind: Global`.
     Global(GlobalFile),
+    /// `kind: Waiver`, as `tollgate policy export` writes it for checks without a server.
+    Waiver(Waiver),
 }
 
 /// A consumer as written in a file; its credentials never stand in files.
@@ -79,6 +82,15 @@ pub struct Located<T> {
 #[derive(Debug, Clone)]
 pub struct Positions(Arc<Tree>);
 
+/// Where a value can be written, and what stands there now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// A text, number, `true`, `false` or null that begins here.
+    Scalar(Position),
+    /// Nothing yet, in a map that begins here and holds something.
+    Absent(Position),
+}
+
 /// A place in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
@@ -102,7 +114,7 @@ pub struct DocumentError {
 }
 
 /// The kinds of resource files, as `kind` spells them.
-const KINDS: [&str; 4] = ["Pipeline", "Policy", "Consumer", "Global"];
+const KINDS: [&str; 5] = ["Pipeline", "Policy", "Consumer", "Global", "Waiver"];
 
 /// Reads every document of a text, `---` between them.
 ///
@@ -205,6 +217,7 @@ fn resource(tree: Tree) -> Result<Located<Resource>, DocumentError> {
         "Policy" => Resource::Policy(policy(&tree)?),
         "Consumer" => Resource::Consumer(read(&tree)?),
         "Global" => Resource::Global(read(&tree)?),
+        "Waiver" => Resource::Waiver(read(&tree)?),
         other => {
             let mut error =
                 DocumentError::at(format!("there is no kind `{}`", cut(other)), tree.find("/kind"));
@@ -285,6 +298,7 @@ impl Resource {
             Self::Policy(_) => "Policy",
             Self::Consumer(_) => "Consumer",
             Self::Global(_) => "Global",
+            Self::Waiver(_) => "Waiver",
         }
     }
 }
@@ -295,6 +309,12 @@ impl Positions {
     /// Returns where the part that a JSON pointer names stands; its nearest ancestor when it does not.
     pub fn find(&self, pointer: &str) -> Position {
         self.0.find(pointer)
+    }
+
+    /// Returns where the value that a JSON pointer names can be written without touching anything else; `None` when a
+    /// list or a map stands there, or the map that it belongs to is not there.
+    pub fn slot(&self, pointer: &str) -> Option<Slot> {
+        self.0.slot(pointer)
     }
 }
 

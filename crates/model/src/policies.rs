@@ -269,6 +269,13 @@ impl Policies {
         for mut policy in earlier.policies.values().cloned() {
             if let Policy::Enforcement(file) = &mut policy {
                 file.environments.retain(|_, value| value.at_gateway().is_none_or(|at| at.at_gateway > now));
+                for (environment, value) in &mut file.environments {
+                    let held = self.enforcement(environment).and_then(Enforcement::at_gateway);
+                    if let Enforcement::AtGateway(at) = value {
+                        // Whoever calls was last told then, not when the earlier version said so.
+                        at.announced_at = held.and_then(|held| held.announced_at).or(Some(now));
+                    }
+                }
             }
             let restored = match self.policies.get(&policy.name()) {
                 Some(today) => policy.over(today),

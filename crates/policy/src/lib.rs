@@ -5,6 +5,7 @@
 //! pure; the moment judged for is an argument.
 
 mod conformance;
+mod diff;
 mod fixes;
 mod impact;
 mod judge;
@@ -14,6 +15,7 @@ mod rules;
 mod tokens;
 
 pub use conformance::{Conformance, ConformanceItem, ScopeGap, Standing, conformance};
+pub use diff::{Change, PolicyChange, PolicyDiff, ValueChange, diff};
 pub use fixes::{ApplyFixError, apply_fix};
 pub use impact::{Impact, impact};
 pub use judge::{Admission, AdmitError, Judge, Refusal, UnknownEnvironment};

@@ -104,16 +104,20 @@ struct Combination {
     pipeline: Pipeline,
 }
 
-/// Compares two judges' policies over every combination of a trigger's switches, in every environment that both know.
+/// Compares two judges' policies over every combination of a trigger's switches, in every environment that both know;
+/// nothing can be said of one that only one of them knows.
 ///
 /// # Errors
 ///
-/// [`UnknownEnvironment`] when `proposed` lacks an environment of `today`.
+/// [`UnknownEnvironment`] when a policy has no value where its fellows have one, which [`Policies`] does not let be.
+///
+/// [`Policies`]: tollgate_model::policies::Policies
 pub fn meaning(today: &Judge<'_>, proposed: &Judge<'_>) -> Result<Meaning, UnknownEnvironment> {
     let combinations = combinations();
     let environments = today
         .policies()
         .environments()
+        .filter(|environment| proposed.policies().environments().any(|other| other == *environment))
         .map(|environment| in_environment(today, proposed, environment, &combinations))
         .collect::<Result<Vec<_>, _>>()?;
     let effect = environments.iter().fold(Effect::None, |effect, it| effect.and(it.effect));

@@ -11,6 +11,23 @@ use crate::errors::{Error, ErrorKind, Place};
 
 /// Checks what parsing can't: that the flow compiles and that no route hides another realm's or the gateway's own.
 pub(super) fn check(realm: &RealmName, pipeline: &Pipeline, positions: &Positions) -> Result<(), Error> {
+    let faults = faults(realm, pipeline);
+    let Some((pointer, message)) = faults.first().cloned() else { return Ok(()) };
+    let place = |(pointer, message): (String, String)| {
+        let position = positions.find(&pointer);
+        Place { line: Some(position.line), column: Some(position.column), pointer, message, hint: None }
+    };
+    let position = positions.find(&pointer);
+    let message = format!("line {}, column {}: {message} (at {pointer})", position.line, position.column);
+    Err(Error {
+        places: faults.into_iter().map(place).collect(),
+        ..Error::new(ErrorKind::Invalid, "pipeline-invalid", message)
+            .hint("correct the places that are named; nothing was saved")
+    })
+}
+
+/// Returns what would keep a pipeline from being saved: JSON pointers and messages.
+pub fn faults(realm: &RealmName, pipeline: &Pipeline) -> Vec<(String, String)> {
     let mut faults: Vec<(String, String)> = match tollgate_flow::compile(pipeline) {
         Ok(_) => Vec::new(),
         Err(errors) => errors.into_iter().map(|error| (error.pointer, error.message)).collect(),
@@ -25,18 +42,7 @@ pub(super) fn check(realm: &RealmName, pipeline: &Pipeline, positions: &Position
     if let Some(trigger) = pipeline.trigger.http() {
         faults.extend(repeated_routes(pipeline, trigger));
     }
-    let Some((pointer, message)) = faults.first().cloned() else { return Ok(()) };
-    let place = |(pointer, message): (String, String)| {
-        let position = positions.find(&pointer);
-        Place { line: Some(position.line), column: Some(position.column), pointer, message, hint: None }
-    };
-    let position = positions.find(&pointer);
-    let message = format!("line {}, column {}: {message} (at {pointer})", position.line, position.column);
-    Err(Error {
-        places: faults.into_iter().map(place).collect(),
-        ..Error::new(ErrorKind::Invalid, "pipeline-invalid", message)
-            .hint("correct the places that are named; nothing was saved")
-    })
+    faults
 }
 
 /// Finds routes that name a path again: which methods and scopes hold there would be anybody's guess.

@@ -45,6 +45,27 @@ pub struct PolicyValues {
 // === impl PolicyEdit ===
 
 impl PolicyEdit {
+    /// Returns the edit that takes a custom rule away.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] for a policy that every realm has.
+    pub fn remove(name: &PolicyName) -> Result<Self, Error> {
+        match name {
+            PolicyName::Rule(rule) => Ok(Self::Remove(rule.clone())),
+            built_in => Err(Error::conflict(
+                "policy-built-in",
+                format!("`{built_in}` cannot be removed: every realm has a value for it in each environment"),
+            )
+            .hint(match built_in {
+                PolicyName::Access(_) => "set it to `any` where nothing is to be demanded",
+                PolicyName::LoginFlows => "set its values to what is to hold",
+                PolicyName::SensitiveFields => "set an empty list where nothing is to be hidden",
+                _ => "set it to `atDeploy` where calls are not to be refused",
+            })),
+        }
+    }
+
     /// Returns the action that the journal shows.
     pub(super) fn action(&self) -> &'static str {
         match self {
@@ -79,11 +100,7 @@ impl PolicyValues {
             }
         }
         if let Policy::Rule(rule) = &policy {
-            tollgate_policy::check_rule(rule).map_err(|error| {
-                Error::new(ErrorKind::Invalid, "rule-invalid", error.to_string()).hint(
-                    "`tollgate schema policy` shows the shape of a rule; docs/rules.md what it can name",
-                )
-            })?;
+            checked(rule)?;
         }
         Ok(policy)
     }
@@ -133,6 +150,14 @@ impl PolicyValues {
             }
         }
     }
+}
+
+/// Refuses a custom rule that does not fit.
+pub(super) fn checked(rule: &Rule) -> Result<(), Error> {
+    tollgate_policy::check_rule(rule).map_err(|error| {
+        Error::new(ErrorKind::Invalid, "rule-invalid", error.to_string())
+            .hint("`tollgate schema policy` shows the shape of a rule; docs/rules.md what it can name")
+    })
 }
 
 /// Returns an enforcement with the time of its announcement. A date that has passed is refused, unless it is the one

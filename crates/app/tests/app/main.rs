@@ -8,6 +8,7 @@ mod deployments;
 mod follower;
 mod input;
 mod permissions;
+mod policy_versions;
 
 mod records;
 mod users;

@@ -89,6 +89,7 @@ async fn nobody_may_do_anything_without_permission() {
         policies.get();
         policies.versions();
         policies.version(Version::FIRST);
+        policies.diff(Version::FIRST, None);
         policies.impact(&tightening());
         policies.set(&tightening(), "", None);
         realms.list();

@@ -199,6 +199,37 @@ fn the_schema_refuses_what_the_reader_refuses_of_lists_and_texts() {
     }
 }
 
+#[test]
+fn a_slot_is_where_one_value_can_be_written() {
+    let located = parse_pipeline(GOOD).expect("good");
+    let at = |line, column| Position { line, column };
+    for (pointer, slot) in [
+        ("/trigger/apiKey", Some(Slot::Scalar(at(9, 11)))),
+        ("/trigger/methods/0", Some(Slot::Scalar(at(6, 13)))),
+        ("/trigger/basicAuth", Some(Slot::Absent(at(6, 3)))),
+        ("/trigger/rateLimit/limits/0/burst", Some(Slot::Absent(at(12, 40)))),
+        ("/trigger/jwt", None),
+        ("/trigger/cors/maxAge", None),
+        ("/trigger/methods/7", None),
+        ("/trigger/apiKey/query", None),
+        ("", None),
+    ] {
+        assert_eq!(located.positions.slot(pointer), slot, "{pointer}");
+    }
+}
+
+#[test]
+fn a_waiver_is_read_as_it_was_exported() {
+    let text = "kind: Waiver\nid: wv_00000000000000000000000000000000\npipeline: orders\nenvironment: prod\n\
+                policy: external-api-access\ncode: missing-jwt\nuntil: 2030-01-31T00:00:00Z\nreason: soon\n\
+                createdAt: 2030-01-01T00:00:00Z\ncreatedBy: admin\n";
+    let read = |text: &str| parse_resources(text).map(|mut all| all.remove(0).value);
+    let Ok(Resource::Waiver(waiver)) = read(text) else { panic!("{:?}", read(text)) };
+    assert_eq!((waiver.pipeline.as_str(), waiver.policy.as_str()), ("orders", "external-api-access"));
+    let endless = read(&text.replace("until: 2030-01-31T00:00:00Z\n", "")).expect_err("no end");
+    assert!(endless.message.contains("until"), "{endless}");
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in "\\PC*", noise in "[-{}\\[\\]:,&*!|>'\"#%@` \n\ta-z0-9]{0,200}") {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
-use super::{DocumentError, MAX_BYTES, Position, cut};
+use super::{DocumentError, MAX_BYTES, Position, Slot, cut};
 
 /// Deepest nesting of a document.
 const MAX_DEPTH: usize = 64;
@@ -304,23 +304,44 @@ impl Tree {
         let mut id = Self::ROOT;
         let mut position = self.position(id);
         for token in pointer.split('/').skip(1) {
-            let token = token.replace("~1", "/").replace("~0", "~");
-            let next = match self.nodes.get(id).map(|node| &node.content) {
-                Some(Content::Map(entries)) => entries
-                    .iter()
-                    .find(|entry| entry.key == token)
-                    .map(|entry| (entry.value, entry.key_position)),
-                Some(Content::List(items)) => token
-                    .parse::<usize>()
-                    .ok()
-                    .and_then(|index| items.get(index))
-                    .map(|child| (*child, self.position(*child))),
-                _ => None,
-            };
-            let Some((child, at)) = next else { break };
+            let Some((child, at)) = self.child(id, token) else { break };
             (id, position) = (child, at);
         }
         position
+    }
+
+    /// Returns where the value that a JSON pointer names can be written.
+    pub(super) fn slot(&self, pointer: &str) -> Option<Slot> {
+        let mut tokens = pointer.split('/').skip(1).peekable();
+        let mut id = Self::ROOT;
+        while let Some(token) = tokens.next() {
+            let is_last = tokens.peek().is_none();
+            match (self.child(id, token), self.nodes.get(id)) {
+                (Some((child, _)), _) => id = child,
+                (None, Some(Node { content: Content::Map(entries), position, .. })) if is_last => {
+                    return (!entries.is_empty()).then_some(Slot::Absent(*position));
+                }
+                _ => return None,
+            }
+        }
+        let node = self.nodes.get(id)?;
+        (!matches!(node.content, Content::List(_) | Content::Map(_))).then_some(Slot::Scalar(node.position))
+    }
+
+    /// Returns the child that a token of a JSON pointer names, with the place that a person looks for.
+    fn child(&self, id: NodeId, token: &str) -> Option<(NodeId, Position)> {
+        let token = token.replace("~1", "/").replace("~0", "~");
+        match &self.nodes.get(id)?.content {
+            Content::Map(entries) => {
+                let entry = entries.iter().find(|entry| entry.key == token)?;
+                Some((entry.value, entry.key_position))
+            }
+            Content::List(items) => {
+                let child = *items.get(token.parse::<usize>().ok()?)?;
+                Some((child, self.position(child)))
+            }
+            _ => None,
+        }
     }
 
     /// Returns the JSON pointer (RFC 6901) of a node.

@@ -117,3 +117,32 @@ fn enforcement_is_a_word_or_a_date() {
         assert!(read(bad.clone()).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn a_restored_date_counts_as_announced_when_it_is_restored() {
+    let dated = |announced: &str| -> Policy {
+        let prod = json!({ "atGateway": "2030-01-31T00:00:00Z", "announcedAt": announced });
+        serde_json::from_value(
+            json!({ "name": "enforcement", "environments": { "test": "atDeploy", "prod": prod } }),
+        )
+        .expect("a policy")
+    };
+    let at_deploy: Policy = serde_json::from_value(
+        json!({ "name": "enforcement", "environments": { "test": "atDeploy", "prod": "atDeploy" } }),
+    )
+    .expect("a policy");
+    let announced = |policies: &Policies| {
+        policies
+            .enforcement(&EnvironmentName::prod())
+            .and_then(Enforcement::at_gateway)
+            .and_then(|it| it.announced_at)
+    };
+    let (told, now): (Timestamp, Timestamp) =
+        ("2029-01-01T00:00:00Z".parse().expect("a time"), "2029-06-01T00:00:00Z".parse().expect("a time"));
+    let earlier = realm().replace(dated("2029-01-01T00:00:00Z")).expect("valid");
+    let withdrawn = earlier.replace(at_deploy).expect("valid");
+    assert_eq!(announced(&withdrawn.restored(&earlier, now)), Some(now), "it was withdrawn in between");
+    assert_eq!(announced(&earlier.restored(&earlier, now)), Some(told), "it was never withdrawn");
+    let passed = "2031-01-01T00:00:00Z".parse().expect("a time");
+    assert_eq!(announced(&withdrawn.restored(&earlier, passed)), None, "it would refuse calls at once");
+}
