@@ -68,7 +68,8 @@ fn the_examples_are_good() {
         for entry in std::fs::read_dir(&directory).expect("a directory") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                directories.push(path);
+                // Workflows of CI systems are no resources.
+                directories.extend((!path.ends_with("ci")).then_some(path));
                 continue;
             }
             let text = std::fs::read_to_string(&path).expect("reads");

@@ -22,17 +22,20 @@ mod deployments;
 mod environments;
 mod files;
 mod globals;
+mod impact;
 mod journal;
 mod keys;
 mod pipelines;
 mod policies;
 mod realm_settings;
+mod reasons;
 mod resources;
 mod secrets;
 mod sessions;
 mod signing_keys;
 mod standings;
 mod tools;
+mod versions;
 mod waivers;
 
 const EXIT_CODES: &str = "\
@@ -101,7 +104,7 @@ enum Command {
     /// Writes a file to start from.
     #[command(subcommand)]
     New(pipelines::NewCommand),
-    /// Judges pipeline files offline, for CI.
+    /// Judges pipeline files without saving them, offline or by a server's policies, for CI.
     Check(check::CheckArguments),
 
     /// Deploys a pipeline version.
@@ -194,7 +197,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Get(arguments) => resources::get(&connect()?, arguments).await?,
         Command::Delete(arguments) => resources::delete(&connect()?, arguments).await?,
         Command::New(command) => pipelines::new(&connect()?, command).await?,
-        Command::Check(arguments) => return check::check(output, arguments),
+        Command::Check(arguments) => return check::check(connect, &realm, output, arguments).await,
         Command::Deploy(arguments) => deployments::deploy(&connect()?, arguments).await?,
         Command::Undeploy(arguments) => deployments::undeploy(&connect()?, arguments).await?,
         Command::Promote(arguments) => deployments::promote(&connect()?, arguments).await?,

@@ -184,6 +184,11 @@ fn cell(value: Option<&Value>) -> String {
         }
         Some(other) => other.to_string(),
     };
+    printable(&text)
+}
+
+/// Makes control characters (a terminal's escape sequences) visible instead of obeyed.
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect()

@@ -13,7 +13,7 @@ use tollgate_model::pipelines::Pipeline;
 use tollgate_model::policies::Policy;
 
 use super::files::{self, FileResource};
-use super::{Context, confirm, resources};
+use super::{Context, confirm, impact, reasons, resources};
 use crate::failure::Failure;
 use crate::output::{Format, print_out, yaml};
 
@@ -32,6 +32,9 @@ pub(crate) struct ApplyArguments {
     /// Saves changes of policies without asking.
     #[arg(long)]
     yes: bool,
+    /// Why policies change, for their version and the journal; asked for at a terminal.
+    #[arg(long)]
+    reason: Option<String>,
 }
 
 /// Arguments of `tollgate diff`.
@@ -46,7 +49,7 @@ pub(crate) struct DiffArguments {
 }
 
 /// Saves the resources in files, one after the other; the first refusal ends it.
-pub(crate) async fn apply(context: &Context<'_>, arguments: ApplyArguments) -> Result<(), Failure> {
+pub(crate) async fn apply(context: &Context<'_>, mut arguments: ApplyArguments) -> Result<(), Failure> {
     let mut results = Vec::new();
     // Pipelines of these files: in a dry run nothing else tells that they will be there.
     let mut pipelines = BTreeSet::new();
@@ -56,9 +59,13 @@ pub(crate) async fn apply(context: &Context<'_>, arguments: ApplyArguments) -> R
         }
         let result = match &file.located.value {
             Resource::Pipeline(pipeline) => apply_pipeline(context, &arguments, &file, pipeline).await,
-            Resource::Policy(policy) => apply_policy(context, &arguments, policy).await,
+            Resource::Policy(policy) => apply_policy(context, &mut arguments, policy).await,
             Resource::Consumer(consumer) => apply_consumer(context, &arguments, consumer, &pipelines).await,
             Resource::Global(global) => apply_global(context, &arguments, global).await,
+            Resource::Waiver(waiver) => {
+                crate::output::say!("hint: a waiver is made with a command of its own; no file makes one");
+                Ok(json!({ "kind": "Waiver", "name": waiver.id, "change": "left out" }))
+            }
         };
         let result =
             result.map_err(|failure| file.locate(failure).with("items", Value::Array(results.clone())))?;
@@ -98,7 +105,7 @@ async fn apply_pipeline(
 
 async fn apply_policy(
     context: &Context<'_>,
-    arguments: &ApplyArguments,
+    arguments: &mut ApplyArguments,
     policy: &Policy,
 ) -> Result<Value, Failure> {
     let name = policy.name();
@@ -119,15 +126,29 @@ async fn apply_policy(
     if let Some(fields) = body.as_object_mut() {
         fields.insert("partial".to_owned(), false.into());
     }
-    let impact = context.client.post(&format!("{path}/impact"), &body).await?;
-    if change != "unchanged" {
-        confirm::show_impact(&impact);
-        if !arguments.dry_run {
-            confirm::demand_yes(arguments.yes, &impact)?;
-            result = context.client.put(&path, &body).await?;
-        }
+    let told = context.client.post(&format!("{path}/impact"), &body).await?;
+    if change == "unchanged" {
+        return Ok(
+            json!({ "kind": "Policy", "name": name, "change": change, "version": result.get("version") }),
+        );
     }
-    Ok(json!({ "kind": "Policy", "name": name, "change": change, "version": result.get("version") }))
+    impact::say(&told);
+    if !arguments.dry_run {
+        confirm::demand_yes(arguments.yes, &told)?;
+        // One reason for all policies of these files: who is asked is asked once.
+        let reason = reasons::ask(arguments.reason.as_deref())?;
+        if let Some(fields) = body.as_object_mut() {
+            fields.insert("reason".to_owned(), reason.clone().into());
+        }
+        arguments.reason = Some(reason);
+        result = context.client.put(&path, &body).await?;
+    }
+    let mut applied =
+        json!({ "kind": "Policy", "name": name, "change": change, "version": result.get("version") });
+    if let (Some(fields), Value::Object(told)) = (applied.as_object_mut(), told) {
+        fields.extend(told);
+    }
+    Ok(applied)
 }
 
 async fn apply_consumer(

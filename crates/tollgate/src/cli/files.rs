@@ -14,6 +14,12 @@ pub(crate) struct FileResource {
     pub(crate) located: Located<Resource>,
 }
 
+/// A file, and the text that stands in it.
+pub(crate) struct Source {
+    pub(crate) file: String,
+    pub(crate) text: std::io::Result<String>,
+}
+
 /// Reads every resource of the given paths, in the order given; files of a directory and of those below by name.
 ///
 /// # Errors
@@ -21,28 +27,41 @@ pub(crate) struct FileResource {
 /// A failure that names file, line and field of the first mistake.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<FileResource>, Failure> {
     let mut resources = Vec::new();
+    for Source { file, text } in sources(paths)? {
+        let text = text.map_err(|error| unreadable(&file, &error))?;
+        let located = document::parse_resources(&text).map_err(|error| invalid(&file, &error))?;
+        resources.extend(located.into_iter().map(|located| FileResource { file: file.clone(), located }));
+    }
+    Ok(resources)
+}
+
+/// Reads the texts of the given paths; one that cannot be read is among them, with the reason.
+///
+/// # Errors
+///
+/// When there is nothing to read, or a directory cannot be listed.
+pub(crate) fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
+    let mut sources = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
             let mut text = String::new();
             let limit = document::MAX_BYTES as u64 + 1;
-            std::io::stdin()
-                .lock()
-                .take(limit)
-                .read_to_string(&mut text)
-                .map_err(|error| unreadable(path, &error))?;
-            parse("<stdin>", &text, &mut resources)?;
+            let read = std::io::stdin().lock().take(limit).read_to_string(&mut text);
+            sources.push(Source { file: "<stdin>".to_owned(), text: read.map(|_| text) });
         } else if path.is_dir() {
-            for file in files_of(path)? {
-                read_file(&file, &mut resources)?;
-            }
+            sources.extend(files_of(path)?.iter().map(|file| source(file)));
         } else {
-            read_file(path, &mut resources)?;
+            sources.push(source(path));
         }
     }
-    if resources.is_empty() {
+    if sources.is_empty() {
         return Err(Failure::usage("there is no .yaml, .yml or .json file to read"));
     }
-    Ok(resources)
+    Ok(sources)
+}
+
+fn source(path: &Path) -> Source {
+    Source { file: path.display().to_string(), text: std::fs::read_to_string(path) }
 }
 
 /// Returns the files below a directory. What is hidden is left out, and links to directories are not followed: they
@@ -51,7 +70,7 @@ fn files_of(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     let mut directories = vec![directory.to_owned()];
     while let Some(directory) = directories.pop() {
-        let failed = |error| unreadable(&directory, &error);
+        let failed = |error| unreadable(&directory.display().to_string(), &error);
         for entry in std::fs::read_dir(&directory).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let (path, kind) = (entry.path(), entry.file_type().map_err(failed)?);
@@ -69,19 +88,8 @@ fn files_of(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-fn read_file(path: &Path, resources: &mut Vec<FileResource>) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-    parse(&path.display().to_string(), &text, resources)
-}
-
-fn parse(file: &str, text: &str, resources: &mut Vec<FileResource>) -> Result<(), Failure> {
-    let located = document::parse_resources(text).map_err(|error| invalid(file, &error))?;
-    resources.extend(located.into_iter().map(|located| FileResource { file: file.to_owned(), located }));
-    Ok(())
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(format!("cannot read {}: {error}", path.display()))
+fn unreadable(file: &str, error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot read {file}: {error}"))
 }
 
 fn invalid(file: &str, error: &DocumentError) -> Failure {
@@ -139,6 +147,7 @@ pub(crate) fn to_json(resource: &Resource) -> Value {
         Resource::Policy(it) => json!(it),
         Resource::Consumer(it) => json!(it),
         Resource::Global(it) => json!(it),
+        Resource::Waiver(it) => json!(it),
     };
     with_kind(resource.kind(), fields)
 }

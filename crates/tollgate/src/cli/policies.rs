@@ -4,8 +4,11 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::policies::{AccessRequirement, PolicyName};
+use tollgate_model::versions::Version;
+use tollgate_model::waivers::Waiver;
 
-use super::{Context, confirm};
+use super::versions::{self, SaveArguments};
+use super::{Context, confirm, impact, reasons};
 use crate::failure::Failure;
 use crate::output::Column;
 
@@ -22,17 +25,43 @@ pub(crate) enum PolicyCommand {
     },
     /// Changes the environments named and keeps the others' values; shows the impact, saves with --yes.
     Set(SetArguments),
-    /// Shows which running deployments a change would make conform or not.
+    /// Shows what a change would mean, and which running deployments it would make conform or not.
     Impact(ChangeArguments),
-    /// Lists the versions of the policies, newest first.
+    /// Lists the versions of the policies, newest first: who saved them, when and why.
     Versions,
+    /// Shows one version of the policies.
+    Show {
+        /// Which, such as 1.2.
+        version: Version,
+    },
+    /// Shows what two versions of the policies differ in, and what the difference means.
+    Diff {
+        /// The version to compare from.
+        from: Version,
+        /// The version to compare to; without, today's.
+        to: Option<Version>,
+    },
+    /// Brings an earlier version back as the next one; shows the impact, saves with --yes.
+    Restore {
+        /// Which, such as 1.2.
+        version: Version,
+        #[command(flatten)]
+        save: SaveArguments,
+    },
+    /// Removes a custom rule; shows the impact, saves with --yes.
+    Remove {
+        /// The rule.
+        rule: PolicyName,
+        #[command(flatten)]
+        save: SaveArguments,
+    },
     /// Shows, per environment, which running deployments conform today.
     Conformance {
         /// Only this environment.
         #[arg(long, value_name = "ENVIRONMENT")]
         env: Option<EnvironmentName>,
     },
-    /// Prints the policies as files for `tollgate apply` and `tollgate check --policy`.
+    /// Prints all policies, custom rules and waivers as files for `tollgate check --policy` and `tollgate apply`.
     Export,
 }
 
@@ -53,12 +82,8 @@ pub(crate) struct ChangeArguments {
 pub(crate) struct SetArguments {
     #[command(flatten)]
     change: ChangeArguments,
-    /// Saves without asking.
-    #[arg(long)]
-    yes: bool,
-    /// Why, for the journal.
-    #[arg(long)]
-    reason: Option<String>,
+    #[command(flatten)]
+    save: SaveArguments,
 }
 
 const CONFORMANCE_COLUMNS: &[Column] = &[
@@ -122,20 +147,20 @@ pub(crate) async fn run(context: &Context<'_>, command: PolicyCommand) -> Result
             context.output.document(&policy);
         }
         PolicyCommand::Impact(change) => {
-            let impact = impact(context, &change).await?;
+            let change = impact_of(context, &change).await?;
             if context.output.format() == crate::output::Format::Table {
-                confirm::show_impact(&impact);
+                impact::print(&change);
             } else {
-                context.output.document(&impact);
+                context.output.document(&change);
             }
         }
-        PolicyCommand::Set(SetArguments { change, yes, reason }) => {
-            let impact = impact(context, &change).await?;
-            confirm::show_impact(&impact);
-            confirm::demand_yes(yes, &impact)?;
+        PolicyCommand::Set(SetArguments { change, save }) => {
+            let told = impact_of(context, &change).await?;
+            impact::say(&told);
+            confirm::demand_yes(save.yes, &told)?;
             let mut body = body_of(&change)?;
-            if let (Some(reason), Some(fields)) = (reason, body.as_object_mut()) {
-                fields.insert("reason".to_owned(), reason.into());
+            if let Some(fields) = body.as_object_mut() {
+                fields.insert("reason".to_owned(), reasons::ask(save.reason.as_deref())?.into());
             }
             let saved = client.put(&client.realm_path(&["policies", change.name.as_str()]), &body).await?;
             let version = saved.get("version").and_then(Value::as_str).unwrap_or_default();
@@ -153,17 +178,22 @@ pub(crate) async fn run(context: &Context<'_>, command: PolicyCommand) -> Result
                 ],
             );
         }
+        PolicyCommand::Show { version } => versions::show(context, version).await?,
+        PolicyCommand::Diff { from, to } => versions::diff(context, from, to).await?,
+        PolicyCommand::Restore { version, save } => versions::restore(context, version, &save).await?,
+        PolicyCommand::Remove { rule, save } => versions::remove(context, &rule, &save).await?,
         PolicyCommand::Conformance { env } => conformance(context, env.as_ref()).await?,
         PolicyCommand::Export => {
             let policies = client.get(&client.realm_path(&["policies"])).await?;
-            export(context, &policies);
+            let waivers = super::check::waivers_of(client).await?;
+            export(context, &policies, &waivers);
         }
     }
     Ok(())
 }
 
 /// Asks for the impact of a change.
-async fn impact(context: &Context<'_>, change: &ChangeArguments) -> Result<Value, Failure> {
+async fn impact_of(context: &Context<'_>, change: &ChangeArguments) -> Result<Value, Failure> {
     let path = context.client.realm_path(&["policies", change.name.as_str(), "impact"]);
     context.client.post(&path, &body_of(change)?).await
 }
@@ -180,6 +210,15 @@ fn body_of(change: &ChangeArguments) -> Result<Value, Failure> {
 }
 
 fn list(context: &Context<'_>, policies: &Value) {
+    if context.output.format() != crate::output::Format::Table {
+        return context.output.document(policies);
+    }
+    table(context, policies);
+    crate::output::say!("policy version {}", policies.get("version").and_then(Value::as_str).unwrap_or("-"));
+}
+
+/// Prints a row for each value of each policy.
+pub(super) fn table(context: &Context<'_>, policies: &Value) {
     let rows: Vec<Value> = items(policies)
         .iter()
         .flat_map(|policy| {
@@ -197,21 +236,13 @@ fn list(context: &Context<'_>, policies: &Value) {
                 .collect::<Vec<_>>()
         })
         .collect();
-    if context.output.format() == crate::output::Format::Table {
-        let columns: &[Column] = &[
-            ("POLICY", "/policy"),
-            ("ENVIRONMENT", "/environment"),
-            ("VALUE", "/value"),
-            ("MEANING", "/shownAs"),
-        ];
-        context.output.list(&json!({ "items": rows }), columns);
-        crate::output::say!(
-            "policy version {}",
-            policies.get("version").and_then(Value::as_str).unwrap_or("-")
-        );
-    } else {
-        context.output.document(policies);
-    }
+    let columns: &[Column] = &[
+        ("POLICY", "/policy"),
+        ("ENVIRONMENT", "/environment"),
+        ("VALUE", "/value"),
+        ("MEANING", "/shownAs"),
+    ];
+    context.output.list(&json!({ "items": rows }), columns);
 }
 
 async fn conformance(context: &Context<'_>, environment: Option<&EnvironmentName>) -> Result<(), Failure> {
@@ -251,13 +282,16 @@ async fn conformance(context: &Context<'_>, environment: Option<&EnvironmentName
     Ok(())
 }
 
-fn export(context: &Context<'_>, policies: &Value) {
-    let documents: Vec<Value> = items(policies).iter().map(super::resources::policy_as_file).collect();
+fn export(context: &Context<'_>, policies: &Value, waivers: &[Waiver]) {
+    let waivers = waivers.iter().map(|waiver| super::files::with_kind("Waiver", json!(waiver)));
+    let documents: Vec<Value> =
+        items(policies).iter().map(super::resources::policy_as_file).chain(waivers).collect();
     if context.output.format() == crate::output::Format::Json {
         context.output.document(&json!({ "items": documents }));
     } else {
+        let version = policies.get("version").and_then(Value::as_str).unwrap_or("-");
         let texts: Vec<String> = documents.iter().map(crate::output::yaml).collect();
-        crate::output::print_out(&texts.join("---\n"));
+        crate::output::print_out(&format!("# policy version {version}\n{}", texts.join("---\n")));
     }
 }
 

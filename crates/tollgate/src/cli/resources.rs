@@ -127,6 +127,10 @@ pub(crate) async fn delete(context: &Context<'_>, arguments: DeleteArguments) ->
                 Failure::usage("a deployment is not deleted").hint("stop it with `tollgate undeploy`")
             );
         }
+        ResourceKind::Policy => {
+            return Err(Failure::usage("a policy is not deleted")
+                .hint("take a custom rule away with `tollgate policy remove`"));
+        }
         _ => return Err(Failure::usage(format!("{} cannot be deleted", with_article(kind)))),
     };
     context.client.delete(&format!("{parent}/{}", crate::client::segment(&name))).await?;
@@ -180,6 +184,8 @@ pub(crate) async fn as_file(context: &Context<'_>, resource: &Resource) -> Resul
             fields.insert("pipelines".to_owned(), saved.get("pipelines").cloned().unwrap_or_default());
             Ok(with_kind("Consumer", Value::Object(fields)))
         }
+        // Nothing would change: no file makes a waiver.
+        Resource::Waiver(waiver) => Ok(with_kind(resource.kind(), json!(waiver))),
         Resource::Global(global) => {
             let mut values = Map::new();
             for environment in global.environments.keys() {
