@@ -136,6 +136,26 @@ fn a_rule_is_applied_told_removed_and_comes_back_but_no_other_policy_goes() {
     assert_eq!(server.json(&["policy", "get", "needs-rate-limit"])["environments"]["prod"], "required");
 }
 
+#[test]
+fn a_waiver_in_the_export_counts_offline_until_its_end() {
+    let home = Home::new();
+    let open = home.file("open.yaml", &pipeline("open", "{ type: rest, externalApi: true }"));
+    let waiver = "kind: Waiver\nid: wvr_00000000000000000000000000000001\npipeline: open\nenvironment: prod\n\
+                  policy: external-api-access\ncode: missing-api-key\nuntil: 2030-01-31T00:00:00Z\n\
+                  reason: the shop sends keys from February on\ncreatedAt: 2030-01-01T00:00:00Z\ncreatedBy: admin\n";
+    let policies = home.file("policies.yaml", waiver);
+    let check = |arguments: &[&str]| {
+        let all = ["check", "-f", &open, "--policy", &policies, "--env", "prod"];
+        home.command(&[&all[..], arguments].concat()).output().expect("runs")
+    };
+    let before = check(&["--at", "2030-01-30T23:59:59Z"]);
+    let text = String::from_utf8_lossy(&before.stdout);
+    assert_eq!(before.status.code(), Some(0), "{before:?}");
+    assert!(text.contains("waived until 2030-01-31T00:00:00Z: Missing external API Key"), "{text}");
+    assert_eq!(check(&["--at", "2030-01-31T00:00:00Z"]).status.code(), Some(3));
+    assert_eq!(check(&["--at", "tomorrow"]).status.code(), Some(2));
+}
+
 /// Returns what a check says of each pipeline and environment.
 fn verdicts(outcome: &Outcome) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -4,8 +4,9 @@ use tollgate_app::JournalFilter;
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::policies::{PolicyEdit, PolicyValues};
 use tollgate_model::names::EnvironmentName;
-use tollgate_model::policies::{AccessPolicy, AccessRequirement, PolicyName};
+use tollgate_model::policies::{AccessPolicy, AccessRequirement, PolicyName, PolicyVersion};
 use tollgate_model::versions::Version;
+use tollgate_store::{Change, Expect, Mutation};
 
 use crate::world::{KEYED, World, external, pipeline, tightening};
 
@@ -107,4 +108,36 @@ async fn a_reason_that_nobody_would_read_is_refused() {
     assert_eq!((error.kind, error.code), (ErrorKind::Invalid, "invalid"));
     assert_eq!(world.store.head().await.unwrap(), before);
     policies.set(op, &tightening(), &"ü".repeat(1000), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_version_with_a_rule_that_fits_no_more_is_not_brought_back() {
+    let world = World::start().await;
+    let (policies, op) = (world.app.policies(), &world.op);
+    let saved = policies.set(op, &rule("no-basic", "!trigger.basicAuth"), "", None).await.unwrap().policies;
+    // As a version of Tollgate could have saved it that knew a field of this name.
+    let stored = serde_json::to_string(&saved).unwrap().replace("trigger.basicAuth", "trigger.basic");
+    let stored = stored.replace("\"1.1\"", "\"1.7\"");
+    let version_saved = PolicyVersion {
+        policies: serde_json::from_str(&stored).unwrap(),
+        created_at: op.now,
+        created_by: "admin".to_owned(),
+        reason: String::new(),
+    };
+    let change = Change {
+        realm: op.realm.clone(),
+        actor: String::new(),
+        source: String::new(),
+        action: "test".to_owned(),
+        request_id: String::new(),
+        reason: String::new(),
+        at: op.now,
+        guards: Vec::new(),
+        mutations: vec![Mutation::put(&version_saved, Expect::Absent).unwrap()],
+    };
+    world.store.commit(change).await.unwrap();
+    let before = world.store.head().await.unwrap();
+    let error = policies.set(op, &PolicyEdit::Restore(version("1.7")), "", None).await.unwrap_err();
+    assert_eq!((error.kind, error.code), (ErrorKind::Invalid, "rule-invalid"), "{error}");
+    assert_eq!(world.store.head().await.unwrap(), before);
 }

@@ -207,7 +207,7 @@ fn a_slot_is_where_one_value_can_be_written() {
         ("/trigger/apiKey", Some(Slot::Scalar(at(9, 11)))),
         ("/trigger/methods/0", Some(Slot::Scalar(at(6, 13)))),
         ("/trigger/basicAuth", Some(Slot::Absent(at(6, 3)))),
-        ("/trigger/rateLimit/limits/0/burst", Some(Slot::Absent(at(12, 40)))),
+        ("/trigger/rateLimit/limits/0/burst", Some(Slot::Absent(at(12, 39)))),
         ("/trigger/jwt", None),
         ("/trigger/cors/maxAge", None),
         ("/trigger/methods/7", None),
@@ -220,7 +220,7 @@ fn a_slot_is_where_one_value_can_be_written() {
 
 #[test]
 fn a_waiver_is_read_as_it_was_exported() {
-    let text = "kind: Waiver\nid: wv_00000000000000000000000000000000\npipeline: orders\nenvironment: prod\n\
+    let text = "kind: Waiver\nid: wvr_00000000000000000000000000000000\npipeline: orders\nenvironment: prod\n\
                 policy: external-api-access\ncode: missing-jwt\nuntil: 2030-01-31T00:00:00Z\nreason: soon\n\
                 createdAt: 2030-01-01T00:00:00Z\ncreatedBy: admin\n";
     let read = |text: &str| parse_resources(text).map(|mut all| all.remove(0).value);

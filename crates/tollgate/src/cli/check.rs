@@ -116,18 +116,13 @@ pub(crate) async fn check<'a>(
     let report = Report { files: read, rules: book.map(|book| book.rules()).unwrap_or_default() };
     let exit = report.exit();
     match format {
-        CheckFormat::Text => {
-            print_out(&text::lines(&report));
-            say!("{}", text::summary(&report));
-        }
+        CheckFormat::Text => print_out(&text::lines(&report)),
         CheckFormat::Json if output.format() == Format::Yaml => output.document(&text::document(&report)),
         CheckFormat::Json => print_out(&format!("{:#}\n", text::document(&report))),
         CheckFormat::Sarif => print_out(&format!("{:#}\n", sarif::document(&report))),
         CheckFormat::Junit => print_out(&junit::document(&report)),
     }
-    if matches!(format, CheckFormat::Sarif | CheckFormat::Junit) {
-        say!("{}", text::summary(&report));
-    }
+    say!("{}", text::summary(&report));
     Ok(exit.map_or(ExitCode::SUCCESS, |exit| ExitCode::from(exit as u8)))
 }
 

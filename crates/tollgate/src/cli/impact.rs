@@ -1,10 +1,10 @@
 //! What a policy change means and does, for people: in a line per environment, then by switches, settings and
 //! deployments.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tollgate_model::verdicts::Violation;
 
-use crate::output::{Column, print_err, print_out, printable, table};
+use crate::output::{print_err, print_out, printable};
 
 /// How wide lines may be where nobody says.
 const WIDTH: usize = 100;
@@ -12,25 +12,18 @@ const WIDTH: usize = 100;
 /// The parts, in the order in which they are shown; one that has nothing to say is left out.
 const PARTS: [fn(&Value, usize) -> String; 4] = [summary, switches, settings, deployments];
 
-const SWITCHES: [(&str, &str); 6] = [
-    ("external", "externalApi"),
-    ("internal", "internalApi"),
-    ("API key", "apiKey"),
-    ("JWT", "jwt"),
-    ("Basic", "basicAuth"),
-    ("login flow", "loginFlow"),
+/// The switches: as a column is headed, as a sentence names them, and their field.
+const SWITCHES: [(&str, &str, &str); 6] = [
+    ("EXTERNAL", "external", "externalApi"),
+    ("INTERNAL", "internal", "internalApi"),
+    ("KEY", "API key", "apiKey"),
+    ("JWT", "JWT", "jwt"),
+    ("BASIC", "Basic", "basicAuth"),
+    ("LOGIN", "login flow", "loginFlow"),
 ];
 
-const SWITCH_COLUMNS: &[Column] = &[
-    ("EXTERNAL", "/externalApi"),
-    ("INTERNAL", "/internalApi"),
-    ("API KEY", "/apiKey"),
-    ("JWT", "/jwt"),
-    ("BASIC", "/basicAuth"),
-    ("LOGIN FLOW", "/loginFlow"),
-    ("BEFORE", "/before"),
-    ("AFTER", "/after"),
-];
+/// The lines of one cell.
+type Cell = Vec<String>;
 
 /// Shows the impact of a change that may be saved next: words, on stderr.
 pub(crate) fn say(impact: &Value) {
@@ -99,46 +92,75 @@ fn switches(impact: &Value, width: usize) -> String {
             None => groups.push((vec![environment], rows)),
         }
     }
-    let mut out = String::new();
+    let (mut out, mut legend) = (String::new(), "");
     for (environments, rows) in groups {
         out.push_str(&format!(
             "judged otherwise in {}, by switches of the trigger:\n",
             environments.join(", ")
         ));
-        let wide = table(&rows.iter().map(wide_row).collect::<Vec<_>>(), SWITCH_COLUMNS);
-        if wide.lines().all(|line| line.chars().count() + 2 <= width) {
-            out.extend(wide.lines().map(|line| format!("  {line}\n")));
-            if wide.contains('*') {
-                out.push_str("  (* makes no difference)\n");
+        let tables = [table(rows, &["BEFORE", "AFTER"], wide), table(rows, &["BEFORE → AFTER"], tall)];
+        match tables.into_iter().find(|table| table.lines().all(|line| line.chars().count() <= width)) {
+            Some(table) => {
+                out.push_str(&table);
+                legend = "(KEY: API key; LOGIN: login flow; * makes no difference)\n";
             }
-        } else {
-            out.extend(rows.iter().map(narrow_row));
+            None => out.extend(rows.iter().map(narrow_row)),
+        }
+    }
+    out + legend
+}
+
+/// Lays rows out in columns; what is missing stands in one or two columns behind the switches, a line each.
+fn table(rows: &[Value], headings: &[&str], verdicts: fn(&Value) -> Vec<Cell>) -> String {
+    let heading = SWITCHES.iter().map(|(heading, ..)| *heading).chain(headings.iter().copied());
+    let mut cells: Vec<Vec<Cell>> = vec![heading.map(|heading| vec![heading.to_owned()]).collect()];
+    cells.extend(rows.iter().map(|row| {
+        let switches = SWITCHES.iter().map(|(.., field)| {
+            vec![row.pointer(&format!("/switches/{field}")).map_or("*", switch).to_owned()]
+        });
+        switches.chain(verdicts(row)).collect()
+    }));
+    let wide = |column: usize| {
+        let lines = cells.iter().filter_map(|row| row.get(column)).flatten();
+        lines.map(|line| line.chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..SWITCHES.len() + headings.len()).map(wide).collect();
+    let mut out = String::new();
+    for row in &cells {
+        for line in 0..row.iter().map(Vec::len).max().unwrap_or_default() {
+            let padded = row.iter().zip(&widths).map(|(cell, width)| {
+                let text = cell.get(line).map(String::as_str).unwrap_or_default();
+                format!("{text:<width$}")
+            });
+            out.push_str(&format!("  {}\n", padded.collect::<Vec<_>>().join("  ").trim_end()));
         }
     }
     out
 }
 
-fn wide_row(row: &Value) -> Value {
-    let mut cells = serde_json::Map::new();
-    for (_, field) in SWITCHES {
-        cells.insert(field.to_owned(), row.pointer(&format!("/switches/{field}")).map_or("*", switch).into());
-    }
-    let said = json!({ "before": missing(row, "/before"), "after": missing(row, "/after") });
-    cells.extend(said.as_object().cloned().unwrap_or_default());
-    Value::Object(cells)
+fn wide(row: &Value) -> Vec<Cell> {
+    vec![missing(row, "/before"), missing(row, "/after")]
+}
+
+fn tall(row: &Value) -> Vec<Cell> {
+    let mut cell = missing(row, "/before");
+    let marks = std::iter::once("→").chain(std::iter::repeat(" "));
+    cell.extend(marks.zip(missing(row, "/after")).map(|(mark, text)| format!("{mark} {text}")));
+    vec![cell]
 }
 
 /// Names only the switches that matter, so that a row fits where columns do not.
 fn narrow_row(row: &Value) -> String {
     let named: Vec<String> = SWITCHES
         .iter()
-        .filter_map(|(name, field)| {
+        .filter_map(|(_, name, field)| {
             let value = row.pointer(&format!("/switches/{field}")).filter(|value| value.is_boolean())?;
             Some(format!("{name} {}", switch(value)))
         })
         .collect();
     let named = if named.is_empty() { "whatever the switches".to_owned() } else { named.join(", ") };
-    format!("  {named}\n    before: {}\n    after:  {}\n", missing(row, "/before"), missing(row, "/after"))
+    let said = |pointer| missing(row, pointer).join(", ");
+    format!("  {named}\n    before: {}\n    after:  {}\n", said("/before"), said("/after"))
 }
 
 fn switch(value: &Value) -> &'static str {
@@ -149,9 +171,9 @@ fn switch(value: &Value) -> &'static str {
     }
 }
 
-fn missing(row: &Value, pointer: &str) -> String {
-    let all: Vec<&str> = list(row, pointer).iter().filter_map(Value::as_str).collect();
-    if all.is_empty() { "conforms".to_owned() } else { all.join(", ") }
+fn missing(row: &Value, pointer: &str) -> Cell {
+    let all: Cell = list(row, pointer).iter().filter_map(Value::as_str).map(printable).collect();
+    if all.is_empty() { vec!["conforms".to_owned()] } else { all }
 }
 
 /// Shows what else changes: custom rules, and values of the policies that are no table.
@@ -270,6 +292,8 @@ fn number(value: &Value, field: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn stricter() -> Value {
@@ -303,9 +327,9 @@ prod: tightens: 8 of 48 combinations of switches are judged otherwise, 1 setting
 test: nothing changes
 
 judged otherwise in prod, by switches of the trigger:
-  EXTERNAL  INTERNAL  API KEY  JWT  BASIC  LOGIN FLOW  BEFORE    AFTER
-  on        *         on       off  *      off         conforms  Missing external JWT
-  (* makes no difference)
+  EXTERNAL  INTERNAL  KEY  JWT  BASIC  LOGIN  BEFORE    AFTER
+  on        *         on   off  *      off    conforms  Missing external JWT
+(KEY: API key; LOGIN: login flow; * makes no difference)
 
 prod, login-flows (tightens):
   maxTokenLifetimeMs: 86400000 → 3600000
@@ -320,9 +344,22 @@ prod: 1 would stop conforming, 1 would start to, 3 unchanged
 
     #[test]
     fn a_narrow_terminal_gets_lines_that_fit_it() {
-        let narrow = text(&[switches], &stricter(), 60);
+        let mut impact = stricter();
+        impact["meaning"]["environments"][0]["switches"][0]["after"] =
+            json!(["Missing external JWT", "Missing internal JWT"]);
         assert_eq!(
-            narrow,
+            text(&[switches], &impact, 72),
+            "\
+judged otherwise in prod, by switches of the trigger:
+  EXTERNAL  INTERNAL  KEY  JWT  BASIC  LOGIN  BEFORE → AFTER
+  on        *         on   off  *      off    conforms
+                                              → Missing external JWT
+                                                Missing internal JWT
+(KEY: API key; LOGIN: login flow; * makes no difference)
+"
+        );
+        assert_eq!(
+            text(&[switches], &stricter(), 60),
             "\
 judged otherwise in prod, by switches of the trigger:
   external on, API key on, JWT off, login flow off

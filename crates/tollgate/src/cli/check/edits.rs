@@ -220,6 +220,17 @@ mod tests {
     }
 
     #[test]
+    fn an_edit_that_would_break_the_file_is_not_shown() {
+        let text = |description: &str| {
+            format!("{HEAD}description: {description}\ntrigger: {{ type: rest }}\nsteps: [{{ json: 1 }}]\n")
+        };
+        assert!(mended(&text("old"), "/description", json!("new")).is_some());
+        for block in ["|\n  old\n  text", "old\n  text", "\"old\n  text\""] {
+            assert_eq!(mended(&text(block), "/description", json!("new")), None, "{block}");
+        }
+    }
+
+    #[test]
     fn a_whole_map_can_be_added() {
         let text = format!("{HEAD}trigger:\n  type: rest\nsteps: [{{ json: 1 }}]\n");
         let limit = json!({ "limits": [{ "interval": "minute", "limit": 600 }] });

@@ -87,7 +87,9 @@ fn result(file: &FileReport, index: usize, case: Option<&Case>, finding: &Findin
         json!({ "ruleId": id, "ruleIndex": rule, "level": level, "message": { "text": message } });
     // What stays the same when lines above are added: another name for the same finding in the next run.
     let whose = if case.is_some() { pipeline.clone() } else { uri(&file.file) };
-    let fingerprint = format!("{whose}|{environment}|{id}|{pointer}");
+    // The words tell apart what has no rule of its own.
+    let words = if matches!(kind, FindingKind::Broken | FindingKind::Advice) { message } else { "" };
+    let fingerprint = format!("{whose}|{environment}|{id}|{pointer}|{words}");
     if let (Some(fields), Some(location)) = (result.as_object_mut(), location.as_object_mut()) {
         if case.is_some() {
             let name = format!("{pipeline}{pointer}");

@@ -204,6 +204,14 @@ fn a_broken_file_keeps_no_other_from_being_judged() {
 }
 
 #[test]
+fn nothing_is_judged_by_policies_that_do_not_parse() {
+    let source = |text: &str| open(Source { file: "f.yaml".to_owned(), text: Ok(text.to_owned()) });
+    let mut files = [source("kind: Policy\nname: enforcement\n"), source(&pipeline("a"))];
+    assert!(Rulebook::from_files(&mut files, 1).is_err(), "it was given as the policies");
+    assert!(Rulebook::from_files(&mut files, 0).is_ok(), "it is one of the files to check, and a finding");
+}
+
+#[test]
 fn an_export_of_other_environments_is_judged_in_those() {
     let staging = EnvironmentName::parse("staging").expect("a slug");
     let policies = tollgate_model::policies::Policies::initial(&[staging].into());
