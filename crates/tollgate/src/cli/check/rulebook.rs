@@ -136,3 +136,20 @@ fn without_kind(mut document: Value) -> Value {
     }
     document
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_waiver_is_understood_whatever_else_a_server_says_of_it() {
+        let said = json!({ "id": "wvr_00000000000000000000000000000001", "pipeline": "orders",
+            "environment": "prod", "policy": "external-api-access", "code": "missing-jwt",
+            "until": "2030-01-31T00:00:00Z", "reason": "soon", "createdAt": "2030-01-01T00:00:00Z",
+            "createdBy": "admin", "ended": false });
+        assert_eq!(waiver(said.clone()).expect("understood").reason, "soon");
+        let mut endless = said;
+        endless.as_object_mut().expect("fields").remove("until");
+        assert!(waiver(endless).is_err(), "no waiver without an end");
+    }
+}
