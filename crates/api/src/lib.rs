@@ -27,6 +27,7 @@ mod problem;
 mod realm_settings;
 mod sessions;
 mod signing_keys;
+mod usage;
 mod waivers;
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use tollgate_app::access::Permission;
 
 use crate::{
     Api, access, accounts, basic_auth, consumers, deployments, environments, globals, idempotency, journal,
-    keys, meta, pipelines, policies, policy_versions, sessions, signing_keys,
+    keys, meta, pipelines, policies, policy_versions, sessions, signing_keys, usage,
 };
 
 /// Who may call an operation.
@@ -67,6 +67,7 @@ pub(crate) fn all() -> Vec<Operation> {
         journal::operations(),
         crate::waivers::operations(),
         crate::realm_settings::operations(),
+        usage::operations(),
     ]
     .into_iter()
     .flatten()

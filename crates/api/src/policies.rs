@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tollgate_app::access::Permission;
+use tollgate_app::calls::Days;
 use tollgate_app::policies::{PolicyEdit, PolicyImpact, PolicyValues};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::policies::{Policies, Policy, PolicyName, PolicyVersion, RuleFix};
@@ -19,6 +20,7 @@ use crate::answers::{Answer, ListView, Tagged};
 use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
 use crate::problem::Problem;
+use crate::usage::{CallersView, DaysQuery};
 
 #[derive(Serialize, JsonSchema)]
 struct PolicyView {
@@ -60,6 +62,14 @@ pub(crate) struct ImpactView {
     meaning: Value,
     /// What it does to running deployments, per environment: `fallsOut`, `comesIn`, `unchanged`.
     impact: Vec<Value>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct ImpactAnswer {
+    #[serde(flatten)]
+    impact: ImpactView,
+    /// Who called the deployments that would stop conforming, and how many of these calls lacked what would be demanded.
+    callers: CallersView,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -147,11 +157,12 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::post(
             "/realms/{realm}/policies/{name}/impact",
             read,
-            "Shows which deployments a change would make conform or not",
+            "Shows which deployments a change would make conform or not, and who calls them",
             impact,
         )
+        .asks::<DaysQuery>()
         .takes::<ChangeBody>()
-        .answers::<ImpactView>(),
+        .answers::<ImpactAnswer>(),
         Operation::get(
             "/realms/{realm}/policy-versions",
             read,
@@ -206,11 +217,14 @@ async fn impact(
     State(api): State<Api>,
     Caller(op): Caller,
     In(path): In<Named>,
+    Ask(query): Ask<DaysQuery>,
     Body(body): Body<ChangeBody>,
-) -> Answer<Json<ImpactView>> {
+) -> Answer<Json<ImpactAnswer>> {
     let (values, _) = values(&path, body)?;
+    let days = Days::parse(query.days)?;
     let impact = api.app.policies().impact(&op, &PolicyEdit::Set(values)).await?;
-    Ok(Json(ImpactView::from(&impact)))
+    let callers = api.app.calls().of_impact(&op, &impact.environments, days).await?;
+    Ok(Json(ImpactAnswer { impact: ImpactView::from(&impact), callers: CallersView::from(&callers) }))
 }
 
 async fn versions(State(api): State<Api>, Caller(op): Caller) -> Answer<Json<ListView<VersionItem>>> {

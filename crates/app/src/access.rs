@@ -114,6 +114,8 @@ permissions! {
     SigningKeyUpdate = "signing-key:update",
     /// Revoke tokens.
     TokenRevoke = "token:revoke",
+    /// Read how many calls there were, and of whom.
+    UsageRead = "usage:read",
     /// Manage one's own API tokens.
     UserTokenManage = "user-token:manage",
     /// Read waivers.

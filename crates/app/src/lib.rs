@@ -7,6 +7,7 @@
 pub mod access;
 pub mod accounts;
 pub mod basic_auth;
+pub mod calls;
 pub mod conformance;
 pub mod consumers;
 pub mod deployments;
@@ -34,7 +35,7 @@ mod realm_settings;
 // What use cases take and give, so that API and console need no crate below this one.
 pub use tollgate_credential::passwords::Password;
 pub use tollgate_policy::{Conformance, ConformanceItem, Impact, PolicyDiff, Standing};
-pub use tollgate_store::{JournalEntry, JournalFilter, Stored};
+pub use tollgate_store::{CallBatch, JournalEntry, JournalFilter, Stored};
 
 use std::sync::Arc;
 
@@ -79,6 +80,8 @@ resources! {
     accounts: accounts::Accounts,
     /// Returns the use cases of Basic Auth credentials.
     basic_auth: basic_auth::BasicAuths,
+    /// Returns the use cases of calls.
+    calls: calls::Calls,
     /// Returns the use cases of conformance.
     conformance: conformance::ConformanceReports,
     /// Returns the use cases of consumers.

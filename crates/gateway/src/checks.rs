@@ -15,7 +15,8 @@ use jiff::Timestamp;
 use tollgate_credential::basic;
 use tollgate_credential::keys::PresentedKey;
 use tollgate_credential::tokens::Claims;
-use tollgate_model::ids::ConsumerId;
+use tollgate_model::calls::{Shown, ShownCredentials};
+use tollgate_model::ids::{ConsumerId, KeyId};
 use tollgate_model::triggers::{ApiKeySwitch, RateLimitBy};
 use tollgate_snapshot::{ConsumerEntry, Endpoint, EndpointRoute, KeyEntry, Scope};
 use zeroize::Zeroizing;
@@ -29,6 +30,7 @@ use crate::usage::Usage;
 /// The right to run one flow once. Only [`Checks::pass`] makes one for a call.
 pub(crate) struct Permit {
     consumer: Option<Arc<ConsumerEntry>>,
+    key: Option<KeyId>,
     claims: Option<Claims>,
     quota: Option<Decision>,
 }
@@ -75,6 +77,11 @@ impl Permit {
         self.consumer.as_ref()
     }
 
+    /// Returns the API key that the trigger demanded.
+    pub(crate) fn key(&self) -> Option<KeyId> {
+        self.key
+    }
+
     /// Takes the claims of the token that the trigger demanded.
     pub(crate) fn take_claims(&mut self) -> Option<Claims> {
         self.claims.take()
@@ -87,7 +94,7 @@ impl Permit {
 
     /// Returns the right of a schedule to run its flow: it has no caller who could be checked.
     pub(crate) fn of_schedule() -> Self {
-        Self { consumer: None, claims: None, quota: None }
+        Self { consumer: None, key: None, claims: None, quota: None }
     }
 }
 
@@ -113,7 +120,11 @@ impl Checks<'_> {
             claims = Some(token);
         }
         let quota = self.rate_limit(target, holder.as_ref())?;
-        Ok(Permit { consumer: holder.map(|holder| holder.consumer), claims, quota })
+        let key = holder.as_ref().and_then(|holder| match holder.credential {
+            Caller::Key(id) => Some(id),
+            _ => None,
+        });
+        Ok(Permit { consumer: holder.map(|holder| holder.consumer), key, claims, quota })
     }
 
     fn api_key(&self, target: &Target<'_>, known: &mut Known) -> Result<Holder, Problem> {
@@ -193,6 +204,24 @@ impl<'a> Target<'a> {
         self.scope.ok_or_else(|| Problem::new(Code::CheckUnavailable))
     }
 
+    /// Returns which credentials the call shows, once it has passed: those that the trigger demands were verified, of
+    /// others it is only said whether they were sent.
+    pub(crate) fn shown(&self) -> ShownCredentials {
+        let trigger = &self.endpoint.trigger;
+        let shown = |demanded: bool, sent: bool| match (demanded, sent) {
+            (true, _) => Shown::Verified,
+            (false, true) => Shown::Sent,
+            (false, false) => Shown::Nothing,
+        };
+        let scheme = self.head.authorization.and_then(authorization_scheme).unwrap_or_default();
+        let is = |name: &str| scheme.eq_ignore_ascii_case(name);
+        ShownCredentials {
+            api_key: shown(trigger.api_key.is_on(), self.head.api_key.is_some()),
+            token: shown(trigger.jwt.is_on(), is("bearer")),
+            basic_auth: shown(trigger.basic_auth, is("basic")),
+        }
+    }
+
     fn demand_association(&self, consumer: &ConsumerEntry) -> Result<(), Problem> {
         if consumer.may_call(&self.endpoint.pipeline) {
             Ok(())
@@ -256,6 +285,12 @@ pub(crate) fn verify_token(
         return Err(TokenError::OtherConsumer);
     }
     Ok((claims, consumer.clone()))
+}
+
+/// Returns the scheme of credentials (RFC 9110 section 11.4), when something follows it.
+fn authorization_scheme(authorization: &HeaderValue) -> Option<&str> {
+    let (scheme, rest) = authorization.to_str().ok()?.split_once(' ')?;
+    (!rest.trim_start_matches(' ').is_empty()).then_some(scheme)
 }
 
 /// Returns the bearer token of a call (RFC 6750 section 2.1).

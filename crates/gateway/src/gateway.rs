@@ -34,7 +34,7 @@ use crate::rate_limits::{Decision, RateLimits};
 use crate::request::{Head, HeadLimits};
 use crate::server::{self, ListenerSettings};
 use crate::upstreams::Upstreams;
-use crate::usage::Usage;
+use crate::usage::{PassedCall, Usage};
 
 /// The header that every answer carries: the id under which logs know the call.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -297,6 +297,13 @@ impl Gateway {
             Checks { passwords: &self.passwords, rate_limits: &self.rate_limits, usage: &self.usage };
         let mut permit = checks.pass(&target, &mut record.consumer).await?;
         record.quota = permit.take_quota();
+        self.usage.count(&PassedCall {
+            endpoint,
+            consumer: permit.consumer(),
+            key: permit.key(),
+            credentials: target.shown(),
+            now,
+        });
         flows::answer(self, permit, &target, received, &found.parameters, body).await
     }
 

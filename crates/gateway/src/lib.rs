@@ -30,4 +30,4 @@ mod usage;
 pub use gateway::{Gateway, GatewaySettings, ListenerId, REQUEST_ID, ScheduledRun};
 pub use problem::{Answer, Code, TOLLGATE_ERROR};
 pub use server::ListenerSettings;
-pub use usage::Usage;
+pub use usage::{CallCounts, Usage};

@@ -1,4 +1,6 @@
-//! When each API key was last used, noted by calls and written down by somebody else.
+//! What calls leave behind for others to write down: when each API key was last used, and how many calls there were.
+
+mod calls;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -7,13 +9,17 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 use tollgate_model::ids::KeyId;
 
+pub use calls::CallCounts;
+pub(crate) use calls::PassedCall;
+
 const SHARDS: usize = 32;
 
-/// The last use of each key since the notes were last taken.
+/// What was noted since the notes were last taken.
 #[derive(Debug)]
 pub struct Usage {
     hasher: RandomState,
     shards: [Mutex<HashMap<KeyId, Timestamp>>; SHARDS],
+    calls: calls::Counters,
 }
 
 // === impl Usage ===
@@ -21,7 +27,12 @@ pub struct Usage {
 impl Usage {
     /// Returns notes without an entry.
     pub fn new() -> Self {
-        Self { hasher: RandomState::new(), shards: std::array::from_fn(|_| Mutex::default()) }
+        Self::telling_apart(calls::MAX_CALLERS)
+    }
+
+    /// Returns notes that tell about so many callers apart; calls of further ones are counted together.
+    pub fn telling_apart(callers: usize) -> Self {
+        Self { hasher: RandomState::new(), shards: shards(), calls: calls::Counters::new(callers) }
     }
 
     /// Notes a use. A shard is locked for one insertion; memory is bounded by the number of keys that exist.
@@ -33,6 +44,11 @@ impl Usage {
         }
     }
 
+    /// Counts a call that passed the checks.
+    pub(crate) fn count(&self, call: &PassedCall<'_>) {
+        self.calls.count(call);
+    }
+
     /// Takes the notes: every key used since the last call, with its last use.
     pub fn drain(&self) -> Vec<(KeyId, Timestamp)> {
         self.shards
@@ -40,12 +56,21 @@ impl Usage {
             .flat_map(|shard| std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)))
             .collect()
     }
+
+    /// Takes the counts: the calls since the last call.
+    pub fn drain_calls(&self) -> CallCounts {
+        self.calls.drain()
+    }
 }
 
 impl Default for Usage {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn shards<T: Default>() -> [Mutex<T>; SHARDS] {
+    std::array::from_fn(|_| Mutex::default())
 }
 
 #[cfg(test)]

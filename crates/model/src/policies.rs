@@ -14,6 +14,7 @@ use crate::versions::Version;
 mod access;
 mod policy;
 mod rules;
+mod shadow;
 mod values;
 
 pub use access::{AccessPolicy, AccessRequirement};

@@ -8,6 +8,7 @@
 //! Writers take turns at the one row of the table `head`. That makes the numbers gap-free and ordered, so a
 //! follower that has read up to `seq` never meets a lower number later.
 
+mod calls;
 mod changes;
 mod commits;
 mod connections;
@@ -18,6 +19,7 @@ mod objects;
 mod records;
 mod store;
 
+pub use calls::{CallBatch, CallFilter, CallSum};
 pub use changes::{Change, Committed, Expect, Guard, JournalEntry, Mutation, RecordedMutation};
 pub use commits::CommitError;
 pub use connections::Unavailable;

@@ -14,6 +14,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/0001_journal_and_objects.sql")),
     (2, include_str!("../migrations/0002_records.sql")),
     (3, include_str!("../migrations/0003_journal_objects_by_entry.sql")),
+    (4, include_str!("../migrations/0004_calls.sql")),
 ];
 
 /// Why the schema could not be brought up to date.

@@ -5,16 +5,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use sqlx::{AnyConnection, Connection};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use tollgate_model::calls::{CountedCaller, CountedCalls};
 use tollgate_model::environments::Project;
+use tollgate_model::ids::KeyId;
 use tollgate_model::names::RealmName;
 use tollgate_model::objects::{Kind, Object};
 use tollgate_store::{
-    Change, CommitError, Expect, Guard, JournalFilter, MigrateError, Mutation, OpenStoreError, Page,
-    ReadError, RecordTable, Store, VerifyJournalError,
+    CallBatch, CallFilter, Change, CommitError, Expect, Guard, JournalFilter, MigrateError, Mutation,
+    OpenStoreError, Page, ReadError, RecordTable, Store, VerifyJournalError,
 };
 use tollgate_testkit::{FaultProxy, Postgres, wait_until};
 
@@ -93,6 +96,8 @@ contracts! {
     a_nul_character_is_refused_and_found_nowhere
     records_are_kept_until_they_expire
     the_journal_of_one_object_can_be_read
+    counted_calls_of_several_gateways_add_up_and_a_batch_counts_once
+    calls_are_summed_up_by_place_time_caller_and_credentials
 }
 
 fn realm() -> RealmName {
@@ -479,6 +484,91 @@ async fn records_are_kept_until_they_expire(database: Database) {
     assert_eq!(store.delete_expired_records("2026-01-01T00:00:00Z".parse().unwrap()).await.unwrap(), 1);
     assert_eq!(store.get_record(table, &realm, "k1").await.unwrap(), None);
     assert_eq!(store.head().await.unwrap(), 0);
+}
+
+fn calls(minute: i64, pipeline: &str, caller: CountedCaller, credentials: &str) -> CountedCalls {
+    CountedCalls {
+        realm: realm(),
+        environment: "test".parse().unwrap(),
+        pipeline: pipeline.parse().unwrap(),
+        major: 1,
+        minute,
+        caller,
+        credentials: credentials.parse().unwrap(),
+    }
+}
+
+fn batch(id: &str, calls: &[(CountedCalls, u64)]) -> CallBatch {
+    CallBatch { id: id.into(), at: "2026-01-01T00:00:00Z".parse().unwrap(), calls: calls.to_vec() }
+}
+
+const EVERY_CALL: CallFilter<'_> = CallFilter { since_minute: 0, environment: None, pipeline: None };
+
+async fn counted_calls_of_several_gateways_add_up_and_a_batch_counts_once(database: Database) {
+    let (one, other) = (database.store().await, database.store().await);
+    let rows: Vec<_> = (0..50).map(|n| (calls(7, "a", CountedCaller::Unknown, "none"), n)).collect();
+    let key = CountedCaller::Consumer("ann".parse().unwrap(), Some(KeyId::new(Timestamp::MAX, [1; 10])));
+    let mut writers = JoinSet::new();
+    for n in 0..8 {
+        let store = if n % 2 == 0 { one.clone() } else { other.clone() };
+        // Each takes the rows in another order.
+        let mut mine =
+            vec![(calls(7, "a", key.clone(), "api-key"), 2), (calls(7, "b", key.clone(), "api-key"), 3)];
+        mine.rotate_left(n % 2);
+        writers.spawn(async move {
+            let batch = batch(&format!("batch-{n}"), &mine);
+            store.add_calls(&batch).await.unwrap();
+            // Whoever does not know whether it was stored hands it over again.
+            store.add_calls(&batch).await.unwrap();
+        });
+    }
+    writers.join_all().await;
+    one.add_calls(&batch("many", &rows)).await.unwrap();
+    let sums = other.sum_calls(&realm(), &EVERY_CALL).await.unwrap();
+    let sums: Vec<_> = sums.into_iter().map(|sum| (sum.of, sum.calls)).collect();
+    let expected = [
+        (calls(7, "a", CountedCaller::Unknown, "none"), (0..50).sum()),
+        (calls(7, "a", key.clone(), "api-key"), 16),
+        (calls(7, "b", key, "api-key"), 24),
+    ];
+    assert_eq!(sums, expected);
+    assert_eq!(one.head().await.unwrap(), 0, "counting is no change");
+}
+
+async fn calls_are_summed_up_by_place_time_caller_and_credentials(database: Database) {
+    let store = database.store().await;
+    let ann = || CountedCaller::Consumer("ann".parse().unwrap(), None);
+    let mut of_prod = calls(9, "a", ann(), "token");
+    of_prod.environment = "prod".parse().unwrap();
+    let mut of_other_realm = calls(9, "a", ann(), "token");
+    of_other_realm.realm = RealmName::parse("other").unwrap();
+    let rows = [
+        (calls(5, "a", ann(), "token"), 1),
+        (calls(9, "a", ann(), "token"), 2),
+        (calls(9, "a", ann(), "api-key-sent+token"), 4),
+        (calls(9, "a", CountedCaller::Others, "token"), 8),
+        (calls(9, "b", ann(), "token"), 16),
+        (of_prod, 32),
+        (of_other_realm, 64),
+    ];
+    store.add_calls(&batch("all", &rows)).await.unwrap();
+    let sums = async |filter: &CallFilter<'_>| {
+        let sums = store.sum_calls(&realm(), filter).await.unwrap();
+        sums.iter().map(|sum| (sum.of.minute, sum.calls)).collect::<Vec<_>>()
+    };
+    let (test, a) = ("test".parse().unwrap(), "a".parse().unwrap());
+    let of_a = CallFilter { environment: Some(&test), pipeline: Some(&a), ..EVERY_CALL };
+    assert_eq!(sums(&of_a).await, [(9, 8), (9, 4), (9, 3)]);
+    assert_eq!(sums(&CallFilter { since_minute: 6, ..of_a.clone() }).await, [(9, 8), (9, 4), (9, 2)]);
+    assert_eq!(sums(&CallFilter { pipeline: None, ..of_a.clone() }).await, [(9, 8), (9, 4), (9, 3), (9, 16)]);
+    assert_eq!(sums(&EVERY_CALL).await.iter().map(|(_, calls)| calls).sum::<u64>(), 63);
+
+    assert_eq!(store.delete_calls_before(9).await.unwrap(), 1);
+    assert_eq!(sums(&of_a).await, [(9, 8), (9, 4), (9, 2)]);
+    database.tamper("UPDATE calls SET credentials = 'secret' WHERE credentials = 'api-key-sent+token'").await;
+    let error = store.sum_calls(&realm(), &EVERY_CALL).await.unwrap_err();
+    let text = "column `credentials` of row `default/test/a/1/ann//secret` in table `calls` does not parse";
+    assert_eq!(error.to_string(), text);
 }
 
 async fn the_journal_of_one_object_can_be_read(database: Database) {

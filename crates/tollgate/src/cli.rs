@@ -35,6 +35,7 @@ mod sessions;
 mod signing_keys;
 mod standings;
 mod tools;
+mod usage;
 mod versions;
 mod waivers;
 
@@ -158,6 +159,8 @@ enum Command {
     /// The journal: who changed what, when.
     #[command(subcommand)]
     Audit(journal::AuditCommand),
+    /// Counts the calls by deployment, caller and credentials.
+    Usage(usage::UsageArguments),
 
     /// Prints the JSON Schema of a kind of resource file, for editors.
     Schema(tools::SchemaArguments),
@@ -216,6 +219,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Global(command) => globals::run(&connect()?, command).await?,
         Command::Account(command) => accounts::run(&connect()?, command).await?,
         Command::Audit(command) => return journal::run(&connect()?, command).await,
+        Command::Usage(arguments) => usage::usage(&connect()?, arguments).await?,
         Command::Schema(arguments) => tools::schema(output, &arguments)?,
         Command::Completion(arguments) => tools::completion(&arguments),
         Command::Version => tools::version(&connect()?).await,

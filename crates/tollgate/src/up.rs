@@ -43,6 +43,7 @@ mod usage;
 use console::ConsoleSettings;
 use data_dir::DataDir;
 use listeners::{Listen, Listeners, Name, Place};
+use usage::UsageTask;
 
 /// Longest wait between two attempts to reach the store.
 const STORE_RETRY: Duration = Duration::from_secs(2);
@@ -139,16 +140,17 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     let stopped = parts.shutdown.clone();
     let store = tokio::select! {
         store = open_store(&url, from_disk) => store?,
-        () = stopping(stopped) => return drain(tasks, signals).await,
+        () = stopping(stopped) => return drain(tasks, None, signals).await,
     };
     let started = Started { console, bound, banner };
-    control(&arguments, &data, &parts, store, started, &mut tasks).await?;
+    let usage = control(&arguments, &data, &parts, store, started, &mut tasks).await?;
     stopping(parts.shutdown.clone()).await;
     tracing::info!("stopping: calls in flight may end");
-    drain(tasks, signals).await
+    drain(tasks, Some(usage), signals).await
 }
 
 /// Starts what needs the store: use cases, management API, follower, scheduler; then says that all is ready.
+/// Returns the task that ends after all others.
 async fn control(
     arguments: &UpArguments,
     data: &DataDir,
@@ -156,7 +158,7 @@ async fn control(
     store: Store,
     started: Started,
     tasks: &mut JoinSet<()>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<UsageTask> {
     let Started { console, bound, mut banner } = started;
     let app = App::new(store.clone(), parts.master.clone(), parts.clock.clone(), parts.random.clone());
     let first = first_start::prepare(&app, data).await?;
@@ -177,10 +179,7 @@ async fn control(
     tasks.spawn(supervise("scheduler", shutdown.clone(), move || {
         scheduler::run(runs.clone(), gateway.clone(), shared.clone(), clock.clone(), shutdown.clone())
     }));
-    let (uses, usage, shutdown) = (app.clone(), parts.usage.clone(), parts.shutdown.clone());
-    tasks.spawn(supervise("usage", shutdown.clone(), move || {
-        usage::run(uses.clone(), usage.clone(), shutdown.clone())
-    }));
+    let usage = UsageTask::start(app.clone(), parts.usage.clone());
 
     tell_unknown_environments(&app, &bound).await?;
     let address = console.local_addr()?;
@@ -201,7 +200,7 @@ async fn control(
         print_out(&demo::load(data, &addresses, parts.random.as_ref()).await?);
     }
     tracing::info!(console = %address, "ready");
-    Ok(())
+    Ok(usage)
 }
 
 /// Tells of listeners whose environment does not exist: `--listen tset=…` would open a port and leave `test` where it
@@ -290,12 +289,19 @@ async fn stopping(mut shutdown: watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// Lets every task end; a second signal ends the process at once.
-async fn drain(mut tasks: JoinSet<()>, signals: tokio::task::JoinHandle<()>) -> anyhow::Result<()> {
+/// Lets every task end, the one that writes down what calls left last; a second signal ends the process at once.
+async fn drain(
+    mut tasks: JoinSet<()>,
+    usage: Option<UsageTask>,
+    signals: tokio::task::JoinHandle<()>,
+) -> anyhow::Result<()> {
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a task panicked");
         }
+    }
+    if let Some(usage) = usage {
+        usage.finish().await;
     }
     signals.abort();
     Ok(())

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod agreement;
+mod calls;
 mod credentials;
 mod deployments;
 mod follower;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use tollgate_app::JournalFilter;
 use tollgate_app::accounts::AccountFields;
+use tollgate_app::calls::Days;
 use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::lists::ListRequest;
 use tollgate_app::waivers::WaiverFilter;
@@ -13,6 +14,7 @@ use tollgate_model::ids::{BasicAuthId, KeyId, UserTokenId, WaiverId};
 use tollgate_model::names::{ProjectName, RealmName, ValueName};
 use tollgate_model::versions::Version;
 
+use crate::calls::every_call;
 use crate::waivers::new_waiver;
 use crate::world::{KEYED, World, consumer, document, new_consumer, new_key, pipeline, tightening};
 
@@ -48,6 +50,8 @@ async fn nobody_may_do_anything_without_permission() {
         basic_auth.list(test, ann);
         basic_auth.create(test, ann, "ann", None);
         basic_auth.revoke(test, basic);
+        calls.report(&every_call());
+        calls.of_impact(&[], Days::parse(None).unwrap());
         conformance.report(None);
         consumers.create(new_consumer("bob"));
         consumers.list(test, page());

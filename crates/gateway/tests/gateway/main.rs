@@ -2,6 +2,7 @@
 
 mod answers;
 mod attacks;
+mod calls;
 mod credentials;
 mod flows;
 mod order;

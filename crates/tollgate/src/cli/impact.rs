@@ -1,5 +1,5 @@
-//! What a policy change means and does, for people: in a line per environment, then by switches, settings and
-//! deployments.
+//! What a policy change means and does, for people: in a line per environment, then by switches, settings,
+//! deployments and their callers.
 
 use serde_json::Value;
 use tollgate_model::verdicts::Violation;
@@ -10,7 +10,8 @@ use crate::output::{print_err, print_out, printable};
 const WIDTH: usize = 100;
 
 /// The parts, in the order in which they are shown; one that has nothing to say is left out.
-const PARTS: [fn(&Value, usize) -> String; 4] = [summary, switches, settings, deployments];
+const PARTS: [fn(&Value, usize) -> String; 5] =
+    [summary, switches, settings, deployments, super::usage::callers];
 
 /// The switches: as a column is headed, as a sentence names them, and their field.
 const SWITCHES: [(&str, &str, &str); 6] = [

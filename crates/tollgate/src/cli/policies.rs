@@ -7,6 +7,7 @@ use tollgate_model::policies::{AccessRequirement, PolicyName};
 use tollgate_model::versions::Version;
 use tollgate_model::waivers::Waiver;
 
+use super::usage::DaysArgument;
 use super::versions::{self, SaveArguments};
 use super::{Context, confirm, impact, reasons};
 use crate::failure::Failure;
@@ -25,8 +26,13 @@ pub(crate) enum PolicyCommand {
     },
     /// Changes the environments named and keeps the others' values; shows the impact, saves with --yes.
     Set(SetArguments),
-    /// Shows what a change would mean, and which running deployments it would make conform or not.
-    Impact(ChangeArguments),
+    /// Shows what a change would mean, which running deployments it would make conform or not, and who calls them.
+    Impact {
+        #[command(flatten)]
+        change: ChangeArguments,
+        #[command(flatten)]
+        days: DaysArgument,
+    },
     /// Lists the versions of the policies, newest first: who saved them, when and why.
     Versions,
     /// Shows one version of the policies.
@@ -146,8 +152,8 @@ pub(crate) async fn run(context: &Context<'_>, command: PolicyCommand) -> Result
             let policy = client.get(&client.realm_path(&["policies", name.as_str()])).await?;
             context.output.document(&policy);
         }
-        PolicyCommand::Impact(change) => {
-            let change = impact_of(context, &change).await?;
+        PolicyCommand::Impact { change, days } => {
+            let change = impact_of(context, &change, Some(&days)).await?;
             if context.output.format() == crate::output::Format::Table {
                 impact::print(&change);
             } else {
@@ -155,7 +161,7 @@ pub(crate) async fn run(context: &Context<'_>, command: PolicyCommand) -> Result
             }
         }
         PolicyCommand::Set(SetArguments { change, save }) => {
-            let told = impact_of(context, &change).await?;
+            let told = impact_of(context, &change, None).await?;
             impact::say(&told);
             confirm::demand_yes(save.yes, &told)?;
             let mut body = body_of(&change)?;
@@ -193,8 +199,15 @@ pub(crate) async fn run(context: &Context<'_>, command: PolicyCommand) -> Result
 }
 
 /// Asks for the impact of a change.
-async fn impact_of(context: &Context<'_>, change: &ChangeArguments) -> Result<Value, Failure> {
-    let path = context.client.realm_path(&["policies", change.name.as_str(), "impact"]);
+async fn impact_of(
+    context: &Context<'_>,
+    change: &ChangeArguments,
+    days: Option<&DaysArgument>,
+) -> Result<Value, Failure> {
+    let mut path = context.client.realm_path(&["policies", change.name.as_str(), "impact"]);
+    if let Some(DaysArgument { days }) = days {
+        path.push_str(&format!("?days={days}"));
+    }
     context.client.post(&path, &body_of(change)?).await
 }
 

@@ -1,4 +1,8 @@
-//! Writes down when keys were last used, away from the calls.
+//! Writes down when keys were last used and how many calls there were, away from the calls.
+//!
+//! It stops after the listeners, so that calls that were in flight are in what it writes last.
+
+mod calls;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,38 +10,85 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tollgate_app::App;
 use tollgate_gateway::Usage;
 use tollgate_model::ids::KeyId;
 
-/// How often it is written down.
-const EVERY: Duration = Duration::from_secs(15);
+use super::supervise::supervise;
+use calls::PendingCalls;
+
+/// How often calls are written down.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Every how many times last uses are written down, too: each is a change of a row of its own.
+const LAST_USES_EVERY: u32 = 3;
+
+/// Every how many times old counts are deleted: about hourly.
+const FORGET_EVERY: u32 = 720;
+
+/// Longest time for what is written at the end.
+const LAST_WRITE: Duration = Duration::from_secs(10);
+
+/// The task that writes, and what stops it.
+pub(crate) struct UsageTask {
+    task: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
 
 /// What is not written down yet: one entry for each key, so that it does not grow while the store is away.
 #[derive(Default)]
 struct Pending(HashMap<KeyId, Timestamp>);
 
+// === impl UsageTask ===
+
+impl UsageTask {
+    /// Begins to write.
+    pub(crate) fn start(app: App, usage: Arc<Usage>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let task =
+            supervise("usage", stopped.clone(), move || run(app.clone(), usage.clone(), stopped.clone()));
+        Self { task: tokio::spawn(task), stop }
+    }
+
+    /// Writes what is left, once, and ends.
+    pub(crate) async fn finish(self) {
+        self.stop.send_replace(true);
+        match tokio::time::timeout(LAST_WRITE, self.task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "a task panicked"),
+            Err(_) => tracing::warn!("the store is away: what calls left last was not written down"),
+        }
+    }
+}
+
 /// Writes until it is told to stop, and once more then.
-pub(crate) async fn run(app: App, usage: Arc<Usage>, mut shutdown: watch::Receiver<bool>) {
+async fn run(app: App, usage: Arc<Usage>, mut shutdown: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut pending = Pending::default();
+    let (mut pending, mut calls) = (Pending::default(), PendingCalls::default());
+    let mut ticks = 0_u32;
     loop {
         let stop = tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => true,
             _ = tick.tick() => false,
         };
-        pending.add(usage.drain());
-        if !pending.0.is_empty() {
-            let uses: Vec<_> = pending.0.iter().map(|(key, at)| (*key, *at)).collect();
-            match app.usage().flush(&uses).await {
-                Ok(()) => pending.0.clear(),
-                Err(error) => tracing::warn!(%error, "the last uses of keys could not be written down"),
-            }
+        calls.add(usage.drain_calls());
+        calls.write(&app).await;
+        if stop || ticks.is_multiple_of(LAST_USES_EVERY) {
+            pending.add(usage.drain());
+            pending.write(&app).await;
         }
         if stop {
+            calls.give_up();
             return;
         }
+        if ticks.is_multiple_of(FORGET_EVERY)
+            && let Err(error) = app.calls().forget_old().await
+        {
+            tracing::warn!(%error, "old counts of calls could not be deleted");
+        }
+        ticks = ticks.wrapping_add(1);
     }
 }
 
@@ -47,6 +98,17 @@ impl Pending {
     fn add(&mut self, uses: Vec<(KeyId, Timestamp)>) {
         for (key, at) in uses {
             self.0.entry(key).and_modify(|last| *last = (*last).max(at)).or_insert(at);
+        }
+    }
+
+    async fn write(&mut self, app: &App) {
+        if self.0.is_empty() {
+            return;
+        }
+        let uses: Vec<_> = self.0.iter().map(|(key, at)| (*key, *at)).collect();
+        match app.usage().flush(&uses).await {
+            Ok(()) => self.0.clear(),
+            Err(error) => tracing::warn!(%error, "the last uses of keys could not be written down"),
         }
     }
 }

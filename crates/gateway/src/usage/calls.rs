@@ -1,0 +1,150 @@
+//! Counts of calls by deployment, caller, credentials and minute.
+//!
+//! What a known entry costs is one short lock and no allocation: its key is made of ids. Names are looked up when the
+//! counts are taken.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use tollgate_model::calls::{CountedCaller, CountedCalls, ShownCredentials};
+use tollgate_model::ids::{ConsumerId, DeploymentId, KeyId};
+use tollgate_snapshot::{ConsumerEntry, Endpoint};
+
+use super::{SHARDS, shards};
+
+/// Callers that are told apart between two drains, in all shards together.
+pub(super) const MAX_CALLERS: usize = 65_536;
+
+/// A call that passed the checks.
+pub(crate) struct PassedCall<'a> {
+    pub(crate) endpoint: &'a Arc<Endpoint>,
+    pub(crate) consumer: Option<&'a Arc<ConsumerEntry>>,
+    pub(crate) key: Option<KeyId>,
+    pub(crate) credentials: ShownCredentials,
+    pub(crate) now: Timestamp,
+}
+
+/// Counts that were taken.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct CallCounts {
+    /// How many calls of each.
+    pub calls: BTreeMap<CountedCalls, u64>,
+    /// How many of them are counted as [`CountedCaller::Others`], because there were too many callers at once.
+    pub others: u64,
+}
+
+/// The counts since they were last taken.
+#[derive(Debug)]
+pub(super) struct Counters {
+    hasher: RandomState,
+    shards: [Mutex<HashMap<CounterKey, Counter>>; SHARDS],
+    callers_in_a_shard: usize,
+    others: AtomicU64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct CounterKey {
+    deployment: DeploymentId,
+    caller: Caller,
+    credentials: ShownCredentials,
+    minute: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Caller {
+    Unknown,
+    Consumer(ConsumerId, Option<KeyId>),
+    Others,
+}
+
+#[derive(Debug)]
+struct Counter {
+    calls: u64,
+    endpoint: Arc<Endpoint>,
+    consumer: Option<Arc<ConsumerEntry>>,
+}
+
+// === impl Counters ===
+
+impl Counters {
+    pub(super) fn new(callers: usize) -> Self {
+        Self {
+            hasher: RandomState::new(),
+            shards: shards(),
+            callers_in_a_shard: callers.div_ceil(SHARDS),
+            others: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts a call. Once a shard is full, further callers are put together for each deployment: memory is bounded by
+    /// the number of callers told apart and of deployments that exist.
+    pub(super) fn count(&self, call: &PassedCall<'_>) {
+        let key = CounterKey {
+            deployment: call.endpoint.deployment,
+            caller: call.consumer.map_or(Caller::Unknown, |consumer| Caller::Consumer(consumer.id, call.key)),
+            credentials: call.credentials,
+            minute: call.now.as_second().div_euclid(60),
+        };
+        if self.add(key, call, call.consumer) {
+            return;
+        }
+        self.others.fetch_add(1, Ordering::Relaxed);
+        self.add(CounterKey { caller: Caller::Others, ..key }, call, None);
+    }
+
+    /// Adds a call to an entry; `false` when there is none and no room for one.
+    fn add(&self, key: CounterKey, call: &PassedCall<'_>, consumer: Option<&Arc<ConsumerEntry>>) -> bool {
+        let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or_default();
+        let Some(shard) = self.shards.get(index) else { return false };
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = shard.len() >= self.callers_in_a_shard && matches!(key.caller, Caller::Consumer(..));
+        match shard.entry(key) {
+            Entry::Occupied(mut entry) => {
+                let counter = entry.get_mut();
+                counter.calls = counter.calls.saturating_add(1);
+            }
+            Entry::Vacant(_) if full => return false,
+            Entry::Vacant(entry) => {
+                entry.insert(Counter {
+                    calls: 1,
+                    endpoint: call.endpoint.clone(),
+                    consumer: consumer.cloned(),
+                });
+            }
+        }
+        true
+    }
+
+    pub(super) fn drain(&self) -> CallCounts {
+        let mut counts =
+            CallCounts { others: self.others.swap(0, Ordering::Relaxed), ..CallCounts::default() };
+        for shard in &self.shards {
+            let taken = std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner));
+            for (key, Counter { calls, endpoint, consumer }) in taken {
+                let caller = match (key.caller, consumer) {
+                    (Caller::Consumer(_, key), Some(consumer)) => {
+                        CountedCaller::Consumer(consumer.name.clone(), key)
+                    }
+                    (Caller::Others, _) => CountedCaller::Others,
+                    (Caller::Unknown | Caller::Consumer(..), _) => CountedCaller::Unknown,
+                };
+                let of = CountedCalls {
+                    realm: endpoint.realm.clone(),
+                    environment: endpoint.environment.clone(),
+                    pipeline: endpoint.pipeline.clone(),
+                    major: endpoint.version.major,
+                    minute: key.minute,
+                    caller,
+                    credentials: key.credentials,
+                };
+                // A deployment that was taken away and made again has another id and the same name.
+                *counts.calls.entry(of).or_default() += calls;
+            }
+        }
+        counts
+    }
+}

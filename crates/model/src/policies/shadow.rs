@@ -1,0 +1,125 @@
+//! What shadow policies make of today's.
+
+use crate::names::{EnvironmentName, RuleName};
+
+use super::{Policies, Policy, PolicyError, PolicyName, ShadowPolicies};
+
+// === impl ShadowPolicies ===
+
+impl ShadowPolicies {
+    /// Returns the policies as they would be: the next minor version of today's, with these in place. Environments that
+    /// were made since have today's values, and those that are gone stay gone; a custom rule that has no value for an
+    /// environment is off there.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError::TooMany`] when today's policies have grown so that there is no room for these.
+    pub fn onto(&self, today: &Policies) -> Result<Policies, PolicyError> {
+        let environments: Vec<EnvironmentName> = today.environments().cloned().collect();
+        let mut next = Policies { version: today.version.next_minor(), policies: today.policies.clone() };
+        for rule in &self.removed_rules {
+            next.policies.remove(&PolicyName::Rule(rule.clone()));
+        }
+        for policy in &self.changes {
+            let policy = match today.policies.get(&policy.name()) {
+                Some(value) => policy.clone().over(value),
+                None => policy.clone(),
+            };
+            next.put(policy.within(&environments))?;
+        }
+        Ok(next)
+    }
+
+    /// Puts a policy in, in place of what was proposed for it before.
+    pub fn propose(&mut self, policy: Policy) {
+        let name = policy.name();
+        self.changes.retain(|proposed| proposed.name() != name);
+        self.removed_rules.retain(|rule| PolicyName::Rule(rule.clone()) != name);
+        self.changes.push(policy);
+        self.changes.sort_by_key(Policy::name);
+    }
+
+    /// Takes a custom rule away, in place of what was proposed for it before.
+    pub fn propose_without(&mut self, rule: RuleName) {
+        let name = PolicyName::Rule(rule.clone());
+        self.changes.retain(|proposed| proposed.name() != name);
+        if !self.removed_rules.contains(&rule) {
+            self.removed_rules.push(rule);
+            self.removed_rules.sort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::policies::{AccessPolicy, AccessRequirement};
+    use crate::versions::Version;
+
+    fn access(values: serde_json::Value) -> Policy {
+        serde_json::from_value(json!({ "name": "external-api-access", "environments": values }))
+            .expect("a policy")
+    }
+
+    fn rule(name: &str, values: serde_json::Value) -> Policy {
+        serde_json::from_value(
+            json!({ "name": name, "condition": "true", "message": "no", "environments": values }),
+        )
+        .expect("a rule")
+    }
+
+    fn shadow(changes: Vec<Policy>) -> ShadowPolicies {
+        ShadowPolicies {
+            changes,
+            removed_rules: Vec::new(),
+            created_at: Timestamp::UNIX_EPOCH,
+            created_by: "admin".to_owned(),
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_shadow_becomes_one_version_whatever_it_changes_and_follows_the_environments() {
+        let (test, prod) = (EnvironmentName::test(), EnvironmentName::prod());
+        let today = Policies::initial(&BTreeSet::from([test.clone(), prod.clone()]))
+            .replace(rule("old", json!({ "test": "off", "prod": "required" })))
+            .expect("fits");
+        let mut shadow = shadow(vec![
+            access(json!({ "test": "any", "prod": "jwt-with-api-key" })),
+            rule("new", json!({ "test": "advised", "prod": "required" })),
+        ]);
+        shadow.propose_without(RuleName::parse("old").expect("a name"));
+        let next = shadow.onto(&today).expect("fits");
+        assert_eq!(next.version(), Version { major: 1, minor: 2 });
+        assert_eq!(next.rules().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["new"]);
+
+        // One environment was made and another removed since the shadow was set.
+        let staging = EnvironmentName::parse("staging").expect("a name");
+        let changed = today.with_environment(&staging, &BTreeMap::new()).expect("new");
+        let next = shadow.onto(&changed.without_environment(&test).expect("another is left")).expect("fits");
+        let external = |environment| next.requirement(AccessPolicy::ExternalApiAccess, environment);
+        assert_eq!(external(&staging), Some(AccessRequirement::ApiKey));
+        assert_eq!(external(&prod), Some(AccessRequirement::JwtWithApiKey));
+        assert_eq!(external(&test), None);
+        let policy = next.policy(&"new".parse().expect("a name")).expect("there");
+        assert_eq!(policy.value(&staging), Some(json!("off")));
+    }
+
+    #[test]
+    fn what_is_proposed_last_for_a_policy_counts() {
+        let mut shadow = shadow(vec![access(json!({ "test": "any" }))]);
+        shadow.propose(access(json!({ "test": "jwt-with-api-key" })));
+        assert_eq!(shadow.changes, [access(json!({ "test": "jwt-with-api-key" }))]);
+        let name = RuleName::parse("a-rule").expect("a name");
+        shadow.propose(rule("a-rule", json!({ "test": "off" })));
+        shadow.propose_without(name.clone());
+        assert_eq!((shadow.changes.len(), shadow.removed_rules.clone()), (1, vec![name]));
+        shadow.propose(rule("a-rule", json!({ "test": "off" })));
+        assert_eq!((shadow.changes.len(), shadow.removed_rules.len()), (2, 0));
+    }
+}
