@@ -26,6 +26,7 @@ mod policy_versions;
 mod problem;
 mod realm_settings;
 mod sessions;
+mod shadow;
 mod signing_keys;
 mod usage;
 mod waivers;

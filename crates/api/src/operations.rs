@@ -11,7 +11,7 @@ use tollgate_app::access::Permission;
 
 use crate::{
     Api, access, accounts, basic_auth, consumers, deployments, environments, globals, idempotency, journal,
-    keys, meta, pipelines, policies, policy_versions, sessions, signing_keys, usage,
+    keys, meta, pipelines, policies, policy_versions, sessions, shadow, signing_keys, usage,
 };
 
 /// Who may call an operation.
@@ -68,6 +68,7 @@ pub(crate) fn all() -> Vec<Operation> {
         crate::waivers::operations(),
         crate::realm_settings::operations(),
         usage::operations(),
+        shadow::operations(),
     ]
     .into_iter()
     .flatten()

@@ -23,7 +23,7 @@ use crate::problem::Problem;
 use crate::usage::{CallersView, DaysQuery};
 
 #[derive(Serialize, JsonSchema)]
-struct PolicyView {
+pub(crate) struct PolicyView {
     name: String,
     /// The version of the realm's policies.
     version: String,
@@ -100,7 +100,7 @@ struct ConformanceView {
 /// New values of a policy.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ChangeBody {
+pub(crate) struct ChangeBody {
     /// The value in each environment; what it can be depends on the policy.
     environments: BTreeMap<EnvironmentName, Value>,
     /// Keeps the value of environments that are not named, and of a custom rule whatever is not given; otherwise each
@@ -252,7 +252,7 @@ async fn conformance(
     }))
 }
 
-fn values(path: &Named, body: ChangeBody) -> Answer<(PolicyValues, String)> {
+pub(crate) fn values(path: &Named, body: ChangeBody) -> Answer<(PolicyValues, String)> {
     let ChangeBody { environments, partial, condition, message, fix, reason } = body;
     Ok((PolicyValues { policy: named(path)?, environments, partial, condition, message, fix }, reason))
 }
@@ -272,7 +272,7 @@ fn view(policies: &Policies, name: &PolicyName) -> Answer<PolicyView> {
     Ok(policy_view(policies, policy))
 }
 
-fn policy_view(policies: &Policies, policy: &Policy) -> PolicyView {
+pub(crate) fn policy_view(policies: &Policies, policy: &Policy) -> PolicyView {
     let rule = match policy {
         Policy::Rule(rule) => Some(rule),
         _ => None,

@@ -209,6 +209,7 @@ impl Deployments {
                 ));
             }
         }
+        reminders.extend(self.0.shadow_reminder(op, version, environment).await);
         Ok(Deployed { deployment: view, reminders })
     }
 }

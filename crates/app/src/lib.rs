@@ -23,6 +23,7 @@ pub mod pipelines;
 pub mod policies;
 pub mod realms;
 pub mod schedule;
+pub mod shadow;
 pub mod signing_keys;
 pub mod usage;
 pub mod users;
@@ -106,6 +107,8 @@ resources! {
     realms: realms::Realms,
     /// Returns the runs of scheduled pipelines.
     schedule: schedule::Schedule,
+    /// Returns the use cases of shadow policies.
+    shadow: shadow::Shadow,
     /// Returns the use cases of signing keys and token revocations.
     signing_keys: signing_keys::SigningKeys,
     /// Returns the record of when keys were last used.

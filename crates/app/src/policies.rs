@@ -126,7 +126,7 @@ impl PolicyUseCases {
     }
 
     /// Puts policies and their version into a change.
-    fn put(
+    pub(crate) fn put(
         &self,
         op: &Op,
         draft: &mut Draft,
@@ -203,7 +203,7 @@ impl App {
 }
 
 /// Says that a realm has no such rule.
-fn no_rule(rule: &RuleName) -> Error {
+pub(crate) fn no_rule(rule: &RuleName) -> Error {
     Error::not_found(format!("there is no custom rule `{rule}`"))
         .hint("`tollgate policy list` shows the policies")
 }

@@ -57,7 +57,7 @@ pub struct PolicyVersion {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ShadowPolicies {
-    /// The policies that it puts in place of today's, each with all its values. Never empty.
+    /// The policies that it puts in place of today's, each with all its values. Never empty, unless rules are taken away.
     pub changes: Vec<Policy>,
     /// The custom rules that it takes away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

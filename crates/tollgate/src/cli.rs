@@ -32,6 +32,7 @@ mod reasons;
 mod resources;
 mod secrets;
 mod sessions;
+mod shadow;
 mod signing_keys;
 mod standings;
 mod tools;

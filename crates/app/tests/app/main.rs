@@ -12,6 +12,7 @@ mod permissions;
 mod policy_versions;
 
 mod records;
+mod shadow;
 mod users;
 mod verdicts;
 mod waivers;

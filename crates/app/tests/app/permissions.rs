@@ -11,10 +11,11 @@ use tollgate_app::lists::ListRequest;
 use tollgate_app::waivers::WaiverFilter;
 use tollgate_model::environments::RealmSettings;
 use tollgate_model::ids::{BasicAuthId, KeyId, UserTokenId, WaiverId};
-use tollgate_model::names::{ProjectName, RealmName, ValueName};
+use tollgate_model::names::{ProjectName, RealmName, RuleName, ValueName};
 use tollgate_model::versions::Version;
 
 use crate::calls::every_call;
+use crate::shadow::shadowed;
 use crate::waivers::new_waiver;
 use crate::world::{KEYED, World, consumer, document, new_consumer, new_key, pipeline, tightening};
 
@@ -33,6 +34,7 @@ async fn nobody_may_do_anything_without_permission() {
     let waiver = WaiverId::new(at, [0; 10]);
     let page = ListRequest::default;
     let names = || BTreeSet::from([pipeline("shop")]);
+    let rule = &RuleName::parse("a-rule").unwrap();
     let project = &ProjectName::parse("store").unwrap();
     macro_rules! try_each {
         ($($resource:ident.$method:ident($($argument:expr),*);)*) => {
@@ -102,6 +104,11 @@ async fn nobody_may_do_anything_without_permission() {
         realms.get();
         realms.update(RealmSettings::default(), None);
         schedule.runs(test, shop, None);
+        shadow.set(&shadowed(), "", None);
+        shadow.remove_rule(rule, "", None);
+        shadow.report();
+        shadow.promote("", None, None);
+        shadow.end(None);
         signing_keys.list(test);
         signing_keys.rotate(test, None, 60);
         signing_keys.revoke(test, "kid");

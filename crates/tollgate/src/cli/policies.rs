@@ -7,6 +7,7 @@ use tollgate_model::policies::{AccessRequirement, PolicyName};
 use tollgate_model::versions::Version;
 use tollgate_model::waivers::Waiver;
 
+use super::shadow::ShadowCommand;
 use super::usage::DaysArgument;
 use super::versions::{self, SaveArguments};
 use super::{Context, confirm, impact, reasons};
@@ -67,6 +68,9 @@ pub(crate) enum PolicyCommand {
         #[arg(long, value_name = "ENVIRONMENT")]
         env: Option<EnvironmentName>,
     },
+    /// A proposed change that runs alongside and refuses nothing, until it is promoted or ended.
+    #[command(subcommand)]
+    Shadow(ShadowCommand),
     /// Prints all policies, custom rules and waivers as files for `tollgate check --policy` and `tollgate apply`.
     Export,
 }
@@ -75,7 +79,7 @@ pub(crate) enum PolicyCommand {
 #[derive(Args)]
 pub(crate) struct ChangeArguments {
     /// `external-api-access`, `internal-api-access`, `login-flows`, `sensitive-fields`, `enforcement`, or a custom rule.
-    name: PolicyName,
+    pub(super) name: PolicyName,
     /// New value of an environment; repeatable. Access: `api-key`, `jwt-with-api-key` or `any`. Custom rule: `off`,
     /// `advised` or `required`. Sensitive fields: `email,phone`. Enforcement: `atDeploy` or `atGateway@DATE`. Login
     /// flows: JSON such as `{"maxTokenLifetimeMs":3600000}`.
@@ -189,6 +193,7 @@ pub(crate) async fn run(context: &Context<'_>, command: PolicyCommand) -> Result
         PolicyCommand::Restore { version, save } => versions::restore(context, version, &save).await?,
         PolicyCommand::Remove { rule, save } => versions::remove(context, &rule, &save).await?,
         PolicyCommand::Conformance { env } => conformance(context, env.as_ref()).await?,
+        PolicyCommand::Shadow(command) => super::shadow::run(context, command).await?,
         PolicyCommand::Export => {
             let policies = client.get(&client.realm_path(&["policies"])).await?;
             let waivers = super::check::waivers_of(client).await?;
@@ -211,7 +216,7 @@ async fn impact_of(
     context.client.post(&path, &body_of(change)?).await
 }
 
-fn body_of(change: &ChangeArguments) -> Result<Value, Failure> {
+pub(super) fn body_of(change: &ChangeArguments) -> Result<Value, Failure> {
     let mut environments = Map::new();
     for (environment, value) in &change.environments {
         if environments.insert(environment.to_string(), value_of(&change.name, value)?).is_some() {
