@@ -62,7 +62,7 @@ pub(crate) async fn usage(context: &Context<'_>, arguments: UsageArguments) -> R
     }
     let rows: Vec<Value> = items(&report, "items").iter().map(row).collect();
     crate::output::print_out(&table(&rows, COLUMNS));
-    say!("{} calls since {}", number(&report, "calls"), text(&report, "since"));
+    say!("{} since {}", calls(number(&report, "calls")), text(&report, "since"));
     Ok(())
 }
 
@@ -89,7 +89,7 @@ fn lines(callers: &Value) -> Vec<String> {
             };
             format!("{} without {what}", number(demand, "lacking"))
         });
-        let counts = std::iter::once(format!("{} calls", number(deployment, "calls"))).chain(demands);
+        let counts = std::iter::once(calls(number(deployment, "calls"))).chain(demands);
         lines.push(format!(
             "  {} {} in {}: {}",
             text(deployment, "pipeline"),
@@ -100,9 +100,9 @@ fn lines(callers: &Value) -> Vec<String> {
         let callers = items(deployment, "callers");
         for caller in callers.iter().take(SHOWN_CALLERS) {
             lines.push(format!(
-                "    {}: {} calls, {} lacking",
+                "    {}: {}, {} lacking",
                 who(caller),
-                number(caller, "calls"),
+                calls(number(caller, "calls")),
                 number(caller, "lacking")
             ));
         }
@@ -152,6 +152,10 @@ fn named_key(key: &Value) -> String {
     }
 }
 
+fn calls(number: u64) -> String {
+    if number == 1 { "1 call".to_owned() } else { format!("{number} calls") }
+}
+
 fn items<'a>(value: &'a Value, field: &str) -> &'a [Value] {
     value.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
@@ -187,7 +191,7 @@ mod tests {
                 "  shop 1.2 in prod: 12 calls, 9 without a bearer token",
                 "    ann, key main …x4Qz (key_1): 9 calls, 9 lacking",
                 "    nobody knows who (no credentials were demanded): 2 calls, 0 lacking",
-                "    others, too many at once to be told apart: 1 calls, 0 lacking",
+                "    others, too many at once to be told apart: 1 call, 0 lacking",
             ]
         );
     }
