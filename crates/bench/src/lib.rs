@@ -17,6 +17,7 @@ use tollgate_model::environments::Exposure;
 use tollgate_model::keysets::{Algorithm, SigningKeyState};
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::objects::{Kind, StoredObject};
+use tollgate_model::policies::Policies;
 use tollgate_model::sources::{Clock as _, Random as _};
 use tollgate_snapshot::{Builder, ObjectChange, SharedSnapshot, contexts};
 use tollgate_testkit::{FixedClock, SeededRandom};
@@ -66,6 +67,7 @@ impl World {
         let (realm, environment) = (RealmName::default(), EnvironmentName::test());
         let mut objects = vec![
             stored(Kind::Environment, "test", &json!({ "name": "test", "createdAt": AT })),
+            stored(Kind::Policies, "current", &json!(Policies::initial(&[environment.clone()].into()))),
             stored(
                 Kind::Consumer,
                 "test/shop",

@@ -36,6 +36,7 @@ pub(crate) fn check(program: Program, vocabulary: &Vocabulary) -> Result<Parsed,
         bound: Vec::new(),
         roots: Vec::new(),
         fields: Vec::new(),
+        computed_fields: false,
         nodes: 0,
         loops: 0,
         patterns: 0,
@@ -43,9 +44,9 @@ pub(crate) fn check(program: Program, vocabulary: &Vocabulary) -> Result<Parsed,
         slow: false,
     };
     checker.visit(program.expression(), 0, 0)?;
-    let Checker { roots, fields, nodes, loops, patterns, joined, slow, .. } = checker;
+    let Checker { roots, fields, computed_fields, nodes, loops, patterns, joined, slow, .. } = checker;
     let cost = Cost { nodes, loops, patterns, joined };
-    Ok(Parsed { program: Arc::new(program), roots, fields, cost, slow })
+    Ok(Parsed { program: Arc::new(program), roots, fields, computed_fields, cost, slow })
 }
 
 /// Walks an expression and finds what it names, calls and costs.
@@ -55,6 +56,7 @@ struct Checker<'a> {
     bound: Vec<String>,
     roots: Vec<&'static str>,
     fields: Vec<String>,
+    computed_fields: bool,
     nodes: u64,
     loops: u32,
     patterns: u64,
@@ -86,11 +88,14 @@ impl Checker<'_> {
             }
             Expr::Call(call) => {
                 self.function(&call.func_name, loops)?;
-                if call.func_name == "_[_]"
-                    && let Some(Expr::Literal(LiteralValue::String(key))) =
-                        call.args.last().map(|index| &index.expr)
-                {
-                    self.fields.push(key.inner().to_owned());
+                if call.func_name == "_[_]" {
+                    match call.args.last().map(|index| &index.expr) {
+                        Some(Expr::Literal(LiteralValue::String(key))) => {
+                            self.fields.push(key.inner().to_owned());
+                        }
+                        Some(Expr::Literal(_)) => {}
+                        _ => self.computed_fields = true,
+                    }
                 }
                 // The macro `map` adds to its own list with a `+` that copies nothing.
                 let of_macro = matches!(call.args.first().map(|first| &first.expr),

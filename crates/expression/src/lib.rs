@@ -71,6 +71,8 @@ pub struct Parsed {
     pub roots: Vec<&'static str>,
     /// The names of the fields that it reads.
     pub fields: Vec<String>,
+    /// Whether it computes the name of a field that it reads: that one is not among `fields`.
+    pub computed_fields: bool,
     /// What it costs.
     pub cost: Cost,
     /// Whether it calls the slow function.

@@ -29,6 +29,7 @@ pub(crate) struct Expression {
     kind: Kind,
     roots: Vec<&'static str>,
     fields: Vec<String>,
+    computed_fields: bool,
     cost: Cost,
     slow: bool,
 }
@@ -84,12 +85,13 @@ impl Expression {
     /// A sentence for the author.
     pub(crate) fn parse(source: &str) -> Result<Self, String> {
         let source = source.trim();
-        let Parsed { program, roots, fields, cost, slow } = tollgate_expression::parse(source, &VOCABULARY)?;
+        let Parsed { program, roots, fields, computed_fields, cost, slow } =
+            tollgate_expression::parse(source, &VOCABULARY)?;
         let kind = match path_from(program.expression(), &ROOTS) {
             Some((root, keys)) => Kind::Path(root, keys),
             None => Kind::Program(program),
         };
-        Ok(Self { source: source.to_owned(), kind, roots, fields, cost, slow })
+        Ok(Self { source: source.to_owned(), kind, roots, fields, computed_fields, cost, slow })
     }
 
     /// Tells whether it hashes a password, which must not happen on a thread that serves calls.
@@ -105,6 +107,11 @@ impl Expression {
     /// Returns the names of the fields that it reads, for masking sensitive ones: what it gives may be made of any.
     pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().map(String::as_str)
+    }
+
+    /// Tells whether it computes the name of a field that it reads, which can then be any.
+    pub(crate) fn reads_any_field(&self) -> bool {
+        self.computed_fields
     }
 
     /// Evaluates the expression here.

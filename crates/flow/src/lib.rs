@@ -10,6 +10,7 @@ mod expressions;
 mod host;
 mod messages;
 mod run;
+mod sensitive;
 mod templates;
 mod upstreams;
 mod values;

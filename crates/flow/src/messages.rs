@@ -1,10 +1,12 @@
 //! The first message of a flow, and what else it knows of its call.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
+use tollgate_model::policies::SensitiveFields;
 use zeroize::Zeroizing;
 
 /// One call, as a flow sees it.
@@ -19,6 +21,8 @@ pub struct Call {
     pub metadata: CallMetadata,
     /// The caller's bearer token, for `jwtDecode`.
     pub bearer: Option<Zeroizing<String>>,
+    /// Fields that are not logged, besides the pipeline's own.
+    pub sensitive_fields: Arc<SensitiveFields>,
 }
 
 /// The first message; credentials are not among its headers.

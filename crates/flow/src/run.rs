@@ -1,17 +1,19 @@
 //! Running a flow.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
+use tollgate_model::policies::SensitiveFields;
 
 use crate::budget::{self, Budget};
 use crate::compile::{Action, CompiledStep, ErrorTemplate, Flow, ResponseShape};
 use crate::expressions::{EvaluateError, Expression, Scope};
 use crate::host::{BoxFuture, Host, IssueTokenError, UpstreamError, VerifyError};
 use crate::messages::Call;
+use crate::sensitive::Sensitive;
 use crate::templates::{Template, TextTemplate};
 use crate::upstreams;
 use crate::values::Values;
@@ -65,6 +67,7 @@ struct Run<'a> {
     consumer: Value,
     metadata: Value,
     bearer: Option<&'a str>,
+    sensitive_fields: Arc<SensitiveFields>,
     budget: Budget,
     /// Set by `jwtGenerate`.
     authorization: Option<HeaderValue>,
@@ -94,6 +97,7 @@ impl Flow {
                 .map_or(Value::Null, |it| json!({ "id": it.id, "name": it.name })),
             metadata: call.metadata.to_value(),
             bearer: call.bearer.as_deref().map(String::as_str),
+            sensitive_fields: call.sensitive_fields.clone(),
             budget: Budget::new(self.max_step_bytes),
             authorization: None,
             response: None,
@@ -178,9 +182,10 @@ impl<'a> Run<'a> {
                 return Ok(Next::Respond);
             }
             Action::Log { level, message } => {
-                let text = message
-                    .write(&self.scope(), |expression, value| self.hide(expression, value))
-                    .map_err(failed)?;
+                let sensitive =
+                    Sensitive { own: &self.flow.sensitive_fields, policy: &self.sensitive_fields };
+                let hide = |expression: &Expression, value| sensitive.hide(expression, value, &self.message);
+                let text = message.write(&self.scope(), hide).map_err(failed)?;
                 self.host.log(*level, &step.label, &self.values.mask(&text));
             }
             Action::JwtGenerate { scopes, expires_in_ms } => {
@@ -302,31 +307,6 @@ impl<'a> Run<'a> {
         }
         response.headers.append(&mut fields);
         Ok(response)
-    }
-
-    /// Masks sensitive fields of a value that goes to the log.
-    fn hide(&self, expression: &Expression, mut value: Value) -> Value {
-        let sensitive = |name: &str| self.flow.sensitive_fields.iter().any(|field| field == name);
-        fn walk(value: &mut Value, sensitive: &dyn Fn(&str) -> bool) {
-            match value {
-                Value::Object(fields) => {
-                    for (name, field) in fields.iter_mut() {
-                        if sensitive(name) {
-                            *field = Value::String("***".to_owned())
-                        } else {
-                            walk(field, sensitive)
-                        }
-                    }
-                }
-                Value::Array(items) => items.iter_mut().for_each(|item| walk(item, sensitive)),
-                _ => {}
-            }
-        }
-        if expression.fields().any(sensitive) {
-            return Value::String("***".to_owned());
-        }
-        walk(&mut value, &sensitive);
-        value
     }
 
     fn into_response(self) -> FlowResponse {

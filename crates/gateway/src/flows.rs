@@ -126,6 +126,9 @@ pub(crate) async fn run(
     run: &Run<'_>,
 ) -> Result<FlowResponse, Problem> {
     let values = run.scope.values.as_ref().map_err(|_| Problem::new(Code::CheckUnavailable))?;
+    // Without them a flow could log what the policies say is never shown.
+    let sensitive_fields =
+        run.scope.sensitive_fields.as_ref().map_err(|_| Problem::new(Code::CheckUnavailable))?;
     let call = Call {
         message,
         claims: permit.take_claims().map(|claims| claims.all),
@@ -134,6 +137,7 @@ pub(crate) async fn run(
             .map(|consumer| CallConsumer { id: consumer.subject.clone(), name: consumer.name.to_string() }),
         metadata: run.metadata.clone(),
         bearer: bearer(authorization),
+        sensitive_fields: sensitive_fields.clone(),
     };
     let response = tokio::time::timeout(timeout, flow.run(call, values, run))
         .await

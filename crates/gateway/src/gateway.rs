@@ -26,6 +26,7 @@ use tollgate_snapshot::{Endpoint, EndpointRoute, Schedule, SharedSnapshot, Snaps
 use crate::body::BodyMemory;
 use crate::checks::{Checks, Known, Permit, Target};
 use crate::cors;
+use crate::enforcement;
 use crate::flows::{self, Run};
 use crate::pages;
 use crate::passwords::PasswordChecks;
@@ -115,6 +116,8 @@ struct Record {
     route: Option<Arc<EndpointRoute>>,
     consumer: Known,
     quota: Option<Decision>,
+    /// Why the policies refuse the call, for the log alone.
+    refused: Option<String>,
 }
 
 /// The log line of a call, written when it is dropped: at the end of the call, or where the caller hung up or a shutdown
@@ -203,7 +206,7 @@ impl Gateway {
                 Problem::new(Code::InternalError).close().into_answer(request_id)
             }
         };
-        finish(&parts, &line.record, request_id, &mut answer);
+        finish(&received, &line.record, &mut answer);
         line.answered = Some((answer.status(), answer.headers().get(TOLLGATE_ERROR).cloned()));
         answer
     }
@@ -287,6 +290,10 @@ impl Gateway {
         if !head.method.is_some_and(|method| route.methods.contains(method)) {
             return Err(Problem::new(Code::MethodNotAllowed).allow(route.allow.clone()));
         }
+        record.refused = enforcement::refuses(endpoint, now)?;
+        if record.refused.is_some() {
+            return Err(Problem::new(Code::PolicyNotConformant));
+        }
         if head.content_length.is_some_and(|length| length > trigger.max_request_bytes.get()) {
             return Err(Problem::new(Code::RequestTooLarge).close());
         }
@@ -338,6 +345,7 @@ impl Drop for AccessLine<'_> {
             pipeline = endpoint.map(|endpoint| endpoint.pipeline.as_str()),
             version = endpoint.map(|endpoint| endpoint.version_text.as_str()),
             consumer = record.consumer.as_ref().map(|consumer| consumer.name.as_str()),
+            reason = record.refused.as_deref(),
         );
     }
 }
@@ -354,7 +362,8 @@ fn method_name(method: &http::Method) -> &str {
 }
 
 /// Adds what every answer carries, and takes away the body where HTTP allows none (RFC 9110 sections 9.3.2, 15).
-fn finish(parts: &http::request::Parts, record: &Record, request_id: RequestId, answer: &mut Answer) {
+fn finish(received: &Received<'_>, record: &Record, answer: &mut Answer) {
+    let Received { parts, request_id, now, .. } = *received;
     let (status, is_head) = (answer.status(), parts.method == http::Method::HEAD);
     let is_bodiless =
         status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -368,6 +377,9 @@ fn finish(parts: &http::request::Parts, record: &Record, request_id: RequestId, 
     let headers = answer.headers_mut();
     if let Some(quota) = &record.quota {
         quota.write(headers);
+    }
+    if let Some(endpoint) = &record.endpoint {
+        enforcement::announce(endpoint, now, headers);
     }
     let cors = record.endpoint.as_ref().and_then(|endpoint| endpoint.trigger.cors.as_ref());
     if let Some(cors) = cors.filter(|_| !cors::is_preflight(&parts.method, &parts.headers)) {

@@ -5,7 +5,7 @@
 //!
 //! 1. [`server`]: the connection, with its limits and timeouts;
 //! 2. [`request`]: the head of the request, which must have one reading only;
-//! 3. [`gateway`]: route, method, CORS preflight, declared length;
+//! 3. [`gateway`]: route, CORS preflight, method, [`enforcement`] of the policies, declared length;
 //! 4. [`checks`]: credentials and rate limits; their outcome is a `Permit`;
 //! 5. [`flows`]: the body, then the flow, which demands the permit.
 //!
@@ -15,6 +15,7 @@ mod body;
 mod bounded;
 mod checks;
 mod cors;
+mod enforcement;
 mod flows;
 mod gateway;
 mod pages;

@@ -62,6 +62,8 @@ codes! {
     RouteNotFound = "route-not-found", 404, "No pipeline answers here";
     /// The route does not offer the method.
     MethodNotAllowed = "method-not-allowed", 405, "This route does not offer the method";
+    /// The deployment does not conform to the policies, and the date of their enforcement has passed.
+    PolicyNotConformant = "policy-not-conformant", 403, "This pipeline does not conform to the policies";
     /// The body is larger than the trigger takes.
     RequestTooLarge = "request-too-large", 413, "The request body is too large";
     /// A key is demanded and none was sent.

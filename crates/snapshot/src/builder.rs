@@ -1,21 +1,24 @@
 //! From stored objects to snapshots.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use imbl::OrdMap;
 use tollgate_credential::seal::MasterKey;
 use tollgate_model::deployments::Deployment;
-use tollgate_model::environments::Exposure;
+use tollgate_model::environments::{Environment, Exposure};
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::objects::{Kind, Object, StoredObject, keys};
 use tollgate_model::pipelines::PipelineVersion;
 
 use crate::builder::parts::{is_readable, replace_key};
 use crate::endpoints::{Deployed, Endpoint, Placed, Schedule, prepare};
+use crate::enforcement::Law;
 use crate::routes::is_exposed;
 use crate::{Broken, Routes, Scope};
 
+mod judging;
 mod parts;
 
 /// The kinds of objects that a gateway needs.
@@ -28,8 +31,10 @@ pub const KINDS: &[Kind] = &[
     Kind::Environment,
     Kind::Global,
     Kind::PipelineVersion,
+    Kind::Policies,
     Kind::SigningKey,
     Kind::TokenRevocation,
+    Kind::Waiver,
 ];
 
 /// Everything a gateway needs to answer, as of one entry of the journal.
@@ -40,6 +45,7 @@ pub struct Snapshot {
     listeners: HashMap<EnvironmentName, [Arc<Routes>; 2]>,
     scopes: HashMap<RealmName, HashMap<EnvironmentName, Arc<Scope>>>,
     schedules: Vec<Arc<Schedule>>,
+    addresses: Arc<BTreeMap<SocketAddr, (EnvironmentName, Exposure)>>,
     problems: Vec<String>,
 }
 
@@ -65,7 +71,10 @@ pub struct Builder {
     /// Persistent, so that an image of it costs nothing while changes go on.
     objects: OrdMap<Place, Arc<str>>,
     deployed: BTreeMap<(RealmName, String), Deployed>,
-    /// Credentials and consumers that do not parse: they let nobody in.
+    /// What each realm judges by.
+    laws: HashMap<RealmName, Result<Law, Broken>>,
+    /// Credentials, consumers and waivers that do not parse, which let nobody in; and environments, which listen
+    /// nowhere.
     unreadable: BTreeSet<Place>,
     /// Sentences about routes that another deployment holds.
     taken: Vec<String>,
@@ -80,6 +89,10 @@ struct Stale {
     deployments: BTreeSet<(RealmName, String)>,
     /// Keys of pipeline versions, which concern whatever deploys them.
     versions: BTreeSet<(RealmName, String)>,
+    /// Realms whose policies or waivers changed.
+    laws: BTreeSet<RealmName>,
+    /// What the deployments to be judged have keys that begin with.
+    judged: BTreeSet<(RealmName, String)>,
     scopes: BTreeSet<(RealmName, EnvironmentName, Part)>,
 }
 
@@ -92,13 +105,21 @@ enum Part {
     KeySet,
     RevokedTokens,
     Values,
+    SensitiveFields,
 }
 
 // === impl Part ===
 
 impl Part {
-    const EVERY: [Self; 6] =
-        [Self::Keys, Self::Basic, Self::Consumers, Self::KeySet, Self::RevokedTokens, Self::Values];
+    const EVERY: [Self; 7] = [
+        Self::Keys,
+        Self::Basic,
+        Self::Consumers,
+        Self::KeySet,
+        Self::RevokedTokens,
+        Self::Values,
+        Self::SensitiveFields,
+    ];
 }
 
 // === impl Snapshot ===
@@ -123,6 +144,12 @@ impl Snapshot {
         &self.schedules
     }
 
+    /// Returns the stored addresses of the environments' listeners, of all realms together: what listens there offers
+    /// the environment's pipelines of every realm.
+    pub fn addresses(&self) -> &Arc<BTreeMap<SocketAddr, (EnvironmentName, Exposure)>> {
+        &self.addresses
+    }
+
     /// Returns what is broken, in sentences without secrets.
     pub fn problems(&self) -> &[String] {
         &self.problems
@@ -143,6 +170,7 @@ impl Builder {
             master,
             objects: OrdMap::new(),
             deployed: BTreeMap::new(),
+            laws: HashMap::new(),
             unreadable: BTreeSet::new(),
             taken: Vec::new(),
             snapshot,
@@ -159,10 +187,12 @@ impl Builder {
         for change in changes.into_iter().filter(|change| KINDS.contains(&change.kind)) {
             self.take(change, &mut next, &mut stale);
         }
+        self.make_laws(&mut stale);
         for (realm, environment, part) in std::mem::take(&mut stale.scopes) {
             self.make_part(&realm, &environment, part, &mut next);
         }
         self.make_deployments(&mut stale);
+        self.judge_deployments(&mut stale);
         if stale.listeners {
             self.make_listeners(&mut next);
         }
@@ -214,6 +244,15 @@ impl Builder {
             }
             Kind::Deployment => drop(stale.deployments.insert((realm, key))),
             Kind::PipelineVersion => drop(stale.versions.insert((realm, key))),
+            Kind::Policies => {
+                stale.laws.insert(realm.clone());
+                stale.judged.insert((realm, String::new()));
+            }
+            Kind::Waiver => {
+                stale.laws.insert(realm.clone());
+                let pipeline = key.rsplit_once('/').map(|(pipeline, _)| format!("{pipeline}/"));
+                stale.judged.insert((realm, pipeline.unwrap_or_default()));
+            }
             _ => {}
         }
     }
@@ -228,6 +267,7 @@ impl Builder {
             stale.deployments.extend(concerned.map(|(place, _)| place.clone()));
         }
         stale.listeners |= !stale.deployments.is_empty();
+        stale.judged.extend(stale.deployments.iter().cloned());
         for (realm, key) in std::mem::take(&mut stale.deployments) {
             match self.make_deployment(&realm, &key) {
                 Some(deployed) => self.deployed.insert((realm, key), deployed),
@@ -302,6 +342,7 @@ impl Builder {
         }
         next.schedules.clear();
         self.taken.clear();
+        next.addresses = Arc::new(self.make_addresses());
         for deployed in self.deployed.values() {
             match deployed {
                 Deployed::Schedule(schedule) => next.schedules.push(schedule.clone()),
@@ -322,18 +363,46 @@ impl Builder {
         next.listeners = listeners.into_iter().map(|(name, routes)| (name, routes.map(Arc::new))).collect();
     }
 
+    /// Finds where environments listen. Two realms may give one environment two addresses: both are listened on, and
+    /// each offers the pipelines of both realms. Of two environments with one address the first keeps it.
+    fn make_addresses(&mut self) -> BTreeMap<SocketAddr, (EnvironmentName, Exposure)> {
+        let mut addresses: BTreeMap<SocketAddr, (EnvironmentName, Exposure)> = BTreeMap::new();
+        for ((realm, kind, _), body) in &self.objects {
+            if *kind != Kind::Environment {
+                continue;
+            }
+            let Ok(environment) = serde_json::from_str::<Environment>(body) else { continue };
+            for (exposure, address) in environment.listeners {
+                let listener = (environment.name.clone(), exposure);
+                let holder = addresses.entry(address).or_insert_with(|| listener.clone());
+                if *holder != listener {
+                    self.taken.push(format!(
+                        "address {address} of {} of realm `{realm}` is taken by environment `{}`",
+                        environment.name, holder.0
+                    ));
+                }
+            }
+        }
+        addresses
+    }
+
     fn problems(&self, snapshot: &Snapshot) -> Vec<String> {
         let flows = self.deployed.values().filter_map(|deployed| match deployed {
             Deployed::Endpoint(endpoint) => endpoint.flow.as_ref().err(),
             Deployed::Schedule(schedule) => schedule.flow.as_ref().err(),
         });
         let scopes = snapshot.scopes.values().flat_map(HashMap::values);
-        let parts =
-            scopes.flat_map(|scope| [scope.key_set.as_ref().err(), scope.values.as_ref().err()]).flatten();
+        let parts = scopes
+            .flat_map(|scope| {
+                let Scope { key_set, values, sensitive_fields, .. } = scope.as_ref();
+                [key_set.as_ref().err(), values.as_ref().err(), sensitive_fields.as_ref().err()]
+            })
+            .flatten();
         let mut problems: Vec<String> = flows.chain(parts).map(|broken| broken.0.clone()).collect();
         problems.extend(self.unreadable.iter().map(|(realm, kind, key)| unreadable(realm, *kind, key).0));
         problems.extend(self.taken.iter().cloned());
         problems.sort();
+        problems.dedup();
         problems
     }
 }

@@ -13,11 +13,11 @@ use tollgate_model::pipelines::{Pipeline, PipelineVersion};
 use tollgate_model::triggers::{HttpTrigger, Method, Methods, SchedulerTrigger, Scope, Trigger};
 use tollgate_model::versions::Version;
 
-use crate::Broken;
 use crate::routes::{distinct, endpoint_routes};
+use crate::{Broken, Enforced};
 
 /// A deployment that answers HTTP.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Endpoint {
     /// The deployment.
     pub deployment: DeploymentId,
@@ -41,6 +41,8 @@ pub struct Endpoint {
     pub rest: bool,
     /// The flow.
     pub flow: Result<Arc<Flow>, Broken>,
+    /// From when on calls are refused, because the deployment does not conform; `None` when they never are.
+    pub enforced: Result<Option<Arc<Enforced>>, Broken>,
     /// Headers that every response of the flow carries.
     pub response_headers: HeaderMap,
     /// Its routes; the first is its main one.
@@ -178,6 +180,8 @@ fn endpoint(
         trigger,
         rest,
         flow,
+        // Nobody is let in before it was judged.
+        enforced: Err(Broken(format!("`{}` {} was not judged", placed.pipeline, placed.version))),
         response_headers,
         routes,
     }

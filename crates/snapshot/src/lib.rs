@@ -7,6 +7,7 @@
 mod builder;
 pub mod contexts;
 mod endpoints;
+mod enforcement;
 mod files;
 mod routes;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod shared;
 
 pub use builder::{Builder, KINDS, ObjectChange, Snapshot};
 pub use endpoints::{Endpoint, EndpointRoute, Schedule};
+pub use enforcement::Enforced;
 pub use files::{Image, RestoreError};
 pub use routes::{ExposedPath, Found, Routes, exposed_paths};
 pub use scopes::{BasicEntry, ConsumerEntry, KeyEntry, Scope};

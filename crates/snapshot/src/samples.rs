@@ -99,6 +99,34 @@ pub(crate) fn account(environment: &str, secret: &str) -> ObjectChange {
     )
 }
 
+/// The policies of a new realm with `test` and `prod`, one of them with other values in `test`.
+pub(crate) fn policies(name: &str, test: &Value) -> ObjectChange {
+    let mut policies = tollgate_model::policies::Policies::initial(&BTreeSet::from([
+        EnvironmentName::test(),
+        EnvironmentName::prod(),
+    ]));
+    let values = json!({ "name": name, "environments": { "test": test } });
+    if !name.is_empty() {
+        let policy = serde_json::from_value(values).expect("a policy");
+        policies = policies.change(policy).expect("fits");
+    }
+    put(Kind::Policies, "current", &json!(policies))
+}
+
+/// Refuses calls in `test` to what does not conform.
+pub(crate) fn enforced_from(date: &str) -> ObjectChange {
+    policies("enforcement", &json!({ "atGateway": date, "announcedAt": "2026-01-01T00:00:00Z" }))
+}
+
+/// Waives the missing API key of a pipeline in `test`.
+pub(crate) fn waiver(name: &str, n: u8, until: &str) -> ObjectChange {
+    let id = format!("wvr_{}", format!("{n:02x}").repeat(16));
+    let body = json!({ "id": id, "pipeline": name, "environment": "test", "policy": "external-api-access",
+        "code": "missing-api-key", "until": until, "reason": "being mended",
+        "createdAt": "2026-01-01T00:00:00Z", "createdBy": "admin" });
+    put(Kind::Waiver, &format!("test/{name}/{id}"), &body)
+}
+
 pub(crate) fn open() -> Value {
     json!({ "type": "rest", "externalApi": true, "routes": ["/items/:id"] })
 }
@@ -109,7 +137,7 @@ pub(crate) fn steps() -> Value {
 
 pub(crate) fn builder(changes: Vec<ObjectChange>) -> Builder {
     let mut builder = Builder::load(0, Vec::new(), master());
-    builder.apply(1, changes);
+    builder.apply(1, [vec![policies("", &Value::Null)], changes].concat());
     builder
 }
 
@@ -125,10 +153,11 @@ pub(crate) fn describe(snapshot: &Snapshot) -> String {
                     let endpoint = found.endpoint;
                     let _ = writeln!(
                         out,
-                        "  {path} {} {} {:?}",
+                        "  {path} {} {} {:?} {:?}",
                         endpoint.pipeline,
                         endpoint.version,
-                        endpoint.flow.is_ok()
+                        endpoint.flow.is_ok(),
+                        endpoint.enforced
                     );
                 }
             }
@@ -147,8 +176,10 @@ pub(crate) fn describe(snapshot: &Snapshot) -> String {
                 scope.key_set.is_ok(),
                 scope.values.as_ref().map(|it| it.mask("s3cret-1 s3cret-2"))
             );
+            let _ = writeln!(out, "{:?}", scope.sensitive_fields);
         }
     }
-    let _ = writeln!(out, "{:?} {}", snapshot.problems(), snapshot.schedules().len());
+    let _ =
+        writeln!(out, "{:?} {} {:?}", snapshot.problems(), snapshot.schedules().len(), snapshot.addresses());
     out
 }

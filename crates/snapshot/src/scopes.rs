@@ -9,6 +9,7 @@ use tollgate_credential::keysets::KeySet;
 use tollgate_flow::Values;
 use tollgate_model::ids::{BasicAuthId, ConsumerId, KeyId};
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName, RealmName};
+use tollgate_model::policies::SensitiveFields;
 
 use crate::Broken;
 
@@ -31,6 +32,8 @@ pub struct Scope {
     pub revoked_tokens: Arc<HashSet<String>>,
     /// Globals and accounts.
     pub values: Result<Arc<Values>, Broken>,
+    /// The fields that the policies say are never shown.
+    pub sensitive_fields: Result<Arc<SensitiveFields>, Broken>,
 }
 
 /// An API key.
@@ -85,6 +88,7 @@ impl Scope {
             key_set: Err(Broken("the environment has no signing key".to_owned())),
             revoked_tokens: Arc::default(),
             values: Ok(Arc::default()),
+            sensitive_fields: Err(Broken("the realm has no policies".to_owned())),
         }
     }
 

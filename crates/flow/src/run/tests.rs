@@ -92,6 +92,7 @@ fn call(body: Value) -> Call {
         consumer: None,
         metadata: crate::CallMetadata::default(),
         bearer: Some(Zeroizing::new("good".to_owned())),
+        sensitive_fields: Arc::default(),
     }
 }
 
@@ -336,6 +337,76 @@ async fn what_is_made_of_a_sensitive_field_is_masked_in_the_log() {
         lines,
         ["Info note: ***", "Info note: ***", "Info note: ***", "Info note: ***", "Info note: 2"]
     );
+}
+
+#[tokio::test]
+async fn fields_of_the_policy_are_masked_with_those_of_the_pipeline() {
+    let outside = Outside::default();
+    let messages = [
+        "{{ message.body }}",
+        "{{ message.headers }} {{ message.headers[\"x-token\"] }}",
+        "{{ message.queryAndPath.iban }} at {{ message.path }}",
+        "{{ message.body.list.map(it, it.iban) }}",
+        "{{ 'to ' + message.body.iban + '!' }}",
+        "{{ message.body['ib' + 'an'] }}",
+        "{{ message.body.map(name, message.body[name]) }}",
+        "{{ message.body.list[0].n }} {{ message.body.list[0] }}",
+        "{{ message.body.Iban }}",
+        "{{ message.form }} {{ message.contentType }}",
+    ];
+    let steps: Vec<_> = messages.iter().map(|message| json!({ "log": { "message": message } })).collect();
+    let body = json!({ "iban": "DE1", "Iban": "shown", "email": "ana", "list": [{ "iban": "DE2", "n": 1 }] });
+    let named = |name: &str, value: &str| Map::from_iter([(name.to_owned(), value.into())]);
+    let message = Message {
+        body,
+        headers: named("x-token", "t"),
+        query_and_path: named("iban", "DE3"),
+        path: "/of/DE3".to_owned(),
+        content_type: "text/plain".to_owned(),
+        ..Message::default()
+    };
+    let names = ["iban", "x-token"].map(|name| name.parse().expect("a name"));
+    let call = Call { message, sensitive_fields: Arc::new(names.into()), ..call(Value::Null) };
+    flow(json!(steps)).run(call, &values(), &outside).await;
+    let lines = outside.log.lock().expect("lock").clone();
+    let shown: Vec<_> = lines.iter().filter_map(|line| Some(line.split_once(": ")?.1)).collect();
+    assert_eq!(
+        shown,
+        [
+            r#"{"iban":"***","Iban":"shown","email":"***","list":[{"iban":"***","n":1}]}"#,
+            r#"{"x-token":"***"} ***"#,
+            "*** at ***",
+            "***",
+            "***",
+            "***",
+            "***",
+            r#"1 {"iban":"***","n":1}"#,
+            "shown",
+            "null text/plain",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_text_of_a_form_with_a_sensitive_field_is_masked_whole() {
+    let outside = Outside::default();
+    let message = Message {
+        body: "email=ana&n=1".into(),
+        form: json!({ "email": "ana", "n": "1" }),
+        ..Message::default()
+    };
+    let call = Call { message, ..call(Value::Null) };
+    flow(json!([{ "log": { "message": "{{ message.body }} {{ message.form }}" } }]))
+        .run(call, &values(), &outside)
+        .await;
+    let lines = outside.log.lock().expect("lock").clone();
+    assert!(lines[0].ends_with(r#"*** {"email":"***","n":"1"}"#), "{lines:?}");
+}
+
+#[tokio::test]
+async fn what_an_author_tells_callers_stays_as_it_was_written() {
+    let steps = json!([{ "throw": { "error": "no such user {{ message.body.email }}" } }]);
+    assert_eq!(failure(run(steps, json!({ "email": "ana" })).await).2, "no such user ana");
 }
 
 #[test]

@@ -21,7 +21,7 @@ const SECRET: &str = "{kind: Pipeline, name: secret, project: store, \
 
 /// Everything that is logged by the whole process, the other tests included: they hold no secret that may be logged
 /// either.
-static LOG: LazyLock<Log> = LazyLock::new(|| {
+pub(crate) static LOG: LazyLock<Log> = LazyLock::new(|| {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -34,7 +34,7 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
 });
 
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 /// A body of which nothing ever comes.
 struct Silence;
@@ -42,7 +42,7 @@ struct Silence;
 // === impl Log ===
 
 impl Log {
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().expect("no panic").clone()).expect("text")
     }
 
@@ -55,7 +55,7 @@ impl Log {
             .and_then(|mut line| line.get_mut("fields").map(Value::take))
     }
 
-    fn line_of(&self, reply: &Reply) -> Value {
+    pub(crate) fn line_of(&self, reply: &Reply) -> Value {
         self.line(|fields| fields["request_id"] == reply.header("x-request-id"))
             .expect("every call has a line")
     }

@@ -4,6 +4,7 @@ mod answers;
 mod attacks;
 mod calls;
 mod credentials;
+mod enforcement;
 mod flows;
 mod order;
 mod tcp;

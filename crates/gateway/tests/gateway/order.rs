@@ -1,6 +1,7 @@
 //! The first check that fails answers: every combination of faults against the documented order.
 
 use http::Request;
+use serde_json::json;
 use tollgate_model::names::EnvironmentName;
 
 use crate::world::{World, request};
@@ -9,10 +10,11 @@ use crate::world::{World, request};
 type Fault = Option<&'static str>;
 
 /// The aspects of a call in the order of their checks, each with the codes that it can fail with.
-const ASPECTS: [&[Fault]; 8] = [
+const ASPECTS: [&[Fault]; 9] = [
     &[None, Some("request-malformed")],
     &[None, Some("route-not-found")],
     &[None, Some("method-not-allowed")],
+    &[None, Some("policy-not-conformant")],
     &[None, Some("request-too-large")],
     &[None, Some("api-key-missing"), Some("api-key-invalid"), Some("consumer-not-allowed")],
     &[None, Some("jwt-missing"), Some("jwt-invalid"), Some("jwt-consumer-mismatch"), Some("scope-missing")],
@@ -20,11 +22,12 @@ const ASPECTS: [&[Fault]; 8] = [
     &[None, Some("out-of-tea")],
 ];
 
-const STATUSES: [(&str, u16); 14] = [
+const STATUSES: [(&str, u16); 15] = [
     ("", 200),
     ("request-malformed", 400),
     ("route-not-found", 404),
     ("method-not-allowed", 405),
+    ("policy-not-conformant", 403),
     ("request-too-large", 413),
     ("api-key-missing", 401),
     ("api-key-invalid", 401),
@@ -76,7 +79,13 @@ async fn the_first_check_that_fails_answers() {
     for (name, limit, steps) in pipelines {
         world.deploy(&pipeline(name, limit, &format!("{{{steps}}}")));
     }
+    for (name, limit, steps) in pipelines {
+        world.deploy(&pipeline(&format!("{name}-unruly"), limit, &format!("{{{steps}}}")));
+    }
     let names = pipelines.map(|(name, ..)| name);
+    world.policy(json!({ "name": "no-unruly", "condition": "!name.endsWith('-unruly')", "message": "unruly",
+        "environments": { "test": "required", "prod": "off" } }));
+    world.enforce_in(0);
     let alice = world.consumer(&test, "alice", &names);
     let bob = world.consumer(&test, "bob", &names);
     let carol = world.consumer(&test, "carol", &[]);
@@ -88,13 +97,16 @@ async fn the_first_check_that_fails_answers() {
     world.publish();
 
     let make = |row: &[Fault]| {
-        let [malformed, route, method, size, key, jwt, limited, fails] = *row else { panic!("{row:?}") };
+        let [malformed, route, method, policy, size, key, jwt, limited, fails] = *row else {
+            panic!("{row:?}")
+        };
         let name = match (fails, limited) {
             (None, None) => "fine",
             (Some(_), None) => "fails",
             (None, Some(_)) => "fine-limited",
             (Some(_), Some(_)) => "fails-limited",
         };
+        let name = if policy.is_some() { format!("{name}-unruly") } else { name.to_owned() };
         let route = if route.is_some() { "/elsewhere" } else { "/pipeline/default/v1" };
         let mut headers = Vec::new();
         match key {

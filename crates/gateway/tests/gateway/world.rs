@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tollgate_credential::keys::IssuedKey;
 use tollgate_credential::keysets::{KeySet, KeySetKey, TokenRequest};
 use tollgate_credential::passwords::{self, Password};
@@ -25,6 +25,7 @@ use tollgate_model::keysets::{Algorithm, SigningKey, SigningKeyState, TokenRevoc
 use tollgate_model::names::{CredentialName, EnvironmentName, PipelineName, RealmName, ValueName};
 use tollgate_model::objects::{Object, StoredObject};
 use tollgate_model::pipelines::PipelineVersion;
+use tollgate_model::policies::Policies;
 use tollgate_model::sources::{Clock as _, Random as _};
 use tollgate_model::triggers::Scope;
 use tollgate_model::values::{Account, Global};
@@ -129,6 +130,7 @@ impl World {
         for name in ["test", "prod"] {
             world.add_environment(name);
         }
+        world.put(&Policies::initial(&[EnvironmentName::test(), EnvironmentName::prod()].into()));
         world
     }
 
@@ -170,6 +172,27 @@ impl World {
         self.objects.retain(|it| it.kind != kind || it.key != key);
         let body = serde_json::to_string(object).expect("JSON");
         self.objects.push(StoredObject { realm, kind, key, revision: 1, body });
+    }
+
+    /// Changes a policy, in the environments that it names.
+    pub(crate) fn policy(&mut self, policy: Value) {
+        let today = self.objects.iter().find(|it| it.kind == Policies::KIND).expect("policies");
+        let policy = serde_json::from_value(policy).expect("a policy");
+        let changed = today.parse::<Policies>().expect("policies").change(policy).expect("fits");
+        self.put(&changed);
+    }
+
+    /// Has calls in `test` refused from now plus these seconds on, announced now.
+    pub(crate) fn enforce_in(&mut self, seconds: i64) {
+        let at = self.now() + SignedDuration::from_secs(seconds);
+        let value = json!({ "atGateway": at.to_string(), "announcedAt": self.now().to_string() });
+        self.policy(json!({ "name": "enforcement", "environments": { "test": value } }));
+    }
+
+    /// Puts objects that do not parse in the place of those of a kind.
+    pub(crate) fn spoil<T: Object>(&mut self) {
+        let of_kind = self.objects.iter_mut().filter(|it| it.kind == T::KIND);
+        of_kind.for_each(|it| it.body = "{}".to_owned());
     }
 
     /// Changes the one object of a kind for which `of` holds.

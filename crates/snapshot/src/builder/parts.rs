@@ -10,13 +10,16 @@ use tollgate_credential::private_keys::PrivateKey;
 use tollgate_credential::tokens;
 use tollgate_flow::Values;
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
+use tollgate_model::environments::Environment;
 use tollgate_model::keysets::{SigningKey, SigningKeyState, TokenRevocation};
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::objects::{Kind, Object as _, keys};
 use tollgate_model::values::{Account, Global};
+use tollgate_model::waivers::Waiver;
 use zeroize::Zeroizing;
 
 use crate::builder::{Builder, Part, Snapshot};
+use crate::enforcement::no_value;
 use crate::scopes::{BasicEntry, ConsumerEntry, KeyEntry};
 use crate::{Broken, Scope, contexts};
 
@@ -76,6 +79,13 @@ impl Builder {
                 scope.revoked_tokens = Arc::new(revoked.collect::<HashSet<_>>());
             }
             Part::Values => scope.values = self.make_values(realm, environment).map(Arc::new),
+            Part::SensitiveFields => {
+                let fields = self.law(realm).and_then(|law| {
+                    let fields = law.policies().sensitive_fields(environment).cloned();
+                    fields.ok_or_else(|| no_value(environment))
+                });
+                scope.sensitive_fields = fields.map(Arc::new);
+            }
         }
     }
 
@@ -186,6 +196,8 @@ pub(super) fn is_readable(kind: Kind, body: &str) -> bool {
         Kind::ApiKey => serde_json::from_str(body).ok().and_then(key_entry).is_some(),
         Kind::BasicAuth => serde_json::from_str::<BasicAuth>(body).is_ok(),
         Kind::Consumer => serde_json::from_str::<Consumer>(body).is_ok(),
+        Kind::Environment => serde_json::from_str::<Environment>(body).is_ok(),
+        Kind::Waiver => serde_json::from_str::<Waiver>(body).is_ok(),
         _ => true,
     }
 }

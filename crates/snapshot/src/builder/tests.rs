@@ -14,7 +14,7 @@ fn twin(environment: &str, n: u8, revoked: bool) -> ObjectChange {
 
 fn any_change() -> impl Strategy<Value = ObjectChange> {
     let place = prop_oneof![Just("test"), Just("prod")];
-    (place, 0..14_u8, 0..3_u8, any::<bool>()).prop_map(|(env, what, n, flag)| match what {
+    (place, 0..17_u8, 0..3_u8, any::<bool>()).prop_map(|(env, what, n, flag)| match what {
         0 => environment(env),
         1 => delete(Kind::Environment, env),
         2 => deployment(env, if flag { "a" } else { "b" }, u32::from(n)),
@@ -28,6 +28,12 @@ fn any_change() -> impl Strategy<Value = ObjectChange> {
         10 => put(Kind::TokenRevocation, &format!("{env}/jti-{n}"), &json!("does not parse")),
         11 => delete(Kind::Consumer, &format!("{env}/shop")),
         12 => twin(env, n, flag),
+        13 => enforced_from(if flag { "2026-02-01T00:00:00Z" } else { "2026-03-01T00:00:00Z" }),
+        14 if n == 0 => delete(Kind::Policies, "current"),
+        14 if n == 1 => put(Kind::Policies, "current", &json!("does not parse")),
+        14 => policies("sensitive-fields", &json!(["email"])),
+        15 => waiver(if flag { "a" } else { "b" }, n, &format!("2026-02-0{}T00:00:00Z", n + 2)),
+        16 => delete(Kind::Waiver, &waiver(if flag { "a" } else { "b" }, n, "2026-02-02T00:00:00Z").key),
         _ => {
             let kinds = [
                 Kind::SigningKey,
