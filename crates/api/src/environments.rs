@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tollgate_app::access::Permission;
-use tollgate_model::environments::Realm;
-use tollgate_model::names::RealmName;
+use tollgate_app::environments::NewEnvironment;
+use tollgate_model::environments::{Exposure, Realm};
+use tollgate_model::names::{EnvironmentName, RealmName};
+use tollgate_model::policies::PolicyName;
 
 use crate::Api;
-use crate::answers::{Answer, Created, ListView};
-use crate::extract::{Body, Caller};
+use crate::answers::{Answer, Created, ListView, Tagged};
+use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
+use crate::problem::Problem;
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -28,8 +32,48 @@ struct NamedView {
 struct EnvironmentView {
     name: String,
     created_at: String,
+    /// Stored addresses of its listeners; a process that was started with `--listen` has its own.
+    listeners: ListenersView,
     /// The value of each policy there.
     policies: BTreeMap<String, Value>,
+}
+
+/// Addresses as `IP:PORT`.
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct ListenersView {
+    /// Of the external listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external: Option<String>,
+    /// Of the internal listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    internal: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NewEnvironmentBody {
+    name: EnvironmentName,
+    /// The values of `external-api-access` and `internal-api-access` there; the other policies begin strict.
+    policies: BTreeMap<String, Value>,
+    /// Where it listens; at least one.
+    listeners: ListenersView,
+    /// Why, for the policy version and the journal.
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ReasonQuery {
+    /// Why, for the policy version and the journal.
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize)]
+struct Place {
+    environment: EnvironmentName,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -54,6 +98,31 @@ pub(crate) fn operations() -> Vec<Operation> {
             list,
         )
         .answers::<ListView<EnvironmentView>>(),
+        Operation::post(
+            "/realms/{realm}/environments",
+            needs(Permission::EnvironmentCreate),
+            "Makes an environment with its listeners, a signing key and a value for every policy",
+            create,
+        )
+        .takes::<NewEnvironmentBody>()
+        .answers::<EnvironmentView>()
+        .creates(),
+        Operation::get(
+            "/realms/{realm}/environments/{environment}",
+            needs(Permission::EnvironmentRead),
+            "Returns an environment",
+            get,
+        )
+        .tagged()
+        .answers::<EnvironmentView>(),
+        Operation::delete(
+            "/realms/{realm}/environments/{environment}",
+            needs(Permission::EnvironmentDelete),
+            "Deletes an environment where nothing is deployed, with its consumers, credentials, values and keys",
+            delete,
+        )
+        .conditional()
+        .asks::<ReasonQuery>(),
         Operation::get(
             "/realms/{realm}/projects",
             needs(Permission::PipelineRead),
@@ -77,11 +146,71 @@ async fn create_realm(
 }
 
 async fn list(State(api): State<Api>, Caller(op): Caller) -> Answer<Json<ListView<EnvironmentView>>> {
-    Ok(ListView::whole(api.app.environments().list(&op).await?, |view| EnvironmentView {
-        name: view.environment.name.to_string(),
-        created_at: view.environment.created_at.to_string(),
-        policies: view.policies.iter().map(|(policy, value)| (policy.to_string(), value.clone())).collect(),
-    }))
+    Ok(ListView::whole(api.app.environments().list(&op).await?, |view| EnvironmentView::from(&view)))
+}
+
+async fn get(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<Place>,
+) -> Answer<Tagged<EnvironmentView>> {
+    let stored = api.app.environments().get(&op, &path.environment).await?;
+    Ok(Tagged(EnvironmentView::from(&stored.value), stored.revision))
+}
+
+async fn create(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    Body(body): Body<NewEnvironmentBody>,
+) -> Answer<Created<EnvironmentView>> {
+    let NewEnvironmentBody { name, policies, listeners, reason } = body;
+    let policies = policies
+        .into_iter()
+        .map(|(policy, value)| {
+            let policy: PolicyName = policy.parse().map_err(|error| {
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", format!("{error}"))
+                    .hint("give `external-api-access` and `internal-api-access`")
+            })?;
+            Ok((policy, value))
+        })
+        .collect::<Answer<_>>()?;
+    let ListenersView { external, internal } = listeners;
+    let listeners = [(Exposure::External, external), (Exposure::Internal, internal)];
+    let listeners = listeners.into_iter().filter_map(|(exposure, address)| Some((exposure, address?)));
+    let input = NewEnvironment { name, policies, listeners: listeners.collect(), reason };
+    let made = api.app.environments().create(&op, input).await?;
+    Ok(Created(EnvironmentView::from(&made.value)))
+}
+
+async fn delete(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    IfMatch(if_match): IfMatch,
+    In(path): In<Place>,
+    Ask(query): Ask<ReasonQuery>,
+) -> Answer<StatusCode> {
+    api.app.environments().delete(&op, &path.environment, if_match, &query.reason).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl From<&tollgate_app::environments::EnvironmentView> for EnvironmentView {
+    fn from(view: &tollgate_app::environments::EnvironmentView) -> Self {
+        let environment = &view.environment;
+        let address = |exposure| environment.listeners.get(&exposure).map(ToString::to_string);
+        Self {
+            name: environment.name.to_string(),
+            created_at: environment.created_at.to_string(),
+            listeners: ListenersView {
+                external: address(Exposure::External),
+                internal: address(Exposure::Internal),
+            },
+            policies: view
+                .policies
+                .iter()
+                .map(|(policy, value)| (policy.to_string(), value.clone()))
+                .collect(),
+        }
+    }
 }
 
 async fn projects(State(api): State<Api>, Caller(op): Caller) -> Answer<Json<ListView<NamedView>>> {

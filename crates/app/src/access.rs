@@ -88,6 +88,10 @@ permissions! {
     DeploymentDelete = "deployment:delete",
     /// Read environments.
     EnvironmentRead = "environment:read",
+    /// Make environments.
+    EnvironmentCreate = "environment:create",
+    /// Delete environments.
+    EnvironmentDelete = "environment:delete",
     /// Read globals.
     GlobalRead = "global:read",
     /// Set and delete globals.

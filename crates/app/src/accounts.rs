@@ -88,6 +88,7 @@ impl Accounts {
         }
         let account = Account { name, environment: environment.clone(), fields: sealed, updated_at: op.now };
         let mut draft = Draft::new(op, "account.set");
+        draft.guard_environment(environment);
         draft.put(&account, if_match.map_or(Expect::Any, Expect::Revision))?;
         let revision = self.0.commit(op, draft).await?;
         Ok(Stored { value: account, revision }.into())

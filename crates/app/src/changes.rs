@@ -2,8 +2,8 @@
 
 use tokio::sync::{Mutex, MutexGuard};
 use tollgate_model::consumers::Consumer;
-use tollgate_model::names::RealmName;
-use tollgate_model::objects::{Kind, Object};
+use tollgate_model::names::{EnvironmentName, RealmName};
+use tollgate_model::objects::{Kind, Object, keys};
 use tollgate_store::{Change, CommitError, Expect, Guard, Mutation, Page, Stored};
 
 use crate::App;
@@ -80,6 +80,12 @@ impl Draft {
     pub(crate) fn put<T: Object>(&mut self, object: &T, expect: Expect) -> Result<(), Error> {
         self.mutations.push(Mutation::put(object, expect).map_err(Error::internal)?);
         Ok(())
+    }
+
+    /// Makes sure that an environment is there still: what was put into one that is gone would be there again with the
+    /// next one of its name.
+    pub(crate) fn guard_environment(&mut self, environment: &EnvironmentName) {
+        self.guard(Kind::Environment, keys::environment(environment), Expect::Exists);
     }
 
     /// Makes sure that a consumer is there, and that nobody deletes it at the same moment: whoever deletes it has

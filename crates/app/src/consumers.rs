@@ -71,6 +71,7 @@ impl Consumers {
         let mut created = Vec::new();
         for environment in &input.environments {
             self.0.environment(&op.realm, environment).await?;
+            draft.guard_environment(environment);
             let consumer = Consumer {
                 id: ConsumerId::new(op.now, self.0.id_bytes()?),
                 name: input.name.clone(),

@@ -1,14 +1,20 @@
 //! Environments, and what the policies demand in each.
 
+mod changes;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use tollgate_model::environments::{Environment, Project};
-use tollgate_model::policies::PolicyName;
+use tollgate_model::names::EnvironmentName;
+use tollgate_model::policies::{Policies, PolicyName};
+use tollgate_store::Stored;
 
 use crate::App;
 use crate::access::{Op, Permission};
 use crate::errors::Error;
+
+pub use changes::NewEnvironment;
 
 /// Use cases of environments and projects.
 pub struct Environments(pub(crate) App);
@@ -34,14 +40,19 @@ impl Environments {
         op.demand(Permission::EnvironmentRead)?;
         let policies = self.0.current_policies(&op.realm).await?.value;
         let environments = self.0.all::<Environment>(&op.realm, "").await?;
-        let view = |environment: Environment| EnvironmentView {
-            policies: policies
-                .policies()
-                .filter_map(|policy| Some((policy.name(), policy.value(&environment.name)?)))
-                .collect(),
-            environment,
-        };
-        Ok(environments.into_iter().map(|stored| view(stored.value)).collect())
+        Ok(environments.into_iter().map(|stored| view(&policies, stored.value)).collect())
+    }
+
+    /// Returns one environment.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`].
+    pub async fn get(&self, op: &Op, name: &EnvironmentName) -> Result<Stored<EnvironmentView>, Error> {
+        op.demand(Permission::EnvironmentRead)?;
+        let policies = self.0.current_policies(&op.realm).await?.value;
+        let Stored { value, revision } = self.stored(&op.realm, name).await?;
+        Ok(Stored { value: view(&policies, value), revision })
     }
 
     /// Returns every project of the realm.
@@ -53,4 +64,10 @@ impl Environments {
         op.demand(Permission::PipelineRead)?;
         Ok(self.0.all::<Project>(&op.realm, "").await?.into_iter().map(|stored| stored.value).collect())
     }
+}
+
+fn view(policies: &Policies, environment: Environment) -> EnvironmentView {
+    let values = policies.policies();
+    let values = values.filter_map(|policy| Some((policy.name(), policy.value(&environment.name)?)));
+    EnvironmentView { policies: values.collect(), environment }
 }

@@ -4,8 +4,9 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use tollgate_model::document::DocumentError;
+use tollgate_model::objects::Kind;
 use tollgate_model::verdicts::Violation;
-use tollgate_store::{CommitError, ReadError};
+use tollgate_store::{CommitError, Expect, ReadError};
 
 /// Which way a use case failed; each maps to one status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +146,10 @@ impl From<ReadError> for Error {
 impl From<CommitError> for Error {
     fn from(error: CommitError) -> Self {
         match error {
+            CommitError::Conflict { kind: Kind::Environment, ref key, expected: Expect::Exists, .. } => {
+                Self::not_found(format!("environment `{key}` was deleted meanwhile"))
+                    .hint("`tollgate environment list` shows the environments")
+            }
             CommitError::Conflict { kind, ref key, .. } => {
                 let message = format!("{kind} `{key}` was changed by somebody else");
                 Self::new(ErrorKind::PreconditionFailed, "precondition-failed", message)

@@ -60,6 +60,7 @@ impl Globals {
         }
         let global = Global { name, environment: environment.clone(), value, updated_at: op.now };
         let mut draft = Draft::new(op, "global.set");
+        draft.guard_environment(environment);
         draft.put(&global, if_match.map_or(Expect::Any, Expect::Revision))?;
         let revision = self.0.commit(op, draft).await?;
         Ok(Stored { value: global, revision })

@@ -67,6 +67,7 @@ impl SigningKeys {
         self.0.environment(&op.realm, environment).await?;
         let until = overlap_end(op.now, overlap_seconds)?;
         let mut draft = Draft::new(op, "signing-key.rotate");
+        draft.guard_environment(environment);
         // A first key has none before it whose revision would tell that another was made at the same moment.
         self.0.take_turn(&op.realm, &mut draft).await?;
         let active = self.of(&op.realm, environment).await?;
@@ -150,6 +151,7 @@ impl SigningKeys {
             forget_after,
         };
         let mut draft = Draft::new(op, "token.revoke");
+        draft.guard_environment(environment);
         draft.put(&revocation, Expect::Any)?;
         self.0.commit(op, draft).await?;
         Ok(revocation)

@@ -34,7 +34,7 @@ pub struct Change {
 pub struct Guard {
     /// Its kind.
     pub kind: Kind,
-    /// Its key.
+    /// Its key; with [`Expect::NothingSince`] what the keys of those in question begin with.
     pub key: String,
     /// What must hold.
     pub expect: Expect,
@@ -62,6 +62,9 @@ pub enum Expect {
     Revision(u64),
     /// It is there.
     Exists,
+    /// Since this journal entry nothing was written whose key begins with the one given. What was deleted since is not
+    /// noticed. For guards: a decision that was based on a list.
+    NothingSince(u64),
     /// Nothing.
     Any,
 }
@@ -141,6 +144,7 @@ impl Expect {
             Self::Absent => found.is_none(),
             Self::Revision(revision) => found == Some(revision),
             Self::Exists => found.is_some(),
+            Self::NothingSince(seq) => found.is_none_or(|newest| newest <= seq),
             Self::Any => true,
         }
     }
@@ -152,6 +156,7 @@ impl std::fmt::Display for Expect {
             Self::Absent => f.write_str("none"),
             Self::Revision(revision) => write!(f, "revision {revision}"),
             Self::Exists => f.write_str("one"),
+            Self::NothingSince(seq) => write!(f, "nothing since {seq}"),
             Self::Any => f.write_str("anything"),
         }
     }

@@ -10,6 +10,7 @@ use tollgate_model::objects::Kind;
 use crate::changes::{Change, Committed, Expect, JournalEntry, Mutation, RecordedMutation};
 use crate::connections::{Lease, SHORT, Unavailable, bounded};
 use crate::journal::{from_hex, hash_of, to_hex};
+use crate::objects::end_of;
 use crate::store::{Inner, Store};
 
 /// Why a change was not stored, or may not have been.
@@ -131,13 +132,24 @@ async fn demand(
     if expected == Expect::Any {
         return Ok(());
     }
-    let revision: Option<i64> =
+    let revision: Option<i64> = if matches!(expected, Expect::NothingSince(_)) {
+        sqlx::query_scalar(
+            "SELECT max(revision) FROM objects WHERE realm = $1 AND kind = $2 AND key >= $3 AND key < $4",
+        )
+        .bind(realm.as_str())
+        .bind(kind.as_str())
+        .bind(key)
+        .bind(end_of(key))
+        .fetch_one(lease.connection())
+        .await?
+    } else {
         sqlx::query_scalar("SELECT revision FROM objects WHERE realm = $1 AND kind = $2 AND key = $3")
             .bind(realm.as_str())
             .bind(kind.as_str())
             .bind(key)
             .fetch_optional(lease.connection())
-            .await?;
+            .await?
+    };
     let found = revision.map(i64::unsigned_abs);
     if expected.holds(found) {
         Ok(())

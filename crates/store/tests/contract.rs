@@ -81,6 +81,7 @@ contracts! {
     of_two_racers_for_one_name_exactly_one_wins
     a_lost_update_is_refused_and_names_both_revisions
     a_failed_guard_changes_and_journals_nothing
+    a_decision_that_was_based_on_a_list_notices_what_was_written_since
     a_change_without_mutations_is_journaled
     every_tampering_is_found
     numbers_have_no_gaps_under_concurrent_writers_of_two_stores
@@ -168,6 +169,25 @@ async fn a_lost_update_is_refused_and_names_both_revisions(database: Database) {
     assert!(store.get::<Project>(&realm(), "a").await.unwrap().is_none());
     assert!(matches!(store.commit(deletion).await, Err(CommitError::Conflict { found: None, .. })));
     store.verify_journal().await.unwrap();
+}
+
+async fn a_decision_that_was_based_on_a_list_notices_what_was_written_since(database: Database) {
+    let store = database.store().await;
+    let decide = async |prefix: &str, seq| {
+        let mut decided = put("b", Expect::Any);
+        let expect = Expect::NothingSince(seq);
+        decided.guards.push(Guard { kind: Kind::Project, key: prefix.to_owned(), expect });
+        store.commit(decided).await
+    };
+    decide("a", 0).await.unwrap();
+    let seq = store.commit(put("a1", Expect::Absent)).await.unwrap().seq;
+    let overtaken = decide("a", seq - 1).await.unwrap_err();
+    assert!(matches!(overtaken, CommitError::Conflict { found: Some(found), .. } if found == seq));
+    decide("a", seq).await.unwrap();
+    decide("a2", seq - 1).await.unwrap();
+    decide("", seq).await.unwrap_err();
+    store.commit(change(vec![Mutation::delete::<Project>("a1", Expect::Exists)])).await.unwrap();
+    decide("a", seq - 1).await.unwrap();
 }
 
 async fn a_failed_guard_changes_and_journals_nothing(database: Database) {

@@ -6,6 +6,7 @@ mod agreement;
 mod calls;
 mod credentials;
 mod deployments;
+mod environments;
 mod follower;
 mod input;
 mod permissions;

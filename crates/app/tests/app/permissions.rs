@@ -15,6 +15,7 @@ use tollgate_model::names::{ProjectName, RealmName, RuleName, ValueName};
 use tollgate_model::versions::Version;
 
 use crate::calls::every_call;
+use crate::environments::new_environment;
 use crate::shadow::shadowed;
 use crate::waivers::new_waiver;
 use crate::world::{KEYED, World, consumer, document, new_consumer, new_key, pipeline, tightening};
@@ -74,6 +75,9 @@ async fn nobody_may_do_anything_without_permission() {
         deployments.get(test, shop, None);
         deployments.history(test, shop);
         environments.list();
+        environments.get(test);
+        environments.create(new_environment("staging", "127.0.0.1:7003"));
+        environments.delete(test, None, "");
         environments.projects();
         globals.list(test);
         globals.set(test, crm.clone(), 1.into(), None);

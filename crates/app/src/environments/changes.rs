@@ -1,0 +1,289 @@
+//! Environments made and deleted: with all that belongs to one, or not at all.
+//!
+//! A new environment comes with its listeners, a key that signs, and a value for every policy. A deleted one takes its
+//! consumers, credentials, values and keys along: what stayed behind would work again in the next environment of its
+//! name. So the commit guards that nothing was put there since what is there was listed, and whoever puts something
+//! there guards that the environment exists.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
+use tollgate_model::deployments::{Deployment, RouteClaim};
+use tollgate_model::environments::{Environment, Exposure};
+use tollgate_model::keysets::{Algorithm, SigningKey, TokenRevocation};
+use tollgate_model::names::{EnvironmentName, RealmName};
+use tollgate_model::objects::{Kind, Object, keys};
+use tollgate_model::policies::{AccessPolicy, AccessRequirement, PolicyName};
+use tollgate_model::values::{Account, Global};
+use tollgate_model::waivers::Waiver;
+use tollgate_store::{Expect, Stored};
+
+use super::{EnvironmentView, Environments, view};
+use crate::App;
+use crate::access::{Op, Permission};
+use crate::changes::{Draft, overtaken};
+use crate::errors::{Error, ErrorKind};
+
+/// How many deployments an error names.
+const NAMED: usize = 5;
+/// The name under which `tollgate up --listen` knows the console.
+const CONSOLE: &str = "console";
+
+/// An environment to make.
+#[derive(Debug, Clone)]
+pub struct NewEnvironment {
+    /// Its name.
+    pub name: EnvironmentName,
+    /// The value of each access policy there. The other policies begin strict.
+    pub policies: BTreeMap<PolicyName, Value>,
+    /// Where it listens: `IP:PORT`, at least one.
+    pub listeners: BTreeMap<Exposure, String>,
+    /// Why, for the policy version and the journal.
+    pub reason: String,
+}
+
+// === impl Environments ===
+
+impl Environments {
+    /// Makes an environment with all that belongs to one, in one transaction; its policies are the next policy version.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] when an access policy has no value, or an address is none; [`ErrorKind::Conflict`] when the
+    /// name or an address is taken.
+    pub async fn create(&self, op: &Op, input: NewEnvironment) -> Result<Stored<EnvironmentView>, Error> {
+        op.demand(Permission::EnvironmentCreate)?;
+        let NewEnvironment { name, policies, listeners, reason } = input;
+        if name.as_str() == CONSOLE {
+            return Err(Error::invalid(
+                "an environment cannot be called `console`: listeners are named after it",
+            )
+            .hint("choose another name"));
+        }
+        let access = access_values(&name, &policies)?;
+        let listeners = parse_listeners(listeners)?;
+        let environment = Environment { name: name.clone(), created_at: op.now, listeners };
+        let reason = if reason.is_empty() { format!("environment `{name}` was made") } else { reason };
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
+            let today = self.0.current_policies(&op.realm).await?;
+            let policies = today.value.with_environment(&name, &access)?;
+            self.refuse_taken(&op.realm, &environment).await?;
+            let mut draft = Draft::new(op, "environment.create").reason(&reason);
+            // Nothing may be left here of one that had this name, and there can't be; if there were, it would work again.
+            self.take_along(&op.realm, &name, &mut draft).await?;
+            draft.put(&environment, Expect::Absent)?;
+            let key = self.0.make_signing_key(&op.realm, &name, Algorithm::Es256, op.now).await?;
+            draft.put(&key, Expect::Absent)?;
+            // Of two who choose one address the second finds other policies.
+            let expected = Expect::Revision(today.revision);
+            self.0.policies().put(op, &mut draft, &policies, &reason, expected)?;
+            if let Some(revision) = self.0.commit_decided(op, draft).await? {
+                return Ok(Stored { value: view(&policies, environment), revision });
+            }
+        }
+        Err(overtaken())
+    }
+
+    /// Deletes an environment where nothing is deployed, with all that belongs to it, in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Conflict`] when something is deployed there, and for `test` and `prod`;
+    /// [`ErrorKind::PreconditionFailed`] when it was changed since `if_match`.
+    pub async fn delete(
+        &self,
+        op: &Op,
+        name: &EnvironmentName,
+        if_match: Option<u64>,
+        reason: &str,
+    ) -> Result<(), Error> {
+        op.demand(Permission::EnvironmentDelete)?;
+        if [EnvironmentName::test(), EnvironmentName::prod()].contains(name) {
+            return Err(Error::conflict("environment-in-use", format!("environment `{name}` always exists"))
+                .hint("only environments that were made with `tollgate environment create` can be deleted"));
+        }
+        let reason =
+            if reason.is_empty() { format!("environment `{name}` was deleted") } else { reason.to_owned() };
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
+            let listed_at = self.0.store().head().await?;
+            let stored = self.stored(&op.realm, name).await?;
+            if if_match.is_some_and(|revision| revision != stored.revision) {
+                let message = format!("environment `{name}` was changed by somebody else");
+                return Err(Error::new(ErrorKind::PreconditionFailed, "precondition-failed", message)
+                    .hint("read it again, then repeat the change"));
+            }
+            self.refuse_deployed(&op.realm, name).await?;
+            let today = self.0.current_policies(&op.realm).await?;
+            let policies = today.value.without_environment(name)?;
+            let mut draft = Draft::new(op, "environment.delete").reason(&reason);
+            let within = format!("{name}/");
+            draft.guard(Kind::Deployment, &within, Expect::NothingSince(listed_at));
+            for kind in self.take_along(&op.realm, name, &mut draft).await? {
+                draft.guard(kind, &within, Expect::NothingSince(listed_at));
+            }
+            draft.delete::<Environment>(keys::environment(name), Expect::Revision(stored.revision));
+            let expected = Expect::Revision(today.revision);
+            self.0.policies().put(op, &mut draft, &policies, &reason, expected)?;
+            if self.0.commit_decided(op, draft).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(overtaken())
+    }
+
+    pub(super) async fn stored(
+        &self,
+        realm: &RealmName,
+        name: &EnvironmentName,
+    ) -> Result<Stored<Environment>, Error> {
+        match self.0.store().get::<Environment>(realm, &keys::environment(name)).await? {
+            Some(stored) => Ok(stored),
+            // Says which there are.
+            None => Err(self.0.environment(realm, name).await.err().unwrap_or_else(overtaken)),
+        }
+    }
+
+    /// Refuses to take away what runs.
+    async fn refuse_deployed(&self, realm: &RealmName, name: &EnvironmentName) -> Result<(), Error> {
+        let deployed = self.0.all::<Deployment>(realm, &format!("{name}/")).await?;
+        if deployed.is_empty() {
+            return Ok(());
+        }
+        let shown = |it: &Stored<Deployment>| format!("`{}` v{}", it.value.pipeline, it.value.version.major);
+        let mut names: Vec<_> = deployed.iter().take(NAMED).map(shown).collect();
+        if deployed.len() > NAMED {
+            names.push(format!("{} more", deployed.len() - NAMED));
+        }
+        Err(Error::conflict(
+            "environment-in-use",
+            format!(
+                "environment `{name}` is in use: {} deployed there",
+                are(&names.join(", "), deployed.len())
+            ),
+        )
+        .hint(format!("stop what runs with `tollgate undeploy PIPELINE --env {name}`, then delete it")))
+    }
+
+    /// Refuses an address that another environment of the realm has.
+    async fn refuse_taken(&self, realm: &RealmName, new: &Environment) -> Result<(), Error> {
+        for other in self.0.all::<Environment>(realm, "").await? {
+            for (exposure, held) in &other.value.listeners {
+                if let Some(address) = new.listeners.values().find(|address| overlap(**address, *held)) {
+                    let (name, exposure) = (&other.value.name, exposure.as_str());
+                    return Err(address_taken(
+                        *address,
+                        &format!("the {exposure} listener of environment `{name}`, which is at {held}"),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes all that lives in an environment; returns the kinds that do.
+    async fn take_along(
+        &self,
+        realm: &RealmName,
+        name: &EnvironmentName,
+        draft: &mut Draft,
+    ) -> Result<[Kind; 9], Error> {
+        Ok([
+            take_along::<Consumer>(&self.0, realm, name, draft).await?,
+            take_along::<ApiKey>(&self.0, realm, name, draft).await?,
+            take_along::<BasicAuth>(&self.0, realm, name, draft).await?,
+            take_along::<Global>(&self.0, realm, name, draft).await?,
+            take_along::<Account>(&self.0, realm, name, draft).await?,
+            take_along::<SigningKey>(&self.0, realm, name, draft).await?,
+            take_along::<TokenRevocation>(&self.0, realm, name, draft).await?,
+            take_along::<Waiver>(&self.0, realm, name, draft).await?,
+            take_along::<RouteClaim>(&self.0, realm, name, draft).await?,
+        ])
+    }
+}
+
+async fn take_along<T: Object>(
+    app: &App,
+    realm: &RealmName,
+    environment: &EnvironmentName,
+    draft: &mut Draft,
+) -> Result<Kind, Error> {
+    for stored in app.all::<T>(realm, &format!("{environment}/")).await? {
+        draft.delete::<T>(stored.value.key(), Expect::Exists);
+    }
+    Ok(T::KIND)
+}
+
+/// Reads the values of the access policies; each must have one, and no other policy is taken here.
+fn access_values(
+    environment: &EnvironmentName,
+    policies: &BTreeMap<PolicyName, Value>,
+) -> Result<BTreeMap<AccessPolicy, AccessRequirement>, Error> {
+    let mut access = BTreeMap::new();
+    for (policy, value) in policies {
+        let PolicyName::Access(name) = policy else {
+            return Err(Error::invalid(format!(
+                "policy `{policy}` cannot be given for a new environment: it begins strict there"
+            ))
+            .hint(format!(
+                "make the environment, then use `tollgate policy set {policy} --env {environment}=VALUE`"
+            )));
+        };
+        let requirement = serde_json::from_value(value.clone()).map_err(|_| {
+            Error::invalid(format!("{value} is no value of policy `{policy}`"))
+                .hint("use one of `api-key`, `jwt-with-api-key`, `any`")
+        })?;
+        access.insert(*name, requirement);
+    }
+    let missing = AccessPolicy::ALL.into_iter().filter(|policy| !access.contains_key(policy));
+    let missing: Vec<_> = missing.map(PolicyName::Access).collect();
+    let Some(first) = missing.first() else { return Ok(access) };
+    let names: Vec<_> = missing.iter().map(|policy| format!("`{policy}`")).collect();
+    Err(Error::new(
+        ErrorKind::Invalid,
+        "policy-environment-missing",
+        format!("environment `{environment}` would have no value for {}", names.join(" and ")),
+    )
+    .hint(format!("give each, for example --policy {first}=api-key")))
+}
+
+fn parse_listeners(given: BTreeMap<Exposure, String>) -> Result<BTreeMap<Exposure, SocketAddr>, Error> {
+    let mut listeners: BTreeMap<Exposure, SocketAddr> = BTreeMap::new();
+    for (exposure, text) in given {
+        let address: SocketAddr = text.parse().map_err(|_| {
+            Error::invalid(format!("`{text}` is no address of a listener"))
+                .hint("write IP:PORT, for example 127.0.0.1:7003")
+        })?;
+        if address.port() == 0 {
+            return Err(Error::invalid(format!("the {} listener has port 0", exposure.as_str()))
+                .hint("name the port: callers must find it again after a restart"));
+        }
+        if listeners.values().any(|held| overlap(*held, address)) {
+            return Err(address_taken(address, "the environment's other listener"));
+        }
+        listeners.insert(exposure, address);
+    }
+    if listeners.is_empty() {
+        return Err(Error::invalid("an environment needs a listener, or nobody can call what runs there")
+            .hint("give an address, for example --listen 127.0.0.1:7003"));
+    }
+    Ok(listeners)
+}
+
+/// Tells whether no process can listen on both addresses.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let any = |address: SocketAddr| address.ip().is_unspecified();
+    one.port() == other.port() && (one.ip() == other.ip() || any(one) || any(other))
+}
+
+fn address_taken(address: SocketAddr, holder: &str) -> Error {
+    Error::conflict("address-taken", format!("address {address} is taken by {holder}"))
+        .hint("choose another port")
+}
+
+fn are(names: &str, count: usize) -> String {
+    format!("{names} {}", if count == 1 { "is" } else { "are" })
+}
