@@ -32,6 +32,7 @@ mod data_dir;
 mod demo;
 mod demo_calls;
 mod descriptors;
+mod environments;
 mod first_start;
 mod listeners;
 mod logging;
@@ -129,12 +130,18 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     let mut banner = format!("tollgate {}\n", env!("CARGO_PKG_VERSION"));
     banner.push_str(&format!("  console        http://{}/api/v1\n", console.local_addr()?));
     tracing::info!(listener = "console", address = %console.local_addr()?, "listening");
+    let given: Arc<BTreeSet<Place>> = Arc::new(environments.iter().map(|(place, _)| place.clone()).collect());
     for (place, listener) in environments {
         tracing::info!(listener = %place, address = %listener.local_addr()?, "listening");
         banner.push_str(&format!("  {place:<14} http://{}\n", listener.local_addr()?));
         bound.push((Name::Environment(place.clone()), listener.local_addr()?));
         spawn_environment(&mut tasks, &parts, place, listener);
     }
+
+    let (gateway, shared, shutdown) = (parts.gateway.clone(), parts.shared.clone(), parts.shutdown.clone());
+    tasks.spawn(supervise("listeners", shutdown.clone(), move || {
+        environments::run(gateway.clone(), shared.clone(), given.clone(), shutdown.clone())
+    }));
 
     let url = arguments.database.clone().unwrap_or_else(|| data.sqlite_url());
     let stopped = parts.shutdown.clone();

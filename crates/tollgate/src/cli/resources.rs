@@ -64,7 +64,7 @@ pub(crate) struct GetArguments {
 /// Arguments of `tollgate delete`.
 #[derive(Args)]
 pub(crate) struct DeleteArguments {
-    /// The kind: pipeline, consumer, global or account.
+    /// The kind: pipeline, consumer, global, account or environment.
     kind: ResourceKind,
     /// Which one.
     name: String,
@@ -122,6 +122,7 @@ pub(crate) async fn delete(context: &Context<'_>, arguments: DeleteArguments) ->
         ResourceKind::Consumer | ResourceKind::Global | ResourceKind::Account => {
             list_path_in(context, kind, env.as_ref())?
         }
+        ResourceKind::Environment => context.client.realm_path(&["environments"]),
         ResourceKind::Deployment => {
             return Err(
                 Failure::usage("a deployment is not deleted").hint("stop it with `tollgate undeploy`")
