@@ -175,6 +175,11 @@ impl<'a> Server<'a> {
         self.addresses.get(listener).unwrap_or_else(|| panic!("no {listener} in\n{}", self.banner))
     }
 
+    /// Makes a listener known that is not in the banner, because it was opened later.
+    pub fn add_listener(&mut self, name: &str, address: &str) {
+        self.addresses.insert(name.to_owned(), format!("http://{address}"));
+    }
+
     /// Returns the log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.home.log_path()).unwrap_or_default()

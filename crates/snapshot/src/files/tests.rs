@@ -14,7 +14,10 @@ fn the_file_on_disk_restores_the_snapshot_and_damage_is_noticed() {
         signing_key("test"),
         account("test", "s3cret-1"),
         key("test", 1, false),
+        enforced_from("2026-02-01T00:00:00Z"),
+        waiver("a", 1, "2026-03-01T00:00:00Z"),
     ]);
+    assert!(describe(&builder.current()).contains("Sun, 01 Mar 2026"), "the waiver moves the date");
     builder.image().save(&path).expect("saves");
     let restored = Builder::restore(&path, master()).expect("restores");
     assert_eq!(restored.current().seq, 1);
