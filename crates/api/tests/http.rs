@@ -186,6 +186,42 @@ async fn the_life_of_a_pipeline_from_file_to_rollback() {
 }
 
 #[tokio::test]
+async fn the_life_of_an_environment() {
+    let api = Api::start().await;
+    let environments = format!("{REALM}/environments");
+    let body = |address: &str, policies: Value| json!({ "name": "staging", "policies": policies, "listeners": { "external": address } });
+    let both = json!({ "external-api-access": "api-key", "internal-api-access": "any" });
+    let half = json!({ "external-api-access": "api-key" });
+    let unknown = json!({ "external-api-access": "api-key", "Nope": "any" });
+    for (bad, code) in [
+        (body("127.0.0.1:7003", half), "policy-environment-missing"),
+        (body("127.0.0.1:7003", unknown), "invalid"),
+        (body("staging.example:7003", both.clone()), "invalid"),
+        (body("127.0.0.1:0", both.clone()), "invalid"),
+    ] {
+        let before = api.head().await;
+        let refused = api.call("POST", &environments, bad).await.expect(422, code);
+        assert!(refused.body["hint"].is_string(), "{refused:?}");
+        assert_eq!(api.head().await, before);
+    }
+    let made = api.call("POST", &environments, body("127.0.0.1:7003", both.clone())).await.expect(201, "");
+    assert_eq!(made.body["listeners"], json!({ "external": "127.0.0.1:7003" }));
+    assert_eq!(made.body["policies"]["enforcement"], "atDeploy");
+    api.call("POST", &environments, body("127.0.0.1:7004", both)).await.expect(409, "already-exists");
+    let staging = format!("{environments}/staging");
+    let etag = api.get(&staging).await.expect(200, "").headers["etag"].clone();
+    let delete = |tag: &http::HeaderValue| {
+        let request = api.request("DELETE", &format!("{staging}?reason=done")).header("if-match", tag);
+        api.send(request.body(Body::empty()).expect("a request"))
+    };
+    delete(&http::HeaderValue::from_static("\"1\"")).await.expect(412, "precondition-failed");
+    delete(&etag).await.expect(204, "");
+    api.get(&staging).await.expect(404, "not-found");
+    assert_eq!(api.get(&format!("{REALM}/policy-versions")).await.body["items"][0]["reason"], "done");
+    api.call("DELETE", &format!("{environments}/test"), Value::Null).await.expect(409, "environment-in-use");
+}
+
+#[tokio::test]
 async fn a_file_can_be_sent_as_it_is() {
     let api = Api::start().await;
     let send = |query: &str, text: String| {

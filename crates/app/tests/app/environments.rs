@@ -207,3 +207,22 @@ async fn nothing_is_deployed_or_put_into_an_environment_that_is_deleted_at_the_s
         }
     }
 }
+
+#[tokio::test]
+async fn what_takes_longer_than_the_deletion_is_not_put_into_an_environment_that_is_gone() {
+    let world = World::start().await;
+    let (app, op, name) = (&world.app, &world.op, &staging());
+    make(&world).await;
+    // Hashing takes its time after the look whether the environment exists.
+    let password = tollgate_app::Password::parse("open-sesame").unwrap();
+    let fields = AccountFields { hashed: [("hash".to_owned(), password)].into(), ..Default::default() };
+    let (accounts, environments) = (app.accounts(), app.environments());
+    let (set, deleted) = tokio::join!(
+        accounts.set(op, name, ValueName::parse("crm").unwrap(), fields, None),
+        environments.delete(op, name, None, "")
+    );
+    deleted.unwrap();
+    // Whoever comes first, nothing stays.
+    assert!(set.is_ok() || set.is_err_and(|error| error.kind == ErrorKind::NotFound));
+    assert_eq!(left(&world, "staging").await, BTreeMap::new());
+}
