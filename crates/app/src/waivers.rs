@@ -147,7 +147,7 @@ impl Waivers {
         }
         draft.guard(Kind::Policies, keys::POLICIES, Expect::Revision(ruling.policies.revision));
         draft.guard(Kind::Realm, keys::realm(&op.realm), Expect::Revision(realm.revision));
-        draft.guard(Kind::Environment, keys::environment(&waiver.environment), Expect::Exists);
+        draft.guard_environment(&waiver.environment);
         // Whoever waives the same at the same moment, or deletes the pipeline with its waivers, is overtaken by this.
         draft.put(&head.value, Expect::Revision(head.revision))?;
         draft.put(waiver, Expect::Absent)?;
