@@ -75,7 +75,9 @@ pub(crate) fn callers(impact: &Value, _: usize) -> String {
 }
 
 fn lines(callers: &Value) -> Vec<String> {
+    // To the second: nobody counts calls more finely.
     let since = text(callers, "since");
+    let since = since.split_once('.').map_or_else(|| since.to_owned(), |(second, _)| format!("{second}Z"));
     let mut lines = vec![format!(
         "calls to them since {since}: {}, of which {} lacked what would be demanded",
         number(callers, "calls"),
