@@ -112,9 +112,14 @@ async fn the_gateway_answers_while_the_store_is_cut_off_and_after_a_restart_with
     let url = postgres.url_via(proxy.address());
     let home = Home::new();
     let server = Server::start(&home, &["--database", &url]);
-    let (_, key) = deploy_open(&home, &server);
+    let (id, key) = deploy_open(&home, &server);
     wait_until("the deployment", Duration::from_secs(5), async || {
         server.call("test", PATH, &[("apikey", &key)], None).await.status == 200
+    })
+    .await;
+    // It is saved beside the following: a process killed right after a change may leave the image before it.
+    wait_until("the key in the snapshot on disk", Duration::from_secs(10), async || {
+        std::fs::read_to_string(home.data().join("snapshot")).is_ok_and(|text| text.contains(&id))
     })
     .await;
 
