@@ -7,6 +7,7 @@ use tollgate_policy::Conformance;
 use crate::App;
 use crate::access::{Op, Permission};
 use crate::errors::Error;
+use crate::judging;
 
 /// Use cases of conformance.
 pub struct ConformanceReports(pub(crate) App);
@@ -35,21 +36,22 @@ impl ConformanceReports {
     ) -> Result<ConformanceReport, Error> {
         op.demand(Permission::PolicyRead)?;
         let ruling = self.0.ruling(&op.realm).await?;
-        let (policies, judge) = (&ruling.policies.value, ruling.judge(op.now));
         if let Some(environment) = environment {
             self.0.environment(&op.realm, environment).await?;
         }
         let prefix = environment.map(|name| format!("{name}/")).unwrap_or_default();
         let deployed = self.0.deployed(&op.realm, &prefix).await?;
-        let environments = policies
-            .environments()
-            .filter(|name| environment.is_none_or(|wanted| wanted == *name))
-            .map(|name| {
-                let here = deployed.iter().filter(|(deployment, _)| deployment.environment == *name);
-                let pairs = here.map(|(deployment, version)| (deployment, version));
-                Ok(tollgate_policy::conformance(&judge, name, pairs)?)
-            })
-            .collect::<Result<_, Error>>()?;
-        Ok(ConformanceReport { policy_version: policies.version(), environments })
+        let policies = &ruling.policies.value;
+        let policy_version = policies.version();
+        let names = policies.environments().filter(|name| environment.is_none_or(|wanted| wanted == *name));
+        let (names, now): (Vec<_>, _) = (names.cloned().collect(), op.now);
+        judging::away(move || {
+            let judge = ruling.judge(now);
+            let environments = judging::in_each(&names, &deployed, |name, here| {
+                Ok(tollgate_policy::conformance(&judge, name, here.iter().copied())?)
+            })?;
+            Ok(ConformanceReport { policy_version, environments })
+        })
+        .await
     }
 }

@@ -31,6 +31,7 @@ pub mod waivers;
 
 mod changes;
 mod credentials;
+mod judging;
 mod realm_settings;
 
 // What use cases take and give, so that API and console need no crate below this one.

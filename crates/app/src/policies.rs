@@ -16,6 +16,7 @@ use crate::App;
 use crate::access::{Op, Permission};
 use crate::changes::{Draft, expect};
 use crate::errors::Error;
+use crate::judging;
 
 pub use edits::{PolicyEdit, PolicyValues};
 
@@ -45,6 +46,7 @@ pub struct SavedPolicies {
 }
 
 /// What a realm judges by: its policies and the waivers that let violations pass.
+#[derive(Clone)]
 pub(crate) struct Ruling {
     pub(crate) policies: Stored<Policies>,
     pub(crate) waivers: Vec<Waiver>,
@@ -186,19 +188,18 @@ impl App {
         ruling: &Ruling,
         proposed: Policies,
     ) -> Result<PolicyImpact, Error> {
-        let (today, tomorrow) = (ruling.judge(op.now), Judge::new(&proposed, &ruling.waivers, op.now));
         let deployed = self.deployed(&op.realm, "").await?;
-        let meaning = tollgate_policy::meaning(&today, &tomorrow)?;
-        let environments: Vec<EnvironmentName> = ruling.policies.value.environments().cloned().collect();
-        let environments = environments
-            .iter()
-            .map(|environment| {
-                let here = deployed.iter().filter(|(deployment, _)| deployment.environment == *environment);
-                let pairs = here.map(|(deployment, version)| (deployment, version));
-                Ok(tollgate_policy::impact(&today, &tomorrow, environment, pairs)?)
-            })
-            .collect::<Result<_, Error>>()?;
-        Ok(PolicyImpact { proposed, meaning, environments })
+        let (ruling, now) = (ruling.clone(), op.now);
+        judging::away(move || {
+            let (today, tomorrow) = (ruling.judge(now), Judge::new(&proposed, &ruling.waivers, now));
+            let meaning = tollgate_policy::meaning(&today, &tomorrow)?;
+            let names: Vec<EnvironmentName> = ruling.policies.value.environments().cloned().collect();
+            let environments = judging::in_each(&names, &deployed, |name, here| {
+                Ok(tollgate_policy::impact(&today, &tomorrow, name, here.iter().copied())?)
+            })?;
+            Ok(PolicyImpact { proposed, meaning, environments })
+        })
+        .await
     }
 }
 

@@ -34,8 +34,12 @@ fn steps() -> Vec<Step> {
 /// Returns lines without what differs each time: ids, keys, tokens, hashes (long words, or shortened ones), dates.
 fn mask<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let differs = |word: &str| word.chars().count() > 30 || word.contains('…');
+    let moment = |word: &str| word.contains('T') && word.chars().filter(char::is_ascii_digit).count() >= 14;
     let of_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '…');
     let masked = |word: &str| {
+        if moment(word) {
+            return "*".to_owned();
+        }
         let mut out = String::new();
         for part in word.split_inclusive(|c| !of_word(c)) {
             let end = part.find(|c| !of_word(c)).unwrap_or(part.len());
