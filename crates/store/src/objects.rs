@@ -15,15 +15,18 @@ use crate::store::{Query, Store};
 /// How many objects [`Store::get_many`] asks for at once.
 const MANY: usize = 100;
 /// The key of nothing.
-const NO_KEY: String = String::new();
+static NO_KEY: String = String::new();
 
 static SELECT_MANY: LazyLock<&'static str> = LazyLock::new(|| {
-    let places: Vec<String> = (0..MANY).map(|index| format!("${}", index + 3)).collect();
-    let places = places.join(", ");
-    format!(
-        "SELECT realm, kind, key, revision, body FROM objects WHERE realm = $1 AND kind = $2 AND key IN ({places})"
-    )
-    .leak()
+    // Not `key IN (…)`: before its first ANALYZE, PostgreSQL takes all objects of a kind to be one, and compares each of
+    // them with each key.
+    let one = |index: usize| {
+        format!(
+            "SELECT realm, kind, key, revision, body FROM objects WHERE realm = $1 AND kind = $2 AND key = ${}",
+            index + 3
+        )
+    };
+    (0..MANY).map(one).collect::<Vec<_>>().join(" UNION ALL ").leak()
 });
 
 /// An object with its revision.
@@ -103,8 +106,8 @@ impl Store {
         let mut found = Vec::with_capacity(known.len());
         for keys in known.chunks(MANY) {
             let mut query = sqlx::query(*SELECT_MANY).bind(realm.as_str()).bind(T::KIND.as_str());
-            // One statement whatever the number: the last key stands for those that are not there.
-            for key in keys.iter().chain(std::iter::repeat(keys.last().unwrap_or(&&NO_KEY))).take(MANY) {
+            // One statement whatever the number; no object has the key that stands for those that are not there.
+            for key in keys.iter().chain(std::iter::repeat(&&NO_KEY)).take(MANY) {
                 query = query.bind(key.as_str());
             }
             let rows = self.inner.fetch(query).await?;
