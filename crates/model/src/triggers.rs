@@ -1,15 +1,22 @@
 //! Triggers: how a pipeline starts, and the switches that say what its callers must show.
 
-use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::de::{Error as _, Unexpected};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
+mod headers;
+mod rate_limits;
 mod routes;
 mod schedule;
+mod switches;
 
+pub use headers::{Cors, HeaderFields, RESERVED_RESPONSE_HEADERS};
+pub use rate_limits::{Interval, Limit, Limits, RateLimit, RateLimitBy};
 pub use routes::{ParseRouteError, RoutePath, RouteSegment};
 pub use schedule::{CronExpression, ParseScheduleError, SchedulerTrigger};
+pub use switches::{ApiKeySwitch, JwtSwitch};
+
+use headers::{media_type, media_types};
 
 /// How a pipeline starts.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -83,53 +90,6 @@ pub enum Method {
 #[schemars(extend("minItems" = 1, "uniqueItems" = true))]
 pub struct Methods(Vec<Method>);
 
-/// Whether an API key is demanded: `true`, `false`, or `{ query: true }` for callers that can only send it in
-/// the URL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, JsonSchema)]
-#[schemars(untagged)]
-pub enum ApiKeySwitch {
-    /// No key is demanded.
-    #[default]
-    #[schemars(with = "bool")]
-    Off,
-    /// A key is demanded in the `apikey` header.
-    #[schemars(with = "bool")]
-    On,
-    /// A key is demanded, in the `apikey` header or the `apikey` query parameter.
-    #[schemars(with = "ApiKeyOptions")]
-    OnWithQuery,
-}
-
-/// The long form of [`ApiKeySwitch`].
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct ApiKeyOptions {
-    /// Takes the key from the query parameter `apikey` too.
-    query: bool,
-}
-
-/// Whether a token is demanded: `true`, `false`, or `{ scopes: [...] }`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema)]
-#[schemars(untagged)]
-pub enum JwtSwitch {
-    /// No token is demanded.
-    #[default]
-    #[schemars(with = "bool")]
-    Off,
-    /// A token with these scopes is demanded.
-    #[schemars(with = "JwtOptions")]
-    On(Vec<Scope>),
-}
-
-/// The long form of [`JwtSwitch`].
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct JwtOptions {
-    /// Scopes that the token must all carry.
-    #[serde(default)]
-    scopes: Vec<Scope>,
-}
-
 /// A scope: one or more visible ASCII characters except `"` and `\` (RFC 6749 section 3.3).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
@@ -159,86 +119,6 @@ pub struct Route {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<Scope>,
 }
-
-/// How often each caller may call, in several intervals at once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RateLimit {
-    /// Whose calls are counted together.
-    #[serde(default)]
-    pub by: RateLimitBy,
-    /// The limits; a call must fit all of them.
-    pub limits: Limits,
-}
-
-/// Whose calls a rate limit counts together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum RateLimitBy {
-    /// All calls of one consumer.
-    #[default]
-    Consumer,
-    /// All calls with one API key or Basic Auth credential.
-    Credential,
-}
-
-/// One to five limits, none with the interval of another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(transparent)]
-#[schemars(extend("minItems" = 1, "maxItems" = 5))]
-pub struct Limits(Vec<Limit>);
-
-/// So many calls per interval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Limit {
-    /// The interval.
-    pub interval: Interval,
-    /// Calls per interval, at least 1.
-    pub limit: std::num::NonZeroU32,
-}
-
-/// An interval of a rate limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Interval {
-    /// 1 second.
-    Second,
-    /// 60 seconds.
-    Minute,
-    /// 3600 seconds.
-    Hour,
-    /// 86400 seconds.
-    Day,
-    /// 30 days.
-    Month,
-}
-
-/// What pages of other origins may do (Fetch standard, CORS protocol).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Cors {
-    /// Origins such as `https://shop.example`, or `*`.
-    #[serde(deserialize_with = "origins")]
-    pub allow_origins: Vec<String>,
-    /// Methods that pages may use; the trigger's when empty.
-    #[serde(default)]
-    pub allow_methods: Vec<Method>,
-    /// Request headers that pages may send.
-    #[serde(default, deserialize_with = "header_names")]
-    pub allow_headers: Vec<String>,
-    /// Response headers that pages may read.
-    #[serde(default, deserialize_with = "header_names")]
-    pub expose_headers: Vec<String>,
-    /// How long browsers may remember the answer, in seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_age_seconds: Option<u32>,
-}
-
-/// Response header fields: valid names and values (RFC 9110 section 5), none that belongs to the connection.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
-#[serde(transparent)]
-pub struct HeaderFields(IndexMap<String, String>);
 
 // === impl Trigger ===
 
@@ -429,72 +309,6 @@ impl<'de> Deserialize<'de> for Methods {
     }
 }
 
-// === impl ApiKeySwitch ===
-
-impl ApiKeySwitch {
-    /// Tells whether a key is demanded.
-    pub fn is_on(self) -> bool {
-        self != Self::Off
-    }
-}
-
-impl Serialize for ApiKeySwitch {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Off => serializer.serialize_bool(false),
-            Self::On => serializer.serialize_bool(true),
-            Self::OnWithQuery => ApiKeyOptions { query: true }.serialize(serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for ApiKeySwitch {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match bool_or_map::<D, ApiKeyOptions>(deserializer, "true, false or { query: true }")? {
-            BoolOr::Bool(false) => Self::Off,
-            BoolOr::Bool(true) | BoolOr::Map(ApiKeyOptions { query: false }) => Self::On,
-            BoolOr::Map(ApiKeyOptions { query: true }) => Self::OnWithQuery,
-        })
-    }
-}
-
-// === impl JwtSwitch ===
-
-impl JwtSwitch {
-    /// Tells whether a token is demanded.
-    pub fn is_on(&self) -> bool {
-        matches!(self, Self::On(_))
-    }
-
-    /// Returns the scopes that the token must carry; none when no token is demanded.
-    pub fn scopes(&self) -> &[Scope] {
-        match self {
-            Self::Off => &[],
-            Self::On(scopes) => scopes,
-        }
-    }
-}
-
-impl Serialize for JwtSwitch {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Off => serializer.serialize_bool(false),
-            Self::On(scopes) if scopes.is_empty() => serializer.serialize_bool(true),
-            Self::On(scopes) => JwtOptions { scopes: scopes.clone() }.serialize(serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for JwtSwitch {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match bool_or_map::<D, JwtOptions>(deserializer, "true, false or { scopes: [...] }")? {
-            BoolOr::Bool(false) => Self::Off,
-            BoolOr::Bool(true) => Self::On(Vec::new()),
-            BoolOr::Map(JwtOptions { scopes }) => Self::On(scopes),
-        })
-    }
-}
-
 // === impl Scope ===
 
 impl Scope {
@@ -635,185 +449,4 @@ impl JsonSchema for Route {
         let long = generator.subschema_for::<RouteOptions>();
         schemars::json_schema!({ "anyOf": [short, long] })
     }
-}
-
-// === impl Limits ===
-
-impl Limits {
-    /// Returns the limits in the order written.
-    pub fn as_slice(&self) -> &[Limit] {
-        &self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Limits {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let limits = Vec::<Limit>::deserialize(deserializer)?;
-        let mut intervals: Vec<_> = limits.iter().map(|limit| limit.interval).collect();
-        intervals.sort_unstable();
-        intervals.dedup();
-        if limits.is_empty() {
-            return Err(D::Error::custom("no limit is given: write at least one { interval, limit }"));
-        }
-        if intervals.len() != limits.len() {
-            return Err(D::Error::custom("an interval has two limits: give each interval one"));
-        }
-        Ok(Self(limits))
-    }
-}
-
-// === impl Interval ===
-
-impl Interval {
-    /// Returns the length in seconds.
-    pub fn seconds(self) -> u64 {
-        match self {
-            Self::Second => 1,
-            Self::Minute => 60,
-            Self::Hour => 3_600,
-            Self::Day => 86_400,
-            Self::Month => 30 * 86_400,
-        }
-    }
-}
-
-// === impl HeaderFields ===
-
-impl HeaderFields {
-    /// Returns the fields in the order written, names in lower case.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-
-    /// Tells whether there are no fields.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// Header fields that a flow or a trigger may not set: they belong to the connection or to the gateway.
-pub const RESERVED_RESPONSE_HEADERS: [&str; 10] = [
-    "connection",
-    "content-length",
-    "date",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "tollgate-error",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-impl<'de> Deserialize<'de> for HeaderFields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut fields = IndexMap::new();
-        for (name, value) in IndexMap::<String, String>::deserialize(deserializer)? {
-            let name = http::HeaderName::try_from(name.as_str())
-                .map_err(|_| D::Error::custom(format!("`{name}` is not a header name")))?;
-            if RESERVED_RESPONSE_HEADERS.contains(&name.as_str()) {
-                return Err(D::Error::custom(format!("header `{name}` is set by the gateway: leave it out")));
-            }
-            http::HeaderValue::try_from(value.as_str()).map_err(|_| {
-                D::Error::custom(format!("the value of header `{name}` holds a forbidden character"))
-            })?;
-            if fields.insert(name.as_str().to_owned(), value).is_some() {
-                return Err(D::Error::custom(format!("header `{name}` is named twice")));
-            }
-        }
-        Ok(Self(fields))
-    }
-}
-
-// === texts that end up in headers ===
-
-/// Reads a list of texts that each pass a check; what is wrong is said of the list.
-fn checked<'de, D: Deserializer<'de>>(
-    deserializer: D,
-    is_right: fn(&str) -> bool,
-    what: &str,
-) -> Result<Vec<String>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    match texts.iter().find(|text| !is_right(text)) {
-        Some(wrong) => Err(D::Error::custom(format!("`{}` is not {what}", wrong.escape_debug()))),
-        None => Ok(texts),
-    }
-}
-
-/// A media type (RFC 9110 section 8.3.1): `type/subtype`, parameters behind it.
-fn is_media_type(text: &str) -> bool {
-    let essence = text.split(';').next().unwrap_or_default().trim();
-    let token = |part: &str| http::HeaderName::try_from(part).is_ok();
-    essence.split_once('/').is_some_and(|(kind, subtype)| token(kind) && token(subtype))
-        && http::HeaderValue::try_from(text).is_ok()
-}
-
-/// An origin as browsers send it (RFC 6454 section 6.2), or `*`.
-fn is_origin(text: &str) -> bool {
-    let host = |host: &str| {
-        !host.is_empty()
-            && host
-                .bytes()
-                .all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase() && !b"/?#@,\\".contains(&b))
-    };
-    matches!(text, "*" | "null")
-        || text.split_once("://").is_some_and(|(scheme, rest)| host(scheme) && host(rest))
-}
-
-fn media_types<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    checked(deserializer, is_media_type, "a content type: write for example `text/plain` or `text/*`")
-}
-
-fn media_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    match text {
-        Some(wrong) if !is_media_type(&wrong) => Err(D::Error::custom(format!(
-            "`{}` is not a content type: write for example `text/xml; charset=utf-8`",
-            wrong.escape_debug()
-        ))),
-        text => Ok(text),
-    }
-}
-
-fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    checked(
-        deserializer,
-        is_origin,
-        "an origin: write scheme, host and port as browsers send them, for example `https://shop.example`, or `*`",
-    )
-}
-
-fn header_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    checked(deserializer, |text| http::HeaderName::try_from(text).is_ok(), "a header name")
-}
-
-// === bool or map ===
-
-enum BoolOr<T> {
-    Bool(bool),
-    Map(T),
-}
-
-/// Reads a switch that is either a boolean or a map of options; keeps the position of errors inside the map.
-fn bool_or_map<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-    expecting: &'static str,
-) -> Result<BoolOr<T>, D::Error> {
-    struct Visitor<T>(&'static str, std::marker::PhantomData<T>);
-    impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for Visitor<T> {
-        type Value = BoolOr<T>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str(self.0)
-        }
-
-        fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Self::Value, E> {
-            Ok(BoolOr::Bool(value))
-        }
-
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-            T::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(BoolOr::Map)
-        }
-    }
-    deserializer.deserialize_any(Visitor(expecting, std::marker::PhantomData))
 }
