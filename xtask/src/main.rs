@@ -44,8 +44,9 @@ fn test() -> anyhow::Result<()> {
     postgres::ensure()?;
     cargo(&["build", "--package", "tollgate", "--locked"])?;
     if has_nextest() {
-        cargo(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])?;
-        cargo(&["test", "--workspace", "--locked", "--doc"])
+        // Examples in documentation first, so that the sum of all other tests stands at the end.
+        cargo(&["test", "--workspace", "--locked", "--doc", "--quiet"])?;
+        cargo(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])
     } else {
         cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])
     }
