@@ -17,7 +17,7 @@ use crate::operations::Access;
 use crate::problem::Problem;
 
 /// The cookie of a browser's session: an API token.
-pub(crate) const SESSION_COOKIE: &str = "tollgate_session";
+pub(crate) use tollgate_model::users::SESSION_COOKIE;
 
 /// The guard of one operation.
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::Body;
 use http_body_util::Full;
@@ -17,6 +17,7 @@ use tollgate_flow::{
 use tollgate_model::ids::ExecutionId;
 use tollgate_model::steps::LogLevel;
 use tollgate_model::triggers::Scope as TokenScope;
+use tollgate_model::users::SESSION_COOKIE;
 use tollgate_snapshot::{ConsumerEntry, Scope};
 
 use crate::body::{self, BodyMemory, BodyTimeouts, Share};
@@ -172,11 +173,30 @@ fn write(response: FlowResponse, defaults: &HeaderMap) -> Answer {
 fn visible_headers(headers: &HeaderMap) -> Map<String, Value> {
     let mut visible = Map::new();
     for name in headers.keys().filter(|name| !CREDENTIAL_HEADERS.contains(name)) {
+        if name == COOKIE {
+            let cookies = visible_cookies(headers);
+            if !cookies.is_empty() {
+                visible.insert(name.as_str().to_owned(), Value::String(cookies));
+            }
+            continue;
+        }
         let values: Vec<_> =
             headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         visible.insert(name.as_str().to_owned(), Value::String(values.join(", ")));
     }
     visible
+}
+
+/// Returns the cookies of a call without the session of whoever is signed in to the console. Cookies ignore ports, so a
+/// browser sends it to a gateway on the same host, too.
+fn visible_cookies(headers: &HeaderMap) -> String {
+    let values = headers.get_all(COOKIE).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let cookies =
+        values.flat_map(|value| value.split(';').map(|it| it.trim().to_owned()).collect::<Vec<_>>());
+    let is_session = |cookie: &String| {
+        cookie.split('=').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(SESSION_COOKIE))
+    };
+    cookies.filter(|cookie| !cookie.is_empty() && !is_session(cookie)).collect::<Vec<_>>().join("; ")
 }
 
 /// Tells whether a content type is one of those taken: `text/plain`, `text/*`; all when none is listed.
@@ -269,5 +289,22 @@ mod tests {
         headers.append("x-seen", HeaderValue::from_static("again"));
         let visible = visible_headers(&headers);
         assert_eq!(Value::Object(visible), serde_json::json!({ "x-seen": "value, again" }));
+
+        let cookies = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("cookie", HeaderValue::from_static(value));
+            }
+            Value::Object(visible_headers(&headers))
+        };
+        let shop = serde_json::json!({ "cookie": "basket=1; lang=en" });
+        for values in [
+            &["basket=1; tollgate_session=tgu_secret; lang=en"][..],
+            &["basket=1", " TOLLGATE_SESSION =tgu_secret", "lang=en;"],
+            &["tollgate_session=a=b;basket=1;tollgate_session;lang=en"],
+        ] {
+            assert_eq!(cookies(values), shop, "{values:?}");
+        }
+        assert_eq!(cookies(&["tollgate_session=tgu_secret"]), serde_json::json!({}));
     }
 }

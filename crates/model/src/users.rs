@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{UserId, UserTokenId};
 use crate::names::UserName;
 
+/// The cookie of a browser's session at the management API and the console: an API token.
+pub const SESSION_COOKIE: &str = "tollgate_session";
+
 /// Somebody who signs in to the management API or the console.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
