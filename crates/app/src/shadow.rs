@@ -106,7 +106,7 @@ pub struct ShadowDeploy {
 
 impl Shadow {
     /// Proposes values of one policy, or a custom rule, in place of what the shadow had for it; begins a shadow when none
-    /// runs. What is not named keeps the value that the shadow gives it, else today's.
+    /// runs. An environment that is not named keeps the value that the shadow gives it, else follows today's.
     ///
     /// # Errors
     ///
@@ -128,11 +128,14 @@ impl Shadow {
             None => today.clone(),
         };
         let policy = values.policy(&base, op.now)?;
-        let name = policy.name();
-        let next = if values.partial { base.change(policy) } else { base.replace(policy) }?;
         let mut shadow = self.shadow(op, running.as_ref());
-        if let Some(policy) = next.policy(&name) {
-            shadow.propose(policy.clone());
+        if values.partial {
+            base.change(policy.clone())?;
+            // Not the rest of `base`: promoted, it would take back what was saved for the others since.
+            shadow.propose_some(policy);
+        } else {
+            base.replace(policy.clone())?;
+            shadow.propose(policy);
         }
         self.put(op, &ruling, running, shadow, reason, if_match).await
     }

@@ -170,6 +170,23 @@ async fn a_promoted_shadow_is_the_next_version_with_all_its_changes_and_is_gone(
 }
 
 #[tokio::test]
+async fn a_promoted_shadow_takes_nothing_back_where_it_proposed_nothing() {
+    let world = World::start().await;
+    let (op, app, test) = (&world.op, &world.app, &world.test);
+    let mut proposal = shadowed();
+    proposal.partial = true;
+    proposal.environments = BTreeMap::from([("prod".parse().unwrap(), json!("jwt-with-api-key"))]);
+    app.shadow().set(op, &proposal, "", None).await.unwrap();
+    app.policies().set(op, &tightening(), "", None).await.unwrap();
+
+    let saved = app.shadow().promote(op, "", None, None).await.unwrap().policies;
+    for environment in [test, &"prod".parse().unwrap()] {
+        let external = saved.requirement(AccessPolicy::ExternalApiAccess, environment);
+        assert_eq!(external, Some(AccessRequirement::JwtWithApiKey), "{environment}");
+    }
+}
+
+#[tokio::test]
 async fn a_shadow_is_checked_as_if_it_were_saved_and_nothing_is_stored_when_it_does_not_fit() {
     let world = World::start().await;
     let (op, shadow) = (&world.op, world.app.shadow());

@@ -39,6 +39,17 @@ impl ShadowPolicies {
         self.changes.sort_by_key(Policy::name);
     }
 
+    /// Puts some environments' values of a policy in; the others keep what was proposed for them before, or follow
+    /// today's.
+    pub fn propose_some(&mut self, policy: Policy) {
+        let before = self.changes.iter().find(|proposed| proposed.name() == policy.name());
+        let policy = match before {
+            Some(before) => policy.over(before),
+            None => policy,
+        };
+        self.propose(policy);
+    }
+
     /// Takes a custom rule away, in place of what was proposed for it before.
     pub fn propose_without(&mut self, rule: RuleName) {
         let name = PolicyName::Rule(rule.clone());
@@ -108,6 +119,22 @@ mod tests {
         assert_eq!(external(&test), None);
         let policy = next.policy(&"new".parse().expect("a name")).expect("there");
         assert_eq!(policy.value(&staging), Some(json!("off")));
+    }
+
+    #[test]
+    fn environments_without_a_proposal_follow_todays_values() {
+        let (test, prod) = (EnvironmentName::test(), EnvironmentName::prod());
+        let today = Policies::initial(&BTreeSet::from([test.clone(), prod.clone()]));
+        let mut shadow = shadow(Vec::new());
+        shadow.propose_some(access(json!({ "prod": "jwt-with-api-key" })));
+        let stricter = today.change(access(json!({ "test": "jwt-with-api-key" }))).expect("fits");
+        let next = shadow.onto(&stricter).expect("fits");
+        let external = |next: &Policies, name| next.requirement(AccessPolicy::ExternalApiAccess, name);
+        assert_eq!(external(&next, &test), Some(AccessRequirement::JwtWithApiKey), "nobody proposed less");
+        shadow.propose_some(access(json!({ "test": "any" })));
+        let next = shadow.onto(&stricter).expect("fits");
+        assert_eq!(external(&next, &test), Some(AccessRequirement::Any));
+        assert_eq!(external(&next, &prod), Some(AccessRequirement::JwtWithApiKey), "it was proposed before");
     }
 
     #[test]
