@@ -60,7 +60,8 @@ pub(crate) struct ImpactView {
     /// What the change means: `effect` (`none`, `weakens`, `tightens`, `both`), and per environment the combinations of
     /// switches that are judged otherwise, and the settings that change.
     meaning: Value,
-    /// What it does to running deployments, per environment: `fallsOut`, `comesIn`, `unchanged`.
+    /// What it does to running deployments, per environment: `fallsOut`, `comesIn`, `unchanged`, `notConformant`, and
+    /// `enforcedFrom`: from when on calls to those that do not conform are refused, `null` where they never are.
     impact: Vec<Value>,
 }
 

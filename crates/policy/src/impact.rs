@@ -1,9 +1,11 @@
 //! What a policy change would do to what runs.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use tollgate_model::deployments::Deployment;
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::pipelines::PipelineVersion;
+use tollgate_model::policies::Enforcement;
 
 use crate::{ConformanceItem, Judge, UnknownEnvironment};
 
@@ -19,6 +21,10 @@ pub struct Impact {
     pub comes_in: Vec<ConformanceItem>,
     /// How many deployments conform as before, or do not as before.
     pub unchanged: usize,
+    /// How many deployments would not conform, those of before counted in.
+    pub not_conformant: usize,
+    /// From when on the gateway would refuse calls to what does not conform; `None` where it never does.
+    pub enforced_from: Option<Timestamp>,
 }
 
 /// Compares what two judges say of what runs in an environment.
@@ -37,10 +43,17 @@ pub fn impact<'a>(
         falls_out: Vec::new(),
         comes_in: Vec::new(),
         unchanged: 0,
+        not_conformant: 0,
+        enforced_from: proposed
+            .policies()
+            .enforcement(environment)
+            .and_then(Enforcement::at_gateway)
+            .map(|at| at.at_gateway),
     };
     for (deployment, version) in deployed {
         let before = today.verdict(&version.pipeline, environment)?.conforms();
         let after = proposed.verdict(&version.pipeline, environment)?;
+        impact.not_conformant += usize::from(!after.conforms());
         match (before, after.conforms()) {
             (true, false) => {
                 impact.falls_out.push(ConformanceItem::new(deployment, &version.pipeline, after));
@@ -121,6 +134,15 @@ mod tests {
         let change = impact(&before, &after, &test, deployed()).expect("known");
         assert_eq!(change.falls_out.iter().map(|item| item.pipeline.as_str()).collect::<Vec<_>>(), ["keyed"]);
         assert_eq!((change.comes_in.len(), change.unchanged), (0, 2));
+        assert_eq!((change.not_conformant, change.enforced_from), (1, None));
+
+        // What stands is told where it is a date that changes: its calls would be refused.
+        let dates = json!({ "name": "enforcement", "environments": { "test": { "atGateway": "2030-01-31T00:00:00Z" } } });
+        let enforced =
+            stricter.change(serde_json::from_value(dates).expect("a policy")).expect("known environment");
+        let dated = impact(&after, &Judge::new(&enforced, &[], now), &test, deployed()).expect("known");
+        assert_eq!((dated.falls_out.len(), dated.unchanged, dated.not_conformant), (0, 3, 1));
+        assert_eq!(dated.enforced_from, "2030-01-31T00:00:00Z".parse().ok());
 
         let report = conformance(&after, &test, deployed()).expect("known");
         assert_eq!((report.deployments, report.conformant, report.not_conformant), (3, 2, 1));

@@ -255,8 +255,18 @@ fn deployments(impact: &Value, _: usize) -> String {
             comes_in.len(),
             number(entry, "unchanged")
         ));
+        let (enforced_from, broken) = (word(entry, "enforcedFrom"), number(entry, "notConformant"));
+        let refused = match enforced_from {
+            "" => "its next deploy is refused".to_owned(),
+            from => format!("its calls are refused from {from} on, and its next deploy"),
+        };
+        if !enforced_from.is_empty() && broken > 0 {
+            out.push_str(&format!(
+                "  calls to {broken} that would not conform are refused from {enforced_from} on (policy enforcement)\n"
+            ));
+        }
         for item in falls_out {
-            out.push_str(&format!("  - {} (its next deploy is refused)\n", deployment(item)));
+            out.push_str(&format!("  - {} ({refused})\n", deployment(item)));
             out.push_str(&violations(item));
         }
         for item in comes_in {
@@ -341,6 +351,25 @@ prod: 1 would stop conforming, 1 would start to, 3 unchanged
   + shop 2.1
 "
         );
+    }
+
+    #[test]
+    fn where_policies_are_enforced_an_impact_says_that_calls_are_refused() {
+        let mut impact = stricter();
+        impact["impact"][0]["enforcedFrom"] = "2026-11-24T20:43:56Z".into();
+        impact["impact"][0]["notConformant"] = 2.into();
+        let text = text(&[deployments], &impact, 100);
+        assert!(
+            text.contains("calls to 2 that would not conform are refused from 2026-11-24T20:43:56Z on"),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                "orders 1.0 (its calls are refused from 2026-11-24T20:43:56Z on, and its next deploy)"
+            ),
+            "{text}"
+        );
+        assert!(!text.contains("its next deploy is refused"), "{text}");
     }
 
     #[test]
