@@ -151,7 +151,11 @@ impl From<CommitError> for Error {
                     .hint("`tollgate environment list` shows the environments")
             }
             CommitError::Conflict { kind, ref key, .. } => {
-                let message = format!("{kind} `{key}` was changed by somebody else");
+                let message = match kind {
+                    Kind::Policies => "the policies were changed by somebody else".to_owned(),
+                    Kind::ShadowPolicies => "the shadow policies were changed by somebody else".to_owned(),
+                    _ => format!("{kind} `{key}` was changed by somebody else"),
+                };
                 Self::new(ErrorKind::PreconditionFailed, "precondition-failed", message)
                     .hint("read it again, then repeat the change")
             }

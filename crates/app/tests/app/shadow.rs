@@ -206,6 +206,7 @@ async fn a_shadow_is_checked_as_if_it_were_saved_and_nothing_is_stored_when_it_d
     assert_eq!(error.kind, ErrorKind::NotFound);
     let error = shadow.set(op, &shadowed(), "", Some(7)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::PreconditionFailed);
+    assert_eq!(error.to_string(), "the shadow policies were changed by somebody else");
     assert_eq!(world.store.head().await.unwrap(), head);
 
     // What the shadow alone proposes can be taken back, but a shadow of nothing is none.
