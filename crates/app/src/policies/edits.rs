@@ -91,6 +91,14 @@ impl PolicyValues {
     /// Returns the whole policy that these values make of today's, checked.
     pub(crate) fn policy(&self, today: &Policies, now: Timestamp) -> Result<Policy, Error> {
         let before = today.policy(&self.policy);
+        if let (PolicyName::Rule(rule), true, None, None) =
+            (&self.policy, self.partial, before, &self.condition)
+        {
+            // Whoever names only environments means a rule that there is.
+            return Err(no_rule(rule).hint(
+                "`tollgate policy list` shows the policies; a new rule has a condition and a message, too",
+            ));
+        }
         let mut policy: Policy = serde_json::from_value(self.document(before)).map_err(|error| {
             Error::invalid(format!("policy `{}`: {error}", self.policy)).hint(self.hint())
         })?;

@@ -76,6 +76,19 @@ async fn a_version_that_is_not_there_is_neither_restored_nor_compared() {
 }
 
 #[tokio::test]
+async fn a_mode_for_a_rule_that_is_not_there_makes_none() {
+    let world = World::start().await;
+    let PolicyEdit::Set(mut values) = rule("needs-rate-limt", "true") else { unreachable!("a set") };
+    (values.partial, values.condition, values.message) = (true, None, None);
+    let edit = PolicyEdit::Set(values);
+    let error = world.app.policies().set(&world.op, &edit, "", None).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.to_string().as_str()),
+        (ErrorKind::NotFound, "there is no custom rule `needs-rate-limt`")
+    );
+}
+
+#[tokio::test]
 async fn a_rule_goes_and_comes_back_with_the_version_that_had_it() {
     let world = World::start().await;
     let (policies, op) = (world.app.policies(), &world.op);
