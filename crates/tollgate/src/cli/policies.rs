@@ -131,7 +131,10 @@ fn value_of(policy: &PolicyName, text: &str) -> Result<Value, Failure> {
         PolicyName::Enforcement => match text.split_once('@') {
             None if text == "atDeploy" => Ok(text.into()),
             Some(("atGateway", date)) => {
-                let date = if date.contains('T') { date.to_owned() } else { format!("{date}T00:00:00Z") };
+                let date = super::waivers::parse_until(date).map_err(|_| {
+                    Failure::usage(format!("`{date}` is no date of enforcement"))
+                        .hint("write `atGateway@2030-01-31`, or `atGateway@2030-01-31T12:00:00Z`")
+                })?;
                 Ok(json!({ "atGateway": date }))
             }
             _ => Err(Failure::usage(format!("`{text}` is no value of policy `enforcement`"))
@@ -335,6 +338,10 @@ mod tests {
         let at = json!({ "atGateway": "2030-01-31T00:00:00Z" });
         assert_eq!(value_of(&PolicyName::Enforcement, "atGateway@2030-01-31").ok(), Some(at));
         assert!(value_of(&PolicyName::Enforcement, "atGateway").is_err());
+        for bad in ["atGateway@tomorrow", "atGateway@2030-13-45", "atGateway@"] {
+            let refused = value_of(&PolicyName::Enforcement, bad).expect_err(bad);
+            assert!(format!("{refused:?}").contains("is no date of enforcement"), "{bad}");
+        }
         assert!(parse_value("Prod=any").expect_err("no slug").contains("slug"));
     }
 }

@@ -88,7 +88,8 @@ fn parse_code(input: &str) -> Result<ViolationCode, String> {
     serde_json::from_value(input.into()).map_err(|error| error.to_string())
 }
 
-fn parse_until(input: &str) -> Result<Timestamp, String> {
+/// Reads a time, or a date, which means its beginning (UTC).
+pub(super) fn parse_until(input: &str) -> Result<Timestamp, String> {
     let time = if input.contains(['T', 't', ' ']) { input.to_owned() } else { format!("{input}T00:00:00Z") };
     time.parse().map_err(|_| "write 2030-01-31, or 2030-01-31T12:00:00Z".to_owned())
 }
