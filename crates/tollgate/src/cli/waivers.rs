@@ -35,7 +35,8 @@ pub(crate) enum WaiverCommand {
         /// Its id, `wvr_…`.
         id: WaiverId,
     },
-    /// Ends a waiver before its time; what runs goes on running.
+    /// Ends a waiver before its time: what runs goes on running, but where policies are enforced at the gateway its calls
+    /// are refused from then on.
     End {
         /// Its id, `wvr_…`.
         id: WaiverId,
