@@ -89,6 +89,8 @@ pub(crate) async fn check<'a>(
             None => Vec::new(),
         };
         let leading = policies.len();
+        // Also where the policies lie among the pipelines.
+        read.retain(|file| !policies.iter().any(|policies| is_same(&policies.file, &file.file)));
         policies.append(&mut read);
         read = policies;
         Rulebook::from_files(&mut read, leading)
@@ -136,6 +138,12 @@ fn format(asked: CheckFormat, output: Format) -> Result<CheckFormat, Failure> {
         }
         (asked, _) => Ok(asked),
     }
+}
+
+/// Tells whether two paths lead to one file.
+fn is_same(one: &str, other: &str) -> bool {
+    let real = |path: &str| std::fs::canonicalize(path).ok();
+    one == other || real(one).is_some_and(|path| real(other) == Some(path))
 }
 
 /// Reads what stands in a file; what is wrong with it is a finding.

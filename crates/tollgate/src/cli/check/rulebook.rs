@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use tollgate_model::document::Resource;
+use tollgate_model::document::{Position, Resource};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::policies::{Policies, Policy, PolicyName, Rule};
 use tollgate_model::waivers::Waiver;
 
 use super::report::{FileReport, Finding, POLICY_INVALID};
+use crate::cli::files::FileResource;
 use crate::cli::resources::policy_as_file;
 use crate::client::Client;
 use crate::failure::Failure;
@@ -26,10 +27,21 @@ pub(super) struct Unfit;
 
 impl Rulebook {
     /// Puts the policies and waivers of files together; policies that are not written are those of a new realm. The
-    /// first `leading` files were given as policies: where one does not parse, nobody knows what to judge by.
+    /// first `leading` files were given as policies: where one does not parse, or none has any, nobody knows what
+    /// to judge by, and waivers elsewhere do not count: whoever writes a pipeline could write its waiver beside it.
     pub(super) fn from_files(files: &mut [FileReport], leading: usize) -> Result<Self, Unfit> {
         let mut policies = Policies::initial(&environments(files));
         let (mut waivers, mut seen, mut fits) = (Vec::new(), BTreeSet::new(), true);
+        if let Some(first) = given_without_policy(files, leading) {
+            let message = "there is no policy and no waiver in what was given as policies".to_owned();
+            first.problems.push(Finding::broken(
+                POLICY_INVALID,
+                message,
+                "",
+                Position { line: 1, column: 1 },
+            ));
+            fits = false;
+        }
         for (index, file) in files.iter_mut().enumerate() {
             fits &= index >= leading || file.problems.is_empty();
             let mut problems = Vec::new();
@@ -37,7 +49,9 @@ impl Rulebook {
                 let policy = match &resource.located.value {
                     Resource::Policy(policy) => policy,
                     Resource::Waiver(waiver) => {
-                        waivers.push(waiver.clone());
+                        if leading == 0 || index < leading {
+                            waivers.push(waiver.clone());
+                        }
                         continue;
                     }
                     _ => continue,
@@ -84,6 +98,15 @@ impl Rulebook {
     pub(super) fn rules(self) -> Vec<Rule> {
         self.policies.rules().cloned().collect()
     }
+}
+
+/// Returns the first of the files that were given as policies, when all of them parse and none has a policy or a waiver.
+fn given_without_policy(files: &mut [FileReport], leading: usize) -> Option<&mut FileReport> {
+    let given = files.get_mut(..leading)?;
+    let is_law =
+        |resource: &FileResource| matches!(resource.located.value, Resource::Policy(_) | Resource::Waiver(_));
+    let tells = |file: &FileReport| !file.problems.is_empty() || file.resources.iter().any(is_law);
+    if given.iter().any(tells) { None } else { given.first_mut() }
 }
 
 /// Returns the environments that the policies in files are for.

@@ -212,6 +212,33 @@ fn nothing_is_judged_by_policies_that_do_not_parse() {
 }
 
 #[test]
+fn only_what_was_given_as_policies_waives_and_it_has_a_policy() {
+    let source = |text: &str| open(Source { file: "f.yaml".to_owned(), text: Ok(text.to_owned()) });
+    let policy = "kind: Policy\nname: external-api-access\nenvironments: { test: any, prod: any }\n";
+    let id = tollgate_model::ids::WaiverId::new(Timestamp::UNIX_EPOCH, [1; 10]);
+    let waiver = format!(
+        "kind: Waiver\nid: {id}\npipeline: a\nenvironment: test\npolicy: external-api-access\n\
+         code: missing-api-key\nuntil: 1970-01-02T00:00:00Z\nreason: mine\n\
+         createdAt: 1970-01-01T00:00:00Z\ncreatedBy: me\n"
+    );
+    let waivers = |files: &mut [FileReport], leading| {
+        Rulebook::from_files(files, leading).ok().map(|book| book.waivers.len())
+    };
+    assert_eq!(waivers(&mut [source(policy), source(&waiver)], 1), Some(0), "written beside the pipeline");
+    assert_eq!(waivers(&mut [source(policy), source(&waiver)], 0), Some(1));
+    assert_eq!(waivers(&mut [source(&format!("{policy}---\n{waiver}"))], 1), Some(1));
+    let mut wrong = [source(&pipeline("a")), source(&pipeline("b"))];
+    assert!(Rulebook::from_files(&mut wrong, 1).is_err(), "a file of pipelines was given as policies");
+    assert!(wrong[0].problems[0].message.contains("there is no policy"));
+}
+
+#[test]
+fn a_file_is_known_by_any_of_its_paths() {
+    assert!(is_same("Cargo.toml", "./src/../Cargo.toml"));
+    assert!(!is_same("Cargo.toml", "src/main.rs") && !is_same("<stdin>", "missing"));
+}
+
+#[test]
 fn an_export_of_other_environments_is_judged_in_those() {
     let staging = EnvironmentName::parse("staging").expect("a slug");
     let policies = tollgate_model::policies::Policies::initial(&[staging].into());
