@@ -8,12 +8,12 @@ use crate::failure::Failure;
 ///
 /// # Errors
 ///
-/// The failure that says that nothing was saved, with the impact in its document.
+/// The failure that says that the policies were not changed, with the impact in its document.
 pub(crate) fn demand_yes(yes: bool, impact: &Value) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
-    let failure = Failure::usage("nothing was saved: a policy change needs a yes")
+    let failure = Failure::usage("the policies were not changed: a change needs a yes")
         .hint("read the impact above, then repeat the command with --yes");
     let members = impact.as_object().into_iter().flatten();
     Err(members.fold(failure, |failure, (name, value)| failure.with(name, value.clone())))
