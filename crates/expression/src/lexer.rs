@@ -112,6 +112,25 @@ impl<'a> Code<'a> {
     }
 }
 
+/// Finds the `}}` that ends an expression; braces inside texts, comments and maps do not.
+///
+/// # Errors
+///
+/// As [`Code::next_byte`].
+pub fn end_of_expression(text: &str) -> Result<Option<usize>, String> {
+    let mut depth = 0_u32;
+    let mut code = Code::of(text);
+    while let Some((at, byte)) = code.next_byte()? {
+        match byte {
+            b'{' => depth += 1,
+            b'}' if depth > 0 => depth -= 1,
+            b'}' if text.as_bytes().get(at + 1) == Some(&b'}') => return Ok(Some(at)),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

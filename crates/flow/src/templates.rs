@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use crate::expressions::{EvaluateError, Expression, Scope};
-use tollgate_expression::lexer::Code;
+use tollgate_expression::lexer::end_of_expression;
 
 /// A JSON value in whose texts expressions may stand.
 #[derive(Debug)]
@@ -165,21 +165,6 @@ pub(crate) fn write_value(out: &mut String, value: &Value) {
         Value::String(text) => out.push_str(text),
         other => out.push_str(&other.to_string()),
     }
-}
-
-/// Finds the `}}` that ends an expression; braces inside texts, comments and maps do not.
-fn end_of_expression(text: &str) -> Result<Option<usize>, String> {
-    let mut depth = 0_u32;
-    let mut code = Code::of(text);
-    while let Some((at, byte)) = code.next_byte()? {
-        match byte {
-            b'{' => depth += 1,
-            b'}' if depth > 0 => depth -= 1,
-            b'}' if text.as_bytes().get(at + 1) == Some(&b'}') => return Ok(Some(at)),
-            _ => {}
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

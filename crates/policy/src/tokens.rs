@@ -6,6 +6,7 @@
 
 use serde_json::Value;
 use tollgate_expression::ast::{Expr, IdedExpr, LiteralValue};
+use tollgate_expression::lexer::end_of_expression;
 use tollgate_expression::{Vocabulary, parse, path};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::pipelines::Pipeline;
@@ -169,10 +170,14 @@ impl Walk<'_> {
         }
         let mut texts: Vec<(String, String)> =
             found.into_iter().map(|(pointer, source)| (pointer, source.clone())).collect();
-        if let StepKind::Json(value) = &step.kind {
+        // Whatever a step writes can compare in its braces; steps inside a step are looked at by themselves.
+        if !matches!(step.kind, StepKind::Choice(_) | StepKind::Block(_))
+            && let Ok(value) = serde_json::to_value(step)
+        {
             let mut sources = Vec::new();
-            braces(value, &mut sources);
-            texts.extend(sources.into_iter().map(|source| (format!("{pointer}/json"), source)));
+            braces(&value, &mut sources);
+            let at = format!("{pointer}/{}", step.type_name());
+            texts.extend(sources.into_iter().map(|source| (at.clone(), source)));
         }
         for (pointer, source) in texts {
             let Ok(parsed) = parse(source.trim(), &VOCABULARY) else { continue };
@@ -210,17 +215,49 @@ fn is_named(value: &Value) -> bool {
     fields.values().for_each(|field| braces(field, &mut sources));
     sources.iter().all(|source| {
         parse(source.trim(), &VOCABULARY).is_ok_and(|parsed| {
-            let whole =
-                path(parsed.program.expression()).is_some_and(|(root, keys)| match (root, keys.as_slice()) {
-                    (_, []) => true,
-                    ("message", [only]) => {
-                        matches!(only.as_str(), "body" | "form" | "headers" | "queryAndPath")
-                    }
-                    _ => false,
-                });
-            !whole && !parsed.roots.contains(&"accounts")
+            !gives_whole(parsed.program.expression()) && !parsed.roots.contains(&"accounts")
         })
     })
+}
+
+/// Tells whether what an expression gives holds a whole message, or could: wrapped in a list or a map, cast, copied by a
+/// comprehension, or read by a computed name. Asking something of a message (`==`, `in`, `size`, `exists`) gives none of it.
+fn gives_whole(expression: &IdedExpr) -> bool {
+    if let Some((root, keys)) = path(expression) {
+        return VOCABULARY.roots.contains(&root)
+            && match (root, keys.as_slice()) {
+                (_, []) => true,
+                ("message", [only]) => {
+                    matches!(only.as_str(), "body" | "form" | "headers" | "queryAndPath")
+                }
+                _ => false,
+            };
+    }
+    match &expression.expr {
+        Expr::Select(select) => !select.test && gives_whole(&select.operand),
+        Expr::Call(call) => match (call.func_name.as_str(), call.args.as_slice()) {
+            (
+                "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" | "@in" | "_&&_" | "_||_" | "!_" | "size",
+                _,
+            ) => false,
+            ("contains" | "startsWith" | "endsWith" | "matches", _) => false,
+            ("_?_:_", [_, then, otherwise]) => gives_whole(then) || gives_whole(otherwise),
+            // One item of a list, not all of it.
+            ("_[_]", [list, index])
+                if path(list).is_some() && matches!(index.expr, Expr::Literal(LiteralValue::Int(_))) =>
+            {
+                false
+            }
+            _ => children(expression).into_iter().any(gives_whole),
+        },
+        Expr::Comprehension(it) => {
+            // `all` and `exists` begin with true or false; `exists_one` ends in a comparison.
+            !matches!(it.accu_init.expr, Expr::Literal(LiteralValue::Boolean(_)))
+                && !matches!(&it.result.expr, Expr::Call(call) if call.func_name == "_==_")
+                && (gives_whole(&it.iter_range) || gives_whole(&it.loop_step))
+        }
+        _ => children(expression).into_iter().any(gives_whole),
+    }
 }
 
 /// Collects what stands in double braces. A text in which braces do not close is no template and was refused when the
@@ -228,10 +265,12 @@ fn is_named(value: &Value) -> bool {
 fn braces(value: &Value, sources: &mut Vec<String>) {
     match value {
         Value::String(text) => {
-            for part in text.split("{{").skip(1) {
-                if let Some((source, _)) = part.split_once("}}") {
-                    sources.push(source.to_owned());
-                }
+            let mut rest = text.as_str();
+            while let Some((_, after)) = rest.split_once("{{") {
+                let Ok(Some(end)) = end_of_expression(after) else { return };
+                let (source, after) = after.split_at(end);
+                sources.push(source.to_owned());
+                rest = after.strip_prefix("}}").unwrap_or(after);
             }
         }
         Value::Array(items) => items.iter().for_each(|item| braces(item, sources)),
@@ -243,10 +282,18 @@ fn braces(value: &Value, sources: &mut Vec<String>) {
 /// Tells whether an expression compares something of a global with something of the message, one of them a password by
 /// its name.
 fn compares_password(expression: &IdedExpr) -> bool {
-    if let Expr::Call(call) = &expression.expr
-        && matches!(call.func_name.as_str(), "_==_" | "_!=_" | "@in")
-        && let [left, right] = call.args.as_slice()
-    {
+    let compared: Vec<&IdedExpr> = match &expression.expr {
+        Expr::Call(call) => match call.func_name.as_str() {
+            "_==_" | "_!=_" | "@in" | "contains" | "startsWith" | "endsWith" | "matches" => {
+                children(expression)
+            }
+            _ => Vec::new(),
+        },
+        // What goes over a list looks at its items by another name.
+        Expr::Comprehension(it) => vec![&it.iter_range, &it.loop_step],
+        _ => Vec::new(),
+    };
+    if let [left, right] = compared.as_slice() {
         let (mut roots, mut keys) = (Vec::new(), Vec::new());
         names(left, &mut roots, &mut keys);
         let first = roots.clone();
@@ -329,6 +376,19 @@ mod tests {
         let branches = json!([{ "choice": { "when": [{ "condition": "true", "steps": [claims] }],
             "otherwise": [claims, { "log": { "message": "x" } }] } }, token(1000)]);
         assert!(codes(true, branches).is_empty());
+        for named in [
+            "message.body.users.filter(u, u.active)[0].name",
+            "message.body[0].name",
+            "size(message.body) > 3 && \"a\" in message.headers",
+            "message.body.exists(k, k == \"a\") ? message.body.user : \"x\"",
+            "message.body.exists_one(k, k == \"a\")",
+            "has(message.body.user) && message.body.roles.all(r, r != \"admin\")",
+            "{\"a\": {\"b\": message.body.user}}",
+            "message.body == {}",
+        ] {
+            let claims = json!({ "json": { "x": format!("{{{{ {named} }}}}") } });
+            assert!(codes(true, json!([claims, token(1000)])).is_empty(), "{named}");
+        }
         assert!(codes(false, json!([{ "json": 1 }])).is_empty(), "it issues no token");
     }
 
@@ -343,6 +403,15 @@ mod tests {
             json!([{ "json": { "all": "{{ message }}" } }, token(1000)]),
             json!([{ "json": { "all": [{ "deep": "{{ message[\"body\"] }}" }] } }, token(1000)]),
             json!([{ "json": { "key": "{{ accounts.portal.hash }}" } }, token(1000)]),
+            json!([{ "json": { "all": "{{ [message.body] }}" } }, token(1000)]),
+            json!([{ "json": { "all": "{{ {\"a\": {\"b\": message.body}} }}" } }, token(1000)]),
+            json!([{ "json": { "all": "{{ dyn(message.body) }}" } }, token(1000)]),
+            json!([{ "json": { "all": "{{ string(message.form) }}" } }, token(1000)]),
+            json!([{ "json": { "all": "{{ message[\"bo\" + \"dy\"] }}" } }, token(1000)]),
+            json!([{ "json": { "all": "{{ true ? message.body : 0 }}" } }, token(1000)]),
+            json!([{ "json": { "all": "{{ message.body.filter(k, true) }}" } }, token(1000)]),
+            json!([{ "json": { "all": "{{ [1].map(x, message.headers) }}" } }, token(1000)]),
+            json!([{ "json": { "all": "{{ [message][0].body }}" } }, token(1000)]),
             json!([claims, { "http": { "url": "https://users.example/" } }, token(1000)]),
             json!([{ "choice": { "when": [{ "condition": "true", "steps": [claims] }] } }, token(1000)]),
             json!([{ "block": { "steps": [claims, { "http": { "url": "https://users.example/" } }] } }, token(1000)]),
@@ -354,11 +423,22 @@ mod tests {
             "globals.x == message.body.userPassword",
             "message.body.user == \"a\" && !(message.body[\"pin\"] != globals.code)",
             "message.body.secret in [globals.a, globals.b]",
+            "message.body.password.matches(globals.a)",
+            "globals.a.startsWith(message.body.password)",
+            "[globals.a].exists(x, x == message.body.password)",
         ] {
             let check = json!({ "assert": { "condition": plain } });
             assert_eq!(codes(true, json!([check, claims, token(1000)])), ["plain-password"], "{plain}");
         }
-        let hidden = json!({ "json": { "ok": "{{ message.body.password == globals.p }}", "user": "x" } });
-        assert_eq!(codes(true, json!([hidden, claims, token(1000)])), ["plain-password"]);
+        let same = "{{ message.body.password == globals.p }}";
+        for hidden in [
+            json!({ "json": { "ok": same, "user": "x" } }),
+            json!({ "json": { "a": "{{ {\"a\": {\"ok\": message.body.password == globals.p}} }}" } }),
+            json!({ "http": { "url": "https://users.example/", "headers": { "ok": same } } }),
+            json!({ "assert": { "condition": "true", "error": same } }),
+            json!({ "block": { "steps": [{ "log": { "message": same } }] } }),
+        ] {
+            assert_eq!(codes(true, json!([hidden, claims, token(1000)])), ["plain-password"], "{hidden}");
+        }
     }
 }
