@@ -93,7 +93,7 @@ impl Deployments {
             admission.verdict().waived.iter().map(|it| format!("admitted by {}", passes(it))).collect();
         let mut draft = Draft::new(op, action_name(*action)).reason(waived.join("; "));
         draft.guard(Kind::Policies, keys::POLICIES, Expect::Revision(policies.revision));
-        draft.guard(Kind::PipelineVersion, version.key(), Expect::Exists);
+        draft.guard(Kind::PipelineVersion, version.key(), Expect::Revision(self.judged(op, version).await?));
         // A waiver that is taken away meanwhile no longer lets anything pass.
         for waived in &admission.verdict().waived {
             draft.guard(Kind::Waiver, keys::waiver(environment, name, waived.waiver), Expect::Exists);
@@ -126,16 +126,23 @@ impl Deployments {
             Err(CommitError::Conflict { kind: Kind::RouteClaim, key, .. }) => {
                 Err(self.route_taken(op, environment, &key).await?)
             }
-            Err(CommitError::Conflict { kind: Kind::PipelineVersion, .. }) => Err(PlaceError::Failed(
-                Error::not_found(format!("pipeline `{name}` was deleted meanwhile"))
-                    .hint("save it again first"),
-            )),
+            Err(CommitError::Conflict { kind: Kind::PipelineVersion, .. }) => {
+                Err(PlaceError::Failed(deleted(version)))
+            }
             Err(CommitError::Conflict { kind: Kind::Deployment, .. }) if if_match.is_none() => {
                 Err(PlaceError::Again)
             }
             Err(CommitError::Conflict { kind: Kind::Policies | Kind::Waiver, .. }) => Err(PlaceError::Again),
             Err(error) => Err(PlaceError::Failed(error.into())),
         }
+    }
+
+    /// Returns the revision of the version that was judged. One that was deleted and saved anew since has the same name
+    /// and number, and nobody judged what is in it.
+    async fn judged(&self, op: &Op, version: &PipelineVersion) -> Result<u64, Error> {
+        let stored = self.0.store().get::<PipelineVersion>(&op.realm, &version.key()).await?;
+        let same = stored.filter(|stored| stored.value == *version);
+        same.map(|stored| stored.revision).ok_or_else(|| deleted(version))
     }
 
     /// Names who holds a route; when nobody does any more, the attempt is made again.
@@ -176,6 +183,12 @@ pub(super) fn refused(placement: &Placement<'_>, verdict: Verdict, what: &str) -
     }
 }
 
+/// Says that a version is not what was to be placed any more.
+fn deleted(version: &PipelineVersion) -> Error {
+    Error::not_found(format!("pipeline `{}` was deleted meanwhile", version.pipeline.name))
+        .hint("save it again, or look at who did, then deploy again")
+}
+
 /// Says who holds a route.
 pub(super) fn taken(claim: RouteClaim, environment: &EnvironmentName) -> Error {
     let RouteClaim { shape, pipeline, major, exposure, .. } = claim;
@@ -200,5 +213,61 @@ fn action_name(action: DeployAction) -> &'static str {
         DeployAction::Deploy => "deployment.deploy",
         DeployAction::Promote => "deployment.promote",
         DeployAction::Rollback => "deployment.rollback",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tollgate_credential::seal::MasterKey;
+    use tollgate_model::ids::RequestId;
+    use tollgate_model::names::{PipelineName, RealmName};
+    use tollgate_model::sources::Clock;
+    use tollgate_store::Store;
+    use tollgate_testkit::{FixedClock, SeededRandom};
+
+    use super::*;
+    use crate::App;
+    use crate::access::Actor;
+    use crate::pipelines::SavePipeline;
+
+    #[tokio::test]
+    async fn what_was_judged_is_not_another_of_its_name_and_number() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let url = format!("sqlite:{}", dir.path().join("t.db").display());
+        let store = Store::open(&url).await.expect("a store");
+        let (random, clock) = (Arc::new(SeededRandom::new(7)), FixedClock::default());
+        let master = Arc::new(MasterKey::generate(random.as_ref()).expect("a key"));
+        let app = App::new(store, master, Arc::new(clock.clone()), random);
+        let op = Op {
+            actor: Actor::system(),
+            source: "test".to_owned(),
+            request_id: RequestId::new(clock.now(), [0; 10]),
+            now: clock.now(),
+            realm: RealmName::default(),
+        };
+        app.realms().initialise(&op).await.expect("a realm");
+        let save = async |trigger: &str| {
+            let document = format!(
+                "{{kind: Pipeline, name: shop, project: store, trigger: {trigger}, steps: [{{json: 1}}]}}"
+            );
+            app.pipelines()
+                .save(&op, SavePipeline { document, ..SavePipeline::default() })
+                .await
+                .expect("saved");
+        };
+        let (test, shop) = (EnvironmentName::test(), PipelineName::parse("shop").expect("a name"));
+        save("{type: rest, externalApi: true, apiKey: true}").await;
+        let deployments = app.deployments();
+        let judged = deployments.deploy_target(&op, &test, &shop, None).await.expect("a version");
+
+        // Between reading what to deploy and placing it.
+        app.pipelines().delete(&op, &shop, None).await.expect("deleted");
+        save("{type: rest, externalApi: true}").await;
+        let action = DeployAction::Deploy;
+        let placement = Placement { environment: &test, version: &judged, action, if_match: None };
+        let error = deployments.place(&op, placement).await.expect_err("another version 1.0 was placed");
+        assert_eq!(error.message, "pipeline `shop` was deleted meanwhile");
     }
 }
