@@ -2,7 +2,8 @@
 //!
 //! What a value is called decides, at any depth: `email` hides every field of that name. An expression that reads such
 //! a field is hidden whole, since what it gives may be made of it; so is one that computes which field it reads, which
-//! could be any. What a flow copied into a field of another name is not followed.
+//! could be any. What a flow copied into a field of another name is not followed. Names are those that are written, but
+//! for headers, whose names are the same in capitals and small letters (RFC 9110 section 5.1) and reach flows in small ones.
 
 use serde_json::Value;
 use tollgate_model::policies::SensitiveFields;
@@ -11,6 +12,8 @@ use crate::expressions::Expression;
 
 /// What stands in the place of a sensitive value.
 const HIDDEN: &str = "***";
+/// The part of a message that holds headers.
+const HEADERS: &str = "headers";
 
 /// Names of fields that are not shown: the pipeline's own and those of the policy.
 #[derive(Clone, Copy)]
@@ -28,16 +31,24 @@ impl Sensitive<'_> {
             return value;
         }
         let wholes = self.wholes(message);
-        let covers = |name: &str| self.covers(name) || wholes.contains(&name);
-        if expression.reads_any_field() || expression.fields().any(covers) {
+        let covers = |name: &str, header: bool| {
+            self.covers(name) || wholes.contains(&name) || header && self.covers_header(name)
+        };
+        let of_headers = expression.fields().any(|name| name == HEADERS);
+        if expression.reads_any_field() || expression.fields().any(|name| covers(name, of_headers)) {
             return HIDDEN.into();
         }
-        walk(&mut value, &covers);
+        walk(&mut value, of_headers, &covers);
         value
     }
 
     fn covers(&self, name: &str) -> bool {
         self.own.iter().any(|own| own == name) || self.policy.contains(name)
+    }
+
+    fn covers_header(&self, name: &str) -> bool {
+        let policy = self.policy.iter().map(|name| name.as_str());
+        self.own.iter().map(String::as_str).chain(policy).any(|own| own.eq_ignore_ascii_case(name))
     }
 
     /// Returns the fields of a first message that hold a sensitive one as part of a text: the path a parameter of the
@@ -52,18 +63,18 @@ impl Sensitive<'_> {
     }
 }
 
-fn walk(value: &mut Value, covers: &dyn Fn(&str) -> bool) {
+fn walk(value: &mut Value, in_headers: bool, covers: &dyn Fn(&str, bool) -> bool) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields.iter_mut() {
-                if covers(name) {
+                if covers(name, in_headers) {
                     *field = HIDDEN.into();
                 } else {
-                    walk(field, covers);
+                    walk(field, in_headers || name == HEADERS, covers);
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| walk(item, covers)),
+        Value::Array(items) => items.iter_mut().for_each(|item| walk(item, in_headers, covers)),
         _ => {}
     }
 }

@@ -404,6 +404,25 @@ async fn the_text_of_a_form_with_a_sensitive_field_is_masked_whole() {
 }
 
 #[tokio::test]
+async fn a_header_is_masked_however_its_name_is_written() {
+    let outside = Outside::default();
+    let message = Message {
+        body: json!({ "x-token": "shown" }),
+        headers: Map::from_iter([("x-token".to_owned(), "t".into()), ("accept".to_owned(), "a".into())]),
+        ..Message::default()
+    };
+    let names = ["X-Token"].map(|name| name.parse().expect("a name"));
+    let call = Call { message, sensitive_fields: Arc::new(names.into()), ..call(Value::Null) };
+    let read = "{{ message.headers }} {{ message.headers[\"x-token\"] }} {{ message.body }}";
+    let whole = json!([{ "log": { "message": read } }, { "log": { "message": "{{ message }}" } }]);
+    flow(whole).run(call, &values(), &outside).await;
+    let lines = outside.log.lock().expect("lock").clone();
+    let hidden = r#"{"x-token":"***","accept":"a"}"#;
+    assert!(lines[0].ends_with(&format!(r#"{hidden} *** {{"x-token":"shown"}}"#)), "{lines:?}");
+    assert!(lines[1].contains(&format!(r#""headers":{hidden}"#)), "{lines:?}");
+}
+
+#[tokio::test]
 async fn what_an_author_tells_callers_stays_as_it_was_written() {
     let steps = json!([{ "throw": { "error": "no such user {{ message.body.email }}" } }]);
     assert_eq!(failure(run(steps, json!({ "email": "ana" })).await).2, "no such user ana");
