@@ -210,6 +210,17 @@ mod tests {
         assert_eq!(holds(bodies, pipeline(json!({ "type": "rest" }), with_body)), RuleOutcome::Broken);
         assert_eq!(holds(bodies, plain()), RuleOutcome::Holds);
 
+        let no_cookies =
+            "steps.all(s, !('cookie' in s.headers) && (!has(s.headers.accept) || s.headers.accept == 'a'))";
+        for (headers, outcome) in [
+            (json!({ "Cookie": "x" }), RuleOutcome::Broken),
+            (json!({ "Accept": "a" }), RuleOutcome::Holds),
+            (json!({ "ACCEPT": "b", "accept": "a" }), RuleOutcome::Broken),
+        ] {
+            let call = json!([{ "http": { "url": "https://a.example/", "headers": headers } }]);
+            assert_eq!(holds(no_cookies, pipeline(json!({ "type": "rest" }), call)), outcome);
+        }
+
         let url_keys = "!trigger.apiKeyInQuery";
         let in_url = json!({ "type": "rest", "apiKey": { "query": true } });
         assert_eq!(holds(url_keys, pipeline(in_url, json!([]))), RuleOutcome::Broken);
@@ -244,6 +255,9 @@ mod tests {
             ("steps.exists(s, s == steps[0])", "compare their fields"),
             ("steps.all(s, s in steps)", "compare their fields"),
             ("steps.map(s, s) == []", "compare their fields"),
+            ("steps.all(s, !has(s.headers.Cookie))", "in small letters, `cookie`"),
+            ("steps.all(s, !('X-Id' in s.headers))", "in small letters, `x-id`"),
+            ("'no-store' == trigger.responseHeaders['Cache-Control']", "in small letters, `cache-control`"),
             ("steps.all(s, dyn(s) == dyn(steps[0]))", "compare their fields"),
             ("trigger.all(k, k != 'x')", "need a list"),
             ("'x' in trigger", "needs a list"),

@@ -69,6 +69,7 @@ fn infer(expression: &IdedExpr, bound: &mut Bound) -> Result<Type, String> {
             None => view::root(name).unwrap_or(Type::Any),
         },
         Expr::Select(select) => {
+            check_header(&select.operand, &select.field)?;
             let field = field(infer(&select.operand, bound)?, &select.field)?;
             if select.test { Type::Bool } else { field }
         }
@@ -93,6 +94,16 @@ fn infer(expression: &IdedExpr, bound: &mut Bound) -> Result<Type, String> {
         Expr::Call(call) => infer_call(call, bound)?,
         Expr::Comprehension(it) => infer_comprehension(it, bound)?,
     })
+}
+
+/// Refuses a name of a header that none in a pipeline's view has.
+fn check_header(of: &IdedExpr, name: &str) -> Result<(), String> {
+    let Expr::Select(select) = &of.expr else { return Ok(()) };
+    if !matches!(select.field.as_str(), "headers" | "responseHeaders") || name == name.to_ascii_lowercase() {
+        return Ok(());
+    }
+    let (name, small) = (cut(name), name.to_ascii_lowercase());
+    Err(format!("no header is called `{name}`: their names are in small letters, `{}`", cut(&small)))
 }
 
 fn field(of: Type, name: &str) -> Result<Type, String> {
@@ -140,6 +151,15 @@ fn infer_call(call: &CallExpr, bound: &mut Bound) -> Result<Type, String> {
     let mut kinds = Vec::new();
     for part in call.target.iter().map(|it| &**it).chain(&call.args) {
         kinds.push(infer(part, bound)?);
+    }
+    let name_and_map = match (call.func_name.as_str(), call.args.as_slice()) {
+        ("_[_]", [map, name]) | ("@in", [name, map]) => Some((name, map)),
+        _ => None,
+    };
+    if let Some((name, map)) = name_and_map
+        && let Expr::Literal(LiteralValue::String(name)) = &name.expr
+    {
+        check_header(map, name.inner())?;
     }
     let at = |index: usize| kinds.get(index).copied().unwrap_or(Type::Any);
     let demand = |index: usize, wanted: Type, says: &str| {

@@ -344,14 +344,14 @@ fn setting(step: &StepKind, name: &str) -> Option<Value> {
         (StepKind::Http(it), "url") => it.url.as_str().into(),
         (StepKind::Http(it), "scheme") => target(&it.url).0.into(),
         (StepKind::Http(it), "host") => target(&it.url).1.into(),
-        (StepKind::Http(it), "headers") => texts(&it.headers),
+        (StepKind::Http(it), "headers") => headers(&it.headers),
         (StepKind::Http(it), "query") => texts(&it.query),
         (StepKind::Http(it), "body") => it.body.clone()?,
         (StepKind::Http(it), "connectTimeoutMs") => it.connect_timeout_ms.get().into(),
         (StepKind::Http(it), "readTimeoutMs") => it.read_timeout_ms.get().into(),
         (StepKind::Http(it), "maxResponseBytes") => it.max_response_bytes.get().into(),
         (StepKind::Respond(it), "status") => it.status.get().into(),
-        (StepKind::Respond(it), "headers") => texts(&it.headers),
+        (StepKind::Respond(it), "headers") => headers(&it.headers),
         (StepKind::Respond(it), "body") => it.body.clone()?,
         (StepKind::Log(it), "level") => serde_json::to_value(it.level).ok()?,
         (StepKind::Log(it), "message") => it.message.as_str().into(),
@@ -365,6 +365,19 @@ fn setting(step: &StepKind, name: &str) -> Option<Value> {
 
 fn texts<'a>(fields: impl IntoIterator<Item = (&'a String, &'a String)>) -> Value {
     fields.into_iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect()
+}
+
+/// Returns header fields as they are sent: names in small letters, values of one name in one list (RFC 9110 section 5.3).
+fn headers<'a>(fields: impl IntoIterator<Item = (&'a String, &'a String)>) -> Value {
+    let mut sent = Map::new();
+    for (name, value) in fields {
+        let value = match sent.get(&name.to_ascii_lowercase()).and_then(Value::as_str) {
+            Some(before) => format!("{before}, {value}"),
+            None => value.clone(),
+        };
+        sent.insert(name.to_ascii_lowercase(), value.into());
+    }
+    Value::Object(sent)
 }
 
 /// Returns scheme and host of a URL when both are certain whatever the call; else empty texts, which no rule that lists
