@@ -19,6 +19,9 @@ const VOCABULARY: Vocabulary = Vocabulary { roots: &view::ROOTS, slow: None };
 /// Most work that a rule may be on the largest pipeline, in nodes: about a twentieth of a second.
 const MAX_WORK: u64 = 4_000_000;
 
+/// Largest value of a fix as JSON, in bytes: every violation carries it, of every deployment that breaks the rule.
+const MAX_FIX_BYTES: usize = 4096;
+
 /// Why a custom rule was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckRuleError {
@@ -84,10 +87,23 @@ pub fn check_rule(rule: &Rule) -> Result<(), CheckRuleError> {
             what: "a message of 1 to 300 characters for the developer whose pipeline breaks it",
         });
     }
+    if rule.message.trim().chars().any(char::is_control) {
+        return Err(CheckRuleError::Text {
+            rule: name(),
+            what: "a message in one line of text, without control characters",
+        });
+    }
     if rule.fix.as_ref().is_some_and(|fix| !fix.pointer.starts_with('/') || fix.pointer.len() > 300) {
         return Err(CheckRuleError::Text {
             rule: name(),
             what: "a fix whose pointer is a JSON pointer such as /trigger/rateLimit",
+        });
+    }
+    let value = rule.fix.as_ref().and_then(|fix| fix.value.as_ref());
+    if value.is_some_and(|value| value.to_string().len() > MAX_FIX_BYTES) {
+        return Err(CheckRuleError::Text {
+            rule: name(),
+            what: "a fix whose value is a setting: 4 KiB at most",
         });
     }
     let refused = |reason| CheckRuleError::Condition { rule: name(), reason };
@@ -277,8 +293,18 @@ mod tests {
         let deep = "steps.all(a, steps.all(b, steps.all(c, a.type == b.type && b.type == c.type)))";
         assert_eq!(check_rule(&rule(deep)), Err(CheckRuleError::Cost("r".to_owned())));
         let mut silent = rule("true");
-        silent.message = " ".to_owned();
-        assert!(check_rule(&silent).is_err());
+        for message in [" ", "a\nb", "\u{1b}[2Jall is well", &"x".repeat(301)] {
+            silent.message = message.to_owned();
+            assert!(check_rule(&silent).is_err(), "{message:?}");
+        }
+        silent.message = "folded by YAML\n".to_owned();
+        assert_eq!(check_rule(&silent), Ok(()));
+        for (bytes, fits) in [(4000, true), (5000, false)] {
+            let mut large = rule("true");
+            let value = Some("x".repeat(bytes).into());
+            large.fix = Some(tollgate_model::policies::RuleFix { pointer: "/name".to_owned(), value });
+            assert_eq!(check_rule(&large).is_ok(), fits);
+        }
     }
 
     #[test]
