@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tollgate_model::document::Positions;
 use tollgate_model::names::RealmName;
 use tollgate_model::pipelines::Pipeline;
+use tollgate_model::policies::MAX_SENSITIVE_FIELDS;
 use tollgate_model::triggers::{HttpTrigger, Route, RouteSegment};
 
 use crate::errors::{Error, ErrorKind, Place};
@@ -32,6 +33,10 @@ pub fn faults(realm: &RealmName, pipeline: &Pipeline) -> Vec<(String, String)> {
         Ok(_) => Vec::new(),
         Err(errors) => errors.into_iter().map(|error| (error.pointer, error.message)).collect(),
     };
+    if pipeline.sensitive_fields.len() > MAX_SENSITIVE_FIELDS {
+        let message = format!("a pipeline has at most {MAX_SENSITIVE_FIELDS} sensitive fields of its own");
+        faults.push(("/sensitiveFields".to_owned(), message));
+    }
     if let Some(trigger) = pipeline.trigger.http().filter(|trigger| trigger.remove_prefix) {
         for (index, route) in trigger.routes.iter().enumerate() {
             if let Some(message) = root_route_fault(realm, route.path.segments().next()) {

@@ -113,6 +113,20 @@ async fn text_that_no_database_takes_is_the_callers_fault() {
 }
 
 #[tokio::test]
+async fn a_pipeline_with_more_sensitive_fields_than_a_call_can_look_for_is_not_saved() {
+    let world = World::start().await;
+    let with = |count: usize| {
+        let fields: Vec<String> = (0..count).map(|n| format!("f{n}")).collect();
+        let SavePipeline { document, .. } = document("shop", KEYED);
+        let document = format!("{document}sensitiveFields: [{}]\n", fields.join(", "));
+        SavePipeline { document, ..SavePipeline::default() }
+    };
+    let answer = refused(&world, world.app.pipelines().save(&world.op, with(201))).await;
+    assert_eq!(answer, (ErrorKind::Invalid, "pipeline-invalid"));
+    world.app.pipelines().save(&world.op, with(200)).await.unwrap();
+}
+
+#[tokio::test]
 async fn pipelines_of_a_project_are_listed_a_page_at_a_time() {
     let world = World::start().await;
     for name in ["a", "b", "c"] {
