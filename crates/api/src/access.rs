@@ -7,7 +7,7 @@ use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request, 
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Method, StatusCode, header};
-use tollgate_app::access::Op;
+use tollgate_app::access::{Op, Permission};
 use tollgate_model::ids::RequestId;
 use tollgate_model::names::RealmName;
 use tollgate_model::users::UserToken;
@@ -24,6 +24,7 @@ pub(crate) use tollgate_model::users::SESSION_COOKIE;
 pub(crate) struct Guard {
     pub(crate) api: Api,
     pub(crate) access: Access,
+    pub(crate) also: Option<Permission>,
 }
 
 /// The token with which a request was signed in.
@@ -53,6 +54,9 @@ async fn identify(guard: &Guard, parts: &mut http::request::Parts) -> Result<(),
         sign_in(guard, parts, &mut op).await?;
     }
     if let Access::Needs(permission) = guard.access {
+        op.demand(permission)?;
+    }
+    if let Some(permission) = guard.also {
         op.demand(permission)?;
     }
     if let Some(realm) = realm {

@@ -86,6 +86,9 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     if let Some(fields) = responses.as_object_mut() {
         fields.insert("default".to_owned(), problem);
     }
+    if let (Some(also), Some(fields)) = (operation.also, document.as_object_mut()) {
+        fields.insert("x-also-permission".to_owned(), also.as_str().into());
+    }
     if let Some(fields) = document.as_object_mut() {
         fields.insert("responses".to_owned(), responses);
         if operation.access == Access::Public {

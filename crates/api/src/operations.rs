@@ -31,6 +31,8 @@ pub(crate) struct Operation {
     pub(crate) path: &'static str,
     pub(crate) summary: &'static str,
     pub(crate) access: Access,
+    /// A permission that it needs besides: its answer shows something of another resource.
+    pub(crate) also: Option<Permission>,
     pub(crate) body: Option<MakeSchema>,
     pub(crate) query: Option<MakeSchema>,
     pub(crate) status: u16,
@@ -133,6 +135,7 @@ impl Operation {
             path,
             summary,
             access,
+            also: None,
             body: None,
             query: None,
             status: 200,
@@ -143,6 +146,12 @@ impl Operation {
             repeatable: false,
             handler: on(filter, handler),
         }
+    }
+
+    /// Says which permission it needs besides.
+    pub(crate) fn also_needs(mut self, permission: Permission) -> Self {
+        self.also = Some(permission);
+        self
     }
 
     /// Says what the request's body is.
@@ -209,7 +218,7 @@ impl Operation {
         if self.repeatable {
             handler = handler.route_layer(middleware::from_fn_with_state(api.clone(), idempotency::repeat));
         }
-        let guard = access::Guard { api: api.clone(), access: self.access };
+        let guard = access::Guard { api: api.clone(), access: self.access, also: self.also };
         router.route(self.path, handler.route_layer(middleware::from_fn_with_state(guard, access::admit)))
     }
 }

@@ -161,6 +161,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Shows which deployments a change would make conform or not, and who calls them",
             impact,
         )
+        .also_needs(Permission::UsageRead)
         .asks::<DaysQuery>()
         .takes::<ChangeBody>()
         .answers::<ImpactAnswer>(),

@@ -90,6 +90,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Shows what the shadow policies would do, and what they would have refused since they began",
             get,
         )
+        .also_needs(Permission::UsageRead)
         .tagged()
         .answers::<ShadowReportView>(),
         Operation::put(

@@ -36,6 +36,13 @@ fn every_operation_has_a_name_of_its_own_a_permission_and_an_answer() {
         assert_eq!(description["security"] == serde_json::json!([]), permission == "none", "{operation}");
         assert!(description["summary"].as_str().is_some_and(|text| !text.is_empty()), "{operation}");
     }
+    // What names callers says so: the permission to read policies is not enough.
+    let naming_callers: Vec<_> = operations(&document)
+        .into_iter()
+        .filter(|(_, it)| it["x-also-permission"] == "usage:read")
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(naming_callers, ["post /realms/{realm}/policies/{name}/impact", "get /realms/{realm}/shadow"]);
     let public: Vec<_> = operations(&document)
         .into_iter()
         .filter(|(_, it)| it["x-permission"] == "none")
