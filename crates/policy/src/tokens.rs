@@ -27,8 +27,12 @@ const PASSWORD_WORDS: [&str; 7] = ["password", "passwort", "passwd", "passphrase
 struct Walk<'a> {
     environment: &'a EnvironmentName,
     rules: &'a LoginFlowRules,
+    wholes: &'a [Keys],
     violations: &'a mut Vec<Violation>,
 }
+
+/// Where in a message something stands.
+type Keys = Vec<String>;
 
 /// Judges an exposed pipeline that issues tokens; any other has nothing to keep to.
 pub(crate) fn judge(
@@ -41,7 +45,9 @@ pub(crate) fn judge(
     if token_steps(&pipeline.steps).next().is_none() {
         return;
     }
-    let mut walk = Walk { environment, rules, violations };
+    let mut wholes = Vec::new();
+    find_wholes(&pipeline.steps, &mut wholes);
+    let mut walk = Walk { environment, rules, wholes: &wholes, violations };
     if rules.api_key && !trigger.api_key.is_on() {
         walk.add(
             ViolationCode::LoginApiKey,
@@ -92,7 +98,7 @@ impl Walk<'_> {
     fn step(&mut self, step: &Step, pointer: &str, named: bool) -> bool {
         self.expressions(step, pointer);
         match &step.kind {
-            StepKind::Json(value) => is_named(value),
+            StepKind::Json(value) => is_named(value, self.wholes),
             StepKind::Assert(_) | StepKind::Log(_) => named,
             StepKind::Choice(choice) => {
                 let mut every = true;
@@ -209,54 +215,96 @@ impl Walk<'_> {
 }
 
 /// Tells whether a `json` step makes a message of named fields, none of them a whole message or a secret.
-fn is_named(value: &Value) -> bool {
+fn is_named(value: &Value, wholes: &[Keys]) -> bool {
     let Value::Object(fields) = value else { return false };
     let mut sources = Vec::new();
     fields.values().for_each(|field| braces(field, &mut sources));
-    sources.iter().all(|source| {
-        parse(source.trim(), &VOCABULARY).is_ok_and(|parsed| {
-            !gives_whole(parsed.program.expression()) && !parsed.roots.contains(&"accounts")
-        })
+    !sources.iter().any(|source| is_whole(source, wholes))
+}
+
+/// Tells whether what stands in braces gives a whole message or a secret, or nobody knows.
+fn is_whole(source: &str, wholes: &[Keys]) -> bool {
+    !parse(source.trim(), &VOCABULARY).is_ok_and(|parsed| {
+        !gives_whole(parsed.program.expression(), wholes) && !parsed.roots.contains(&"accounts")
     })
+}
+
+/// Collects where `json` steps put a whole message or a secret: a step behind them can name it like any field.
+fn find_wholes(steps: &[Step], wholes: &mut Vec<Keys>) {
+    fn find(value: &Value, at: &mut Keys, wholes: &mut Vec<Keys>) {
+        let mut sources = Vec::new();
+        match value {
+            Value::Object(fields) => {
+                for (name, field) in fields {
+                    at.push(name.clone());
+                    find(field, at, wholes);
+                    at.pop();
+                }
+                return;
+            }
+            other => braces(other, &mut sources),
+        }
+        if !at.is_empty() && sources.iter().any(|source| is_whole(source, wholes)) {
+            wholes.push(at.clone());
+        }
+    }
+    for step in steps {
+        match &step.kind {
+            StepKind::Json(value) => find(value, &mut Vec::new(), wholes),
+            StepKind::Choice(choice) => {
+                let branches = choice.when.iter().map(|branch| branch.steps.as_slice());
+                branches.chain(choice.otherwise.as_deref()).for_each(|steps| find_wholes(steps, wholes));
+            }
+            StepKind::Block(block) => {
+                find_wholes(&block.steps, wholes);
+                block.on_error.iter().for_each(|steps| find_wholes(steps, wholes));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Tells whether what an expression gives holds a whole message, or could: wrapped in a list or a map, cast, copied by a
 /// comprehension, or read by a computed name. Asking something of a message (`==`, `in`, `size`, `exists`) gives none of it.
-fn gives_whole(expression: &IdedExpr) -> bool {
+fn gives_whole(expression: &IdedExpr, wholes: &[Keys]) -> bool {
+    let gives = |expression: &IdedExpr| gives_whole(expression, wholes);
     if let Some((root, keys)) = path(expression) {
         return VOCABULARY.roots.contains(&root)
             && match (root, keys.as_slice()) {
                 (_, []) => true,
-                ("message", [only]) => {
-                    matches!(only.as_str(), "body" | "form" | "headers" | "queryAndPath")
+                ("message", [only])
+                    if matches!(only.as_str(), "body" | "form" | "headers" | "queryAndPath") =>
+                {
+                    true
                 }
+                ("message", keys) => wholes.iter().any(|whole| whole.starts_with(keys)),
                 _ => false,
             };
     }
     match &expression.expr {
-        Expr::Select(select) => !select.test && gives_whole(&select.operand),
+        Expr::Select(select) => !select.test && gives(&select.operand),
         Expr::Call(call) => match (call.func_name.as_str(), call.args.as_slice()) {
             (
                 "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" | "@in" | "_&&_" | "_||_" | "!_" | "size",
                 _,
             ) => false,
             ("contains" | "startsWith" | "endsWith" | "matches", _) => false,
-            ("_?_:_", [_, then, otherwise]) => gives_whole(then) || gives_whole(otherwise),
+            ("_?_:_", [_, then, otherwise]) => gives(then) || gives(otherwise),
             // One item of a list, not all of it.
             ("_[_]", [list, index])
                 if path(list).is_some() && matches!(index.expr, Expr::Literal(LiteralValue::Int(_))) =>
             {
                 false
             }
-            _ => children(expression).into_iter().any(gives_whole),
+            _ => children(expression).into_iter().any(gives),
         },
         Expr::Comprehension(it) => {
             // `all` and `exists` begin with true or false; `exists_one` ends in a comparison.
             !matches!(it.accu_init.expr, Expr::Literal(LiteralValue::Boolean(_)))
                 && !matches!(&it.result.expr, Expr::Call(call) if call.func_name == "_==_")
-                && (gives_whole(&it.iter_range) || gives_whole(&it.loop_step))
+                && (gives(&it.iter_range) || gives(&it.loop_step))
         }
-        _ => children(expression).into_iter().any(gives_whole),
+        _ => children(expression).into_iter().any(gives),
     }
 }
 
@@ -376,6 +424,9 @@ mod tests {
         let branches = json!([{ "choice": { "when": [{ "condition": "true", "steps": [claims] }],
             "otherwise": [claims, { "log": { "message": "x" } }] } }, token(1000)]);
         assert!(codes(true, branches).is_empty());
+        let kept = json!({ "json": { "before": "{{ message.body }}" } });
+        let of_it = json!({ "json": { "user": "{{ message.before.user }}" } });
+        assert!(codes(true, json!([kept, of_it, token(1000)])).is_empty(), "one field of what was kept");
         for named in [
             "message.body.users.filter(u, u.active)[0].name",
             "message.body[0].name",
@@ -404,6 +455,11 @@ mod tests {
             json!([{ "json": { "all": [{ "deep": "{{ message[\"body\"] }}" }] } }, token(1000)]),
             json!([{ "json": { "key": "{{ accounts.portal.hash }}" } }, token(1000)]),
             json!([{ "json": { "all": "{{ [message.body] }}" } }, token(1000)]),
+            json!([{ "json": { "x": "{{ message.body }}" } }, { "json": { "y": "{{ message.x }}" } }, token(1000)]),
+            json!([{ "json": { "a": { "b": "{{ accounts.portal.hash }}" } } }, { "json": { "y": "{{ message.a }}" } },
+                token(1000)]),
+            json!([{ "block": { "steps": [{ "json": { "x": "{{ message.form }}" } }] } },
+                { "json": { "y": "{{ message.x }}" } }, { "json": { "z": "{{ message.y }}" } }, token(1000)]),
             json!([{ "json": { "all": "{{ {\"a\": {\"b\": message.body}} }}" } }, token(1000)]),
             json!([{ "json": { "all": "{{ dyn(message.body) }}" } }, token(1000)]),
             json!([{ "json": { "all": "{{ string(message.form) }}" } }, token(1000)]),
