@@ -70,7 +70,17 @@ fn infer(expression: &IdedExpr, bound: &mut Bound) -> Result<Type, String> {
         },
         Expr::Select(select) => {
             check_header(&select.operand, &select.field)?;
-            let field = field(infer(&select.operand, bound)?, &select.field)?;
+            let operand = infer(&select.operand, bound)?;
+            let field = field(operand, &select.field)?;
+            if let (true, Type::Object(shape)) = (select.test, operand)
+                && shape.fields.iter().any(|known| known.name == select.field && !known.optional)
+            {
+                let name = cut(&select.field);
+                return Err(format!(
+                    "`{name}` of {} is always there, so that has(…) always holds: compare it, or use it as it is",
+                    shape.name
+                ));
+            }
             if select.test { Type::Bool } else { field }
         }
         Expr::List(list) => {
@@ -189,7 +199,11 @@ fn infer_call(call: &CallExpr, bound: &mut Bound) -> Result<Type, String> {
             if at(0).is_whole() || at(1).is_whole() {
                 return Err(format!("it compares {} as a whole: compare their fields", at(0).describe()));
             }
-            if !at(0).fits(at(1)) {
+            // Nothing that a pipeline's view has is null, but for what a body holds.
+            let never_null = |kind| !matches!(kind, Type::Any | Type::Null);
+            let null =
+                (at(0) == Type::Null && never_null(at(1))) || (at(1) == Type::Null && never_null(at(0)));
+            if null || !at(0).fits(at(1)) {
                 return Err(format!("it compares {} with {}", at(0).describe(), at(1).describe()));
             }
             Type::Bool
