@@ -82,9 +82,13 @@ impl PolicyUseCases {
     ///
     /// [`crate::errors::ErrorKind::NotFound`].
     pub async fn version(&self, op: &Op, version: Version) -> Result<PolicyVersion, Error> {
+        Ok(self.stored_version(op, version).await?.value)
+    }
+
+    async fn stored_version(&self, op: &Op, version: Version) -> Result<Stored<PolicyVersion>, Error> {
         op.demand(Permission::PolicyRead)?;
         let stored = self.0.store().get::<PolicyVersion>(&op.realm, &keys::policy_version(version)).await?;
-        stored.map(|stored| stored.value).ok_or_else(|| {
+        stored.ok_or_else(|| {
             Error::not_found(format!("the policies have no version {version}"))
                 .hint("`tollgate policy versions` lists them")
         })

@@ -1,5 +1,6 @@
 //! Versions of the policies: what they differ in, and bringing an earlier one back.
 
+use tollgate_model::environments::Environment;
 use tollgate_model::policies::Policies;
 use tollgate_model::versions::Version;
 use tollgate_policy::PolicyDiff;
@@ -38,7 +39,16 @@ impl PolicyUseCases {
         version: Version,
         today: &Policies,
     ) -> Result<Policies, Error> {
-        let restored = today.restored(&self.version(op, version).await?.policies, op.now);
+        let earlier = self.stored_version(op, version).await?;
+        let mut policies = earlier.value.policies;
+        // One that was deleted and made again since is another environment of that name.
+        for environment in self.0.all::<Environment>(&op.realm, "").await? {
+            let name = &environment.value.name;
+            if environment.revision > earlier.revision && policies.environments().any(|known| known == name) {
+                policies = policies.without_environment(name)?;
+            }
+        }
+        let restored = today.restored(&policies, op.now);
         restored.rules().try_for_each(checked)?;
         Ok(restored)
     }

@@ -6,12 +6,13 @@ use serde_json::json;
 use tollgate_app::accounts::AccountFields;
 use tollgate_app::environments::NewEnvironment;
 use tollgate_app::errors::{Error, ErrorKind};
+use tollgate_app::policies::PolicyEdit;
 use tollgate_model::environments::Exposure;
 use tollgate_model::names::{EnvironmentName, ValueName};
 use tollgate_model::objects::Kind;
-use tollgate_model::policies::{AccessPolicy, PolicyName};
+use tollgate_model::policies::{AccessPolicy, AccessRequirement, PolicyName};
 
-use crate::world::{KEYED, World, consumer, new_consumer, new_key, pipeline};
+use crate::world::{KEYED, World, consumer, external, new_consumer, new_key, pipeline};
 
 /// An environment that demands API keys, at one address.
 pub(crate) fn new_environment(name: &str, address: &str) -> NewEnvironment {
@@ -225,4 +226,18 @@ async fn what_takes_longer_than_the_deletion_is_not_put_into_an_environment_that
     // Whoever comes first, nothing stays.
     assert!(set.is_ok() || set.is_err_and(|error| error.kind == ErrorKind::NotFound));
     assert_eq!(left(&world, "staging").await, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_restored_version_knows_nothing_of_an_environment_that_was_made_again_since() {
+    let world = World::start().await;
+    let (environments, policies, op) = (world.app.environments(), world.app.policies(), &world.op);
+    make(&world).await;
+    let weak = policies.set(op, &external(true, "staging", "any"), "", None).await.unwrap();
+    environments.delete(op, &staging(), None, "").await.unwrap();
+    make(&world).await;
+    let edit = PolicyEdit::Restore(weak.policies.version());
+    let restored = policies.set(op, &edit, "", None).await.unwrap().policies;
+    let demanded = restored.requirement(AccessPolicy::ExternalApiAccess, &staging());
+    assert_eq!(demanded, Some(AccessRequirement::ApiKey), "the one that is gone demanded nothing");
 }
