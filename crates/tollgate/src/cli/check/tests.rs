@@ -95,7 +95,7 @@ fn a_fingerprint_stays_when_lines_are_added_above() {
 #[test]
 fn sarif_is_valid_whatever_the_files_are() {
     let good = pipeline("a").replace("externalApi", "apiKey");
-    let rule = "kind: Policy\nname: limited\ncondition: has(trigger.rateLimit)\nmessage: \"ü \\u001b\"\n\
+    let rule = "kind: Policy\nname: limited\ncondition: has(trigger.rateLimit)\nmessage: \"ü <&>\"\n\
                 environments: { test: required, prod: advised }\n";
     for (files, findings, exit) in [
         (vec![("a.yaml", good.as_str())], 0, None),
@@ -107,6 +107,7 @@ fn sarif_is_valid_whatever_the_files_are() {
         (vec![("\u{1b}.yaml", "a: [\u{0}")], 1, Some(Exit::Failed)),
         (vec![("policy.yaml", rule), ("a.yaml", &good)], 2, Some(Exit::Refused)),
         (vec![("policy.yaml", &*rule.replace("has(", "hsa("))], 1, Some(Exit::Failed)),
+        (vec![("policy.yaml", &*rule.replace("<&>", "\\u001b"))], 1, Some(Exit::Failed)),
         (
             vec![("policy.yaml", rule), ("again.yaml", rule), ("a.yaml", &*pipeline("a"))],
             1,
