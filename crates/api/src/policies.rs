@@ -8,7 +8,7 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tollgate_app::access::Permission;
+use tollgate_app::access::{Op, Permission};
 use tollgate_app::calls::Days;
 use tollgate_app::policies::{PolicyEdit, PolicyImpact, PolicyValues};
 use tollgate_model::names::EnvironmentName;
@@ -66,7 +66,7 @@ pub(crate) struct ImpactView {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct ImpactAnswer {
+pub(crate) struct ImpactAnswer {
     #[serde(flatten)]
     impact: ImpactView,
     /// Who called the deployments that would stop conforming, and how many of these calls lacked what would be demanded.
@@ -223,9 +223,19 @@ async fn impact(
     Body(body): Body<ChangeBody>,
 ) -> Answer<Json<ImpactAnswer>> {
     let (values, _) = values(&path, body)?;
+    impact_of(&api, &op, &PolicyEdit::Set(values), &query).await
+}
+
+/// Tells what a change would mean and do, and whom it concerns.
+pub(crate) async fn impact_of(
+    api: &Api,
+    op: &Op,
+    edit: &PolicyEdit,
+    query: &DaysQuery,
+) -> Answer<Json<ImpactAnswer>> {
     let days = Days::parse(query.days)?;
-    let impact = api.app.policies().impact(&op, &PolicyEdit::Set(values)).await?;
-    let callers = api.app.calls().of_impact(&op, &impact.environments, days).await?;
+    let impact = api.app.policies().impact(op, edit).await?;
+    let callers = api.app.calls().of_impact(op, &impact.environments, days).await?;
     Ok(Json(ImpactAnswer { impact: ImpactView::from(&impact), callers: CallersView::from(&callers) }))
 }
 

@@ -14,7 +14,8 @@ use crate::Api;
 use crate::answers::{Answer, Tagged};
 use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
-use crate::policies::{ImpactView, Named, VersionPath, named};
+use crate::policies::{ImpactAnswer, ImpactView, Named, VersionPath, impact_of, named};
+use crate::usage::DaysQuery;
 
 #[derive(Serialize, JsonSchema)]
 struct SavedVersionView {
@@ -85,7 +86,9 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Shows what removing a custom rule would mean, and which deployments it would make conform",
             removal_impact,
         )
-        .answers::<ImpactView>(),
+        .also_needs(Permission::UsageRead)
+        .asks::<DaysQuery>()
+        .answers::<ImpactAnswer>(),
         Operation::get(
             "/realms/{realm}/policy-versions/{version}/diff",
             read,
@@ -110,7 +113,9 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Shows what bringing a version back would mean, and which deployments it would make conform or not",
             restore_impact,
         )
-        .answers::<ImpactView>(),
+        .also_needs(Permission::UsageRead)
+        .asks::<DaysQuery>()
+        .answers::<ImpactAnswer>(),
     ]
 }
 
@@ -129,9 +134,9 @@ async fn removal_impact(
     State(api): State<Api>,
     Caller(op): Caller,
     In(path): In<Named>,
-) -> Answer<Json<ImpactView>> {
-    let edit = PolicyEdit::remove(&named(&path)?)?;
-    Ok(Json(ImpactView::from(&api.app.policies().impact(&op, &edit).await?)))
+    Ask(query): Ask<DaysQuery>,
+) -> Answer<Json<ImpactAnswer>> {
+    impact_of(&api, &op, &PolicyEdit::remove(&named(&path)?)?, &query).await
 }
 
 async fn diff(
@@ -158,9 +163,9 @@ async fn restore_impact(
     State(api): State<Api>,
     Caller(op): Caller,
     In(path): In<VersionPath>,
-) -> Answer<Json<ImpactView>> {
-    let edit = PolicyEdit::Restore(path.version);
-    Ok(Json(ImpactView::from(&api.app.policies().impact(&op, &edit).await?)))
+    Ask(query): Ask<DaysQuery>,
+) -> Answer<Json<ImpactAnswer>> {
+    impact_of(&api, &op, &PolicyEdit::Restore(path.version), &query).await
 }
 
 fn saved(saved: &SavedPolicies) -> Tagged<SavedVersionView> {

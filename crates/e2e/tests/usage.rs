@@ -77,6 +77,14 @@ async fn a_policy_change_shows_who_calls_what_would_fall_out_and_what_they_lacke
     let words = format!("({id}): 3 calls, 2 lacking");
     let told = server.cli(&impact).expect_code(0).stdout;
     assert!(told.contains("3 calls, 2 without a bearer token") && told.contains(&words), "{told}");
+    // A version that is brought back concerns callers, too.
+    server.cli(&["policy", "set", "external-api-access", "--env", "test=any", "--yes"]).expect_code(0);
+    server
+        .cli(&["policy", "set", "external-api-access", "--env", "test=jwt-with-api-key", "--yes"])
+        .expect_code(0);
+    server.cli(&["policy", "restore", "1.1", "--yes"]).expect_code(0);
+    server.cli(&["policy", "restore", "1.2"]).expect_code(2).expect_words(&words);
+    server.cli(&["policy", "restore", "1.0", "--yes"]).expect_code(0);
     let set = ["policy", "set", "external-api-access", "--env", "test=jwt-with-api-key"];
     server.cli(&set).expect_code(2).expect_words(&words);
 
