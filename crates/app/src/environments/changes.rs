@@ -15,7 +15,7 @@ use tollgate_model::environments::{Environment, Exposure};
 use tollgate_model::keysets::{Algorithm, SigningKey, TokenRevocation};
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::objects::{Kind, Object, keys};
-use tollgate_model::policies::{AccessPolicy, AccessRequirement, PolicyName};
+use tollgate_model::policies::{AccessPolicy, AccessRequirement, PolicyName, ShadowPolicies};
 use tollgate_model::values::{Account, Global};
 use tollgate_model::waivers::Waiver;
 use tollgate_store::{Expect, Stored};
@@ -126,6 +126,7 @@ impl Environments {
                 draft.guard(kind, &within, Expect::NothingSince(listed_at));
             }
             draft.delete::<Environment>(keys::environment(name), Expect::Revision(stored.revision));
+            self.forget_in_shadow(&op.realm, name, &mut draft).await?;
             let expected = Expect::Revision(today.revision);
             self.0.policies().put(op, &mut draft, &policies, &reason, expected)?;
             if self.0.commit_decided(op, draft).await?.is_some() {
@@ -181,6 +182,26 @@ impl Environments {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Takes what a shadow proposes for an environment out of it; ends the shadow when it proposes nothing else.
+    async fn forget_in_shadow(
+        &self,
+        realm: &RealmName,
+        name: &EnvironmentName,
+        draft: &mut Draft,
+    ) -> Result<(), Error> {
+        let key = keys::SHADOW_POLICIES;
+        let Some(mut shadow) = self.0.store().get::<ShadowPolicies>(realm, key).await? else {
+            draft.guard(Kind::ShadowPolicies, key, Expect::Absent);
+            return Ok(());
+        };
+        let expected = Expect::Revision(shadow.revision);
+        if shadow.value.forget(name) {
+            return draft.put(&shadow.value, expected);
+        }
+        draft.delete::<ShadowPolicies>(key, expected);
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use tollgate_model::names::{EnvironmentName, ValueName};
 use tollgate_model::objects::Kind;
 use tollgate_model::policies::{AccessPolicy, AccessRequirement, PolicyName};
 
+use crate::shadow::shadowed;
 use crate::world::{KEYED, World, consumer, external, new_consumer, new_key, pipeline};
 
 /// An environment that demands API keys, at one address.
@@ -145,6 +146,9 @@ async fn nothing_stays_behind_of_a_deleted_environment() {
     app.accounts().set(op, name, crm, fields, None).await.unwrap();
     app.signing_keys().revoke_token(op, name, "jti", None).await.unwrap();
     app.deployments().deploy(op, name, &pipeline("shop"), None, None).await.unwrap();
+    let mut proposed = shadowed();
+    proposed.environments = [(name.clone(), "any".into())].into();
+    app.shadow().set(op, &proposed, "", None).await.unwrap();
 
     let error = app.environments().delete(op, name, None, "").await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "environment-in-use"));
@@ -160,6 +164,11 @@ async fn nothing_stays_behind_of_a_deleted_environment() {
     assert_eq!(left(&world, "test").await, kept);
     let policies = app.policies().get(op).await.unwrap().value;
     assert!(policies.environments().all(|other| other != name));
+    assert_eq!(
+        app.shadow().report(op).await.unwrap_err().kind,
+        ErrorKind::NotFound,
+        "it proposed nothing else"
+    );
     assert_eq!(app.policies().versions(op).await.unwrap()[0].reason, "no longer needed");
     let error = app.keys().create(op, name, &consumer("ann"), new_key()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);

@@ -30,6 +30,19 @@ impl ShadowPolicies {
         Ok(next)
     }
 
+    /// Takes out what was proposed for an environment that goes: one that is made again under its name is another. Returns
+    /// whether anything is left of the proposal.
+    pub fn forget(&mut self, environment: &EnvironmentName) -> bool {
+        let changes = std::mem::take(&mut self.changes).into_iter().filter_map(|policy| {
+            let left: Vec<_> = policy.environments().filter(|name| *name != environment).cloned().collect();
+            // A rule is proposed also where it has no value.
+            let stays = !left.is_empty() || matches!(policy, Policy::Rule(_));
+            stays.then(|| policy.within(&left))
+        });
+        self.changes = changes.collect();
+        !self.changes.is_empty() || !self.removed_rules.is_empty()
+    }
+
     /// Puts a policy in, in place of what was proposed for it before.
     pub fn propose(&mut self, policy: Policy) {
         let name = policy.name();
@@ -119,6 +132,22 @@ mod tests {
         assert_eq!(external(&test), None);
         let policy = next.policy(&"new".parse().expect("a name")).expect("there");
         assert_eq!(policy.value(&staging), Some(json!("off")));
+    }
+
+    #[test]
+    fn nothing_is_left_for_an_environment_that_went() {
+        let (test, staging) = (EnvironmentName::test(), EnvironmentName::parse("staging").expect("a slug"));
+        let mut both = shadow(vec![access(json!({ "test": "any", "staging": "any" }))]);
+        assert!(both.forget(&staging));
+        assert_eq!(both.changes, [access(json!({ "test": "any" }))]);
+        let mut one = shadow(vec![access(json!({ "staging": "any" }))]);
+        assert!(!one.forget(&staging), "nothing is proposed any more");
+        let again = Policies::initial(&BTreeSet::from([test, staging.clone()]));
+        let next = both.onto(&again).expect("fits");
+        assert_eq!(
+            next.requirement(AccessPolicy::ExternalApiAccess, &staging),
+            Some(AccessRequirement::ApiKey)
+        );
     }
 
     #[test]
