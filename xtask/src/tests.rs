@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use tollgate_model::document::{Resource, parse_resources};
+use tollgate_model::policies::Policy;
 
 use super::root;
 
@@ -77,8 +78,14 @@ fn the_examples_are_good() {
                 parse_resources(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
             {
                 count += 1;
-                if let Resource::Pipeline(pipeline) = located.value {
-                    assert!(tollgate_flow::compile(&pipeline).is_ok(), "{}", path.display());
+                match located.value {
+                    Resource::Pipeline(pipeline) => {
+                        assert!(tollgate_flow::compile(&pipeline).is_ok(), "{}", path.display());
+                    }
+                    Resource::Policy(Policy::Rule(rule)) => {
+                        assert_eq!(tollgate_policy::check_rule(&rule), Ok(()), "{}", path.display());
+                    }
+                    _ => {}
                 }
             }
         }
