@@ -1,7 +1,6 @@
 //! What a deploy, a promotion or a rollback would do: judged as the real one is, its routes looked up, nothing stored.
 
 use tollgate_model::deployments::{DeployAction, Deployment, RouteClaim};
-use tollgate_model::ids::DeploymentId;
 use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::objects::{Object, keys};
 use tollgate_model::versions::Version;
@@ -74,7 +73,7 @@ impl Deployments {
     }
 
     async fn rehearse(&self, op: &Op, placement: Placement<'_>) -> Result<Deployed, Error> {
-        let Placement { environment, version, action, if_match } = placement;
+        let Placement { environment, version, if_match, .. } = placement;
         let ruling = self.0.ruling(&op.realm).await?;
         let judge = ruling.judge(op.now);
         let admission = match judge.admit(&version.pipeline, environment) {
@@ -100,19 +99,7 @@ impl Deployments {
                 return Err(place::taken(held, environment));
             }
         }
-        let deployment = Deployment {
-            id: match running {
-                Some(running) => running.value.id,
-                None => DeploymentId::new(op.now, self.0.id_bytes()?),
-            },
-            pipeline: name.clone(),
-            version: version.version,
-            environment: environment.clone(),
-            policy_version: admission.verdict().policy_version,
-            deployed_at: op.now,
-            deployed_by: op.actor.name.clone(),
-            action,
-        };
+        let deployment = self.deployment(op, &placement, &admission, running.as_ref())?;
         self.deployed(op, deployment, version, &judge).await
     }
 }

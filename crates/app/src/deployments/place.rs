@@ -75,19 +75,7 @@ impl Deployments {
         let name = &version.pipeline.name;
         let key = keys::deployment(environment, name, version.version.major);
         let running = self.0.store().get::<Deployment>(&op.realm, &key).await.map_err(Error::from)?;
-        let deployment = Deployment {
-            id: match &running {
-                Some(running) => running.value.id,
-                None => DeploymentId::new(op.now, self.0.id_bytes().map_err(Error::from)?),
-            },
-            pipeline: name.clone(),
-            version: version.version,
-            environment: (*environment).clone(),
-            policy_version: admission.verdict().policy_version,
-            deployed_at: op.now,
-            deployed_by: op.actor.name.clone(),
-            action: *action,
-        };
+        let deployment = self.deployment(op, placement, &admission, running.as_ref())?;
         // Whoever reads the journal sees what the admission leaned on.
         let waived: Vec<String> =
             admission.verdict().waived.iter().map(|it| format!("admitted by {}", passes(it))).collect();
@@ -135,6 +123,29 @@ impl Deployments {
             Err(CommitError::Conflict { kind: Kind::Policies | Kind::Waiver, .. }) => Err(PlaceError::Again),
             Err(error) => Err(PlaceError::Failed(error.into())),
         }
+    }
+
+    /// Puts together what would run: under the id of what runs already, else under a new one.
+    pub(super) fn deployment(
+        &self,
+        op: &Op,
+        placement: &Placement<'_>,
+        admission: &Admission,
+        running: Option<&Stored<Deployment>>,
+    ) -> Result<Deployment, Error> {
+        Ok(Deployment {
+            id: match running {
+                Some(running) => running.value.id,
+                None => DeploymentId::new(op.now, self.0.id_bytes()?),
+            },
+            pipeline: placement.version.pipeline.name.clone(),
+            version: placement.version.version,
+            environment: placement.environment.clone(),
+            policy_version: admission.verdict().policy_version,
+            deployed_at: op.now,
+            deployed_by: op.actor.name.clone(),
+            action: placement.action,
+        })
     }
 
     /// Returns the revision of the version that was judged. One that was deleted and saved anew since has the same name
