@@ -6,6 +6,7 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tollgate_model::verdicts::Violation;
 
+use crate::answers::{items, text};
 use crate::output::{Format, Output, say};
 
 /// Exit codes of the command line (see `tollgate --help`).
@@ -139,14 +140,6 @@ impl From<anyhow::Error> for Failure {
 
 fn code_of(body: &Value) -> &str {
     text(body, "code")
-}
-
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value.get(field).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn items<'a>(value: &'a Value, field: &str) -> &'a [Value] {
-    value.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// Writes a problem for people: the sentence, each error or violation on its line, then hints.

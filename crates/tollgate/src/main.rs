@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::output::say;
 
+mod answers;
 mod cli;
 mod client;
 mod failure;

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
+use crate::answers::items;
+
 /// Whether something could not be written to stdout.
 static LOST: AtomicBool = AtomicBool::new(false);
 
@@ -81,8 +83,7 @@ impl Output {
         if self.format != Format::Table {
             return self.document(document);
         }
-        let items = document.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        print_out(&table(items, columns));
+        print_out(&table(items(document, "items"), columns));
     }
 
     /// Prints the result of a change: a sentence for people, the document for programs.
@@ -92,7 +93,7 @@ impl Output {
         } else {
             self.document(document);
         }
-        for reminder in document.get("reminders").and_then(Value::as_array).into_iter().flatten() {
+        for reminder in items(document, "reminders") {
             if let Some(text) = reminder.as_str().or_else(|| reminder.get("message").and_then(Value::as_str))
             {
                 say!("reminder: {text}");

@@ -14,6 +14,7 @@ use tollgate_model::policies::Policy;
 
 use super::files::{self, FileResource};
 use super::{Context, confirm, impact, reasons, resources};
+use crate::answers::items;
 use crate::failure::Failure;
 use crate::output::{Format, print_out, yaml};
 
@@ -226,7 +227,7 @@ async fn apply_global(
     let mut change = "unchanged";
     for (environment, value) in &global.environments {
         let globals = client.list(&client.environment_path(environment.as_str(), &["globals"])).await?;
-        let items = globals.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let items = items(&globals, "items");
         let now =
             items.iter().find(|it| it.get("name").and_then(Value::as_str) == Some(global.name.as_str()));
         if now.and_then(|it| it.get("value")) == Some(value) {

@@ -6,6 +6,7 @@ use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::versions::Version;
 
 use super::{Context, standings};
+use crate::answers::items;
 use crate::failure::Failure;
 use crate::output::Column;
 
@@ -245,7 +246,7 @@ fn dry_run_field(dry_run: bool) -> Option<(String, Value)> {
 fn done(context: &Context<'_>, answer: &Value, what: &str, would: &str) {
     let deployment = answer.get("deployment").unwrap_or(answer);
     let text = |field: &str| deployment.get(field).and_then(Value::as_str).unwrap_or("-");
-    let urls = deployment.get("urls").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let urls = items(deployment, "urls");
     let dry_run = answer.get("dryRun").and_then(Value::as_bool).unwrap_or_default();
     let what = if dry_run { format!("would {would}") } else { what.to_owned() };
     let waived = standings::waived_until(deployment);

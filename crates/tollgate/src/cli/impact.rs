@@ -4,6 +4,7 @@
 use serde_json::Value;
 use tollgate_model::verdicts::Violation;
 
+use crate::answers::{self, items, number};
 use crate::output::{print_err, print_out, printable};
 
 /// How wide lines may be where nobody says.
@@ -52,18 +53,23 @@ fn width(stream: impl std::os::fd::AsFd + std::io::IsTerminal) -> usize {
     size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0).unwrap_or(WIDTH)
 }
 
+/// Returns what a change means in each environment.
+fn meant(impact: &Value) -> &[Value] {
+    impact.get("meaning").map(|meaning| items(meaning, "environments")).unwrap_or_default()
+}
+
 /// Says in one line what the change means in each environment.
 fn summary(impact: &Value, _: usize) -> String {
     let mut out = String::new();
-    for entry in list(impact, "/meaning/environments") {
-        let (changed, settings) = (number(entry, "changed"), list(entry, "/settings").len() as u64);
-        let effect = match word(entry, "effect") {
+    for entry in meant(impact) {
+        let (changed, settings) = (number(entry, "changed"), items(entry, "settings").len() as u64);
+        let effect = match answers::text(entry, "effect") {
             "both" => "weakens and tightens",
             "none" if changed + settings == 0 => "nothing changes",
             "none" => "neither weakens nor tightens",
             effect => effect,
         };
-        let mut parts = vec![format!("{}: {effect}", word(entry, "environment"))];
+        let mut parts = vec![format!("{}: {effect}", answers::text(entry, "environment"))];
         if changed > 0 {
             let combinations = number(entry, "combinations");
             let are = if changed == 1 { "is" } else { "are" };
@@ -85,8 +91,8 @@ fn summary(impact: &Value, _: usize) -> String {
 /// Shows the combinations of switches that are judged otherwise, once for environments where they are the same.
 fn switches(impact: &Value, width: usize) -> String {
     let mut groups: Vec<(Vec<&str>, &[Value])> = Vec::new();
-    for entry in list(impact, "/meaning/environments") {
-        let (environment, rows) = (word(entry, "environment"), list(entry, "/switches"));
+    for entry in meant(impact) {
+        let (environment, rows) = (answers::text(entry, "environment"), items(entry, "switches"));
         match groups.iter_mut().find(|(_, other)| *other == rows) {
             _ if rows.is_empty() => {}
             Some((environments, _)) => environments.push(environment),
@@ -140,13 +146,13 @@ fn table(rows: &[Value], headings: &[&str], verdicts: fn(&Value) -> Vec<Cell>) -
 }
 
 fn wide(row: &Value) -> Vec<Cell> {
-    vec![missing(row, "/before"), missing(row, "/after")]
+    vec![missing(row, "before"), missing(row, "after")]
 }
 
 fn tall(row: &Value) -> Vec<Cell> {
-    let mut cell = missing(row, "/before");
+    let mut cell = missing(row, "before");
     let marks = std::iter::once("→").chain(std::iter::repeat(" "));
-    cell.extend(marks.zip(missing(row, "/after")).map(|(mark, text)| format!("{mark} {text}")));
+    cell.extend(marks.zip(missing(row, "after")).map(|(mark, text)| format!("{mark} {text}")));
     vec![cell]
 }
 
@@ -160,8 +166,8 @@ fn narrow_row(row: &Value) -> String {
         })
         .collect();
     let named = if named.is_empty() { "whatever the switches".to_owned() } else { named.join(", ") };
-    let said = |pointer| missing(row, pointer).join(", ");
-    format!("  {named}\n    before: {}\n    after:  {}\n", said("/before"), said("/after"))
+    let said = |field| missing(row, field).join(", ");
+    format!("  {named}\n    before: {}\n    after:  {}\n", said("before"), said("after"))
 }
 
 fn switch(value: &Value) -> &'static str {
@@ -172,18 +178,19 @@ fn switch(value: &Value) -> &'static str {
     }
 }
 
-fn missing(row: &Value, pointer: &str) -> Cell {
-    let all: Cell = list(row, pointer).iter().filter_map(Value::as_str).map(printable).collect();
+fn missing(row: &Value, field: &str) -> Cell {
+    let all: Cell = items(row, field).iter().filter_map(Value::as_str).map(printable).collect();
     if all.is_empty() { vec!["conforms".to_owned()] } else { all }
 }
 
 /// Shows what else changes: custom rules, and values of the policies that are no table.
 fn settings(impact: &Value, width: usize) -> String {
     let mut out = String::new();
-    for entry in list(impact, "/meaning/environments") {
-        for setting in list(entry, "/settings") {
-            let (environment, policy) = (word(entry, "environment"), word(setting, "policy"));
-            let effect = match word(setting, "effect") {
+    for entry in meant(impact) {
+        for setting in items(entry, "settings") {
+            let (environment, policy) =
+                (answers::text(entry, "environment"), answers::text(setting, "policy"));
+            let effect = match answers::text(setting, "effect") {
                 "none" => "",
                 "both" => " (weakens and tightens)",
                 "weakens" => " (weakens)",
@@ -246,16 +253,16 @@ fn shown(value: &Value) -> String {
 /// Shows what the change does to what runs.
 fn deployments(impact: &Value, _: usize) -> String {
     let mut out = String::new();
-    for entry in list(impact, "/impact") {
-        let (falls_out, comes_in) = (list(entry, "/fallsOut"), list(entry, "/comesIn"));
+    for entry in items(impact, "impact") {
+        let (falls_out, comes_in) = (items(entry, "fallsOut"), items(entry, "comesIn"));
         out.push_str(&format!(
             "{}: {} would stop conforming, {} would start to, {} unchanged\n",
-            word(entry, "environment"),
+            answers::text(entry, "environment"),
             falls_out.len(),
             comes_in.len(),
             number(entry, "unchanged")
         ));
-        let (enforced_from, broken) = (word(entry, "enforcedFrom"), number(entry, "notConformant"));
+        let (enforced_from, broken) = (answers::text(entry, "enforcedFrom"), number(entry, "notConformant"));
         let refused = match enforced_from {
             "" => "its next deploy is refused".to_owned(),
             from => format!("its calls are refused from {from} on, and its next deploy"),
@@ -277,28 +284,16 @@ fn deployments(impact: &Value, _: usize) -> String {
 }
 
 fn deployment(item: &Value) -> String {
-    format!("{} {}", word(item, "pipeline"), word(item, "version"))
+    format!("{} {}", answers::text(item, "pipeline"), answers::text(item, "version"))
 }
 
 fn violations(item: &Value) -> String {
-    let all = list(item, "/violations").iter().map(|violation| {
+    let all = items(item, "violations").iter().map(|violation| {
         let advice = serde_json::from_value::<Violation>(violation.clone()).map(|it| it.advice());
         let advice = advice.map(|advice| format!(": {}", printable(&advice))).unwrap_or_default();
-        format!("      {}{advice}\n", printable(word(violation, "message")))
+        format!("      {}{advice}\n", printable(answers::text(violation, "message")))
     });
     all.collect()
-}
-
-fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
-    value.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-fn word<'a>(value: &'a Value, field: &str) -> &'a str {
-    value.get(field).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn number(value: &Value, field: &str) -> u64 {
-    value.get(field).and_then(Value::as_u64).unwrap_or_default()
 }
 
 #[cfg(test)]

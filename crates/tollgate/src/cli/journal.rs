@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::Context;
+use crate::answers::items;
 use crate::client::segment;
 use crate::failure::Failure;
 use crate::output::{Format, print_out, table};
@@ -83,8 +84,7 @@ pub(crate) async fn run(context: &Context<'_>, command: AuditCommand) -> Result<
 }
 
 fn rows(page: &Value) -> String {
-    let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let rows: Vec<Value> = items
+    let rows: Vec<Value> = items(page, "items")
         .iter()
         .map(|item| {
             let mut row = item.clone();

@@ -11,6 +11,7 @@ use super::shadow::ShadowCommand;
 use super::usage::DaysArgument;
 use super::versions::{self, SaveArguments};
 use super::{Context, confirm, impact, reasons};
+use crate::answers::items;
 use crate::failure::Failure;
 use crate::output::Column;
 
@@ -240,7 +241,7 @@ fn list(context: &Context<'_>, policies: &Value) {
 
 /// Prints a row for each value of each policy.
 pub(super) fn table(context: &Context<'_>, policies: &Value) {
-    let rows: Vec<Value> = items(policies)
+    let rows: Vec<Value> = items(policies, "items")
         .iter()
         .flat_map(|policy| {
             let name = policy.get("name").cloned().unwrap_or_default();
@@ -277,7 +278,7 @@ async fn conformance(context: &Context<'_>, environment: Option<&EnvironmentName
         return Ok(());
     }
     let version = report.get("policyVersion").and_then(Value::as_str).unwrap_or("-");
-    for entry in report.get("environments").and_then(Value::as_array).into_iter().flatten() {
+    for entry in items(&report, "environments") {
         let number = |field: &str| entry.get(field).and_then(Value::as_u64).unwrap_or_default();
         crate::output::print_out(&format!(
             "{}: {} deployments, {} conformant, {} waived, {} not conformant (policy version {version})\n",
@@ -287,11 +288,11 @@ async fn conformance(context: &Context<'_>, environment: Option<&EnvironmentName
             number("waived"),
             number("notConformant"),
         ));
-        if !items(entry).is_empty() {
-            let rows = super::standings::rows(items(entry));
+        if !items(entry, "items").is_empty() {
+            let rows = super::standings::rows(items(entry, "items"));
             crate::output::print_out(&crate::output::table(&rows, CONFORMANCE_COLUMNS));
         }
-        for gap in entry.get("scopeGaps").and_then(Value::as_array).into_iter().flatten() {
+        for gap in items(entry, "scopeGaps") {
             let text = |field: &str| gap.get(field).and_then(Value::as_str).unwrap_or("-");
             crate::output::print_out(&format!(
                 "{} demands scope {}, which no login flow offers here\n",
@@ -306,7 +307,7 @@ async fn conformance(context: &Context<'_>, environment: Option<&EnvironmentName
 fn export(context: &Context<'_>, policies: &Value, waivers: &[Waiver]) {
     let waivers = waivers.iter().map(|waiver| super::files::with_kind("Waiver", json!(waiver)));
     let documents: Vec<Value> =
-        items(policies).iter().map(super::resources::policy_as_file).chain(waivers).collect();
+        items(policies, "items").iter().map(super::resources::policy_as_file).chain(waivers).collect();
     if context.output.format() == crate::output::Format::Json {
         context.output.document(&json!({ "items": documents }));
     } else {
@@ -314,10 +315,6 @@ fn export(context: &Context<'_>, policies: &Value, waivers: &[Waiver]) {
         let texts: Vec<String> = documents.iter().map(crate::output::yaml).collect();
         crate::output::print_out(&format!("# policy version {version}\n{}", texts.join("---\n")));
     }
-}
-
-fn items(document: &Value) -> &[Value] {
-    document.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 #[cfg(test)]

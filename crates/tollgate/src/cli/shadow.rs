@@ -6,6 +6,7 @@ use tollgate_model::names::RuleName;
 
 use super::policies::{ChangeArguments, body_of};
 use super::{Context, confirm};
+use crate::answers::{items, number, text};
 use crate::failure::Failure;
 use crate::output::{Column, Format, say, table};
 
@@ -153,18 +154,10 @@ fn show(report: &Value) {
 /// Tells on stderr what the shadow would have refused.
 fn show_refused(report: &Value) {
     let deploys = report.get("deploys").cloned().unwrap_or_default();
-    let number = |field: &str| deploys.get(field).and_then(Value::as_u64).unwrap_or_default();
+    let number = |field| number(&deploys, field);
     let part = if deploys.get("complete") == Some(&Value::Bool(false)) { "the newest " } else { "" };
     say!("it would have refused {} of {part}{} deploys since it began", number("refused"), number("judged"));
     if number("unjudged") > 0 {
         say!("{} more could not be judged: what was deployed is gone", number("unjudged"));
     }
-}
-
-fn items<'a>(value: &'a Value, field: &str) -> &'a [Value] {
-    value.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value.get(field).and_then(Value::as_str).unwrap_or_default()
 }

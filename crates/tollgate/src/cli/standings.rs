@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::answers::items;
 use crate::output::{Column, Format, Output};
 
 /// Columns of versions that a rollback can go back to.
@@ -20,7 +21,7 @@ pub(crate) const VERSION_COLUMNS: &[Column] = &[
 /// Prints the `items` of a list as [`Output::list`] does; columns can show what [`rows`] adds.
 pub(crate) fn list(output: &Output, document: &Value, columns: &[Column]) {
     if output.format() == Format::Table {
-        output.list(&json!({ "items": rows(members(document, "items")) }), columns);
+        output.list(&json!({ "items": rows(items(document, "items")) }), columns);
     } else {
         output.document(document);
     }
@@ -46,12 +47,12 @@ pub(crate) fn rows(items: &[Value]) -> Vec<Value> {
 
 /// Returns when the first of the waivers ends that an item leans on.
 pub(crate) fn waived_until(item: &Value) -> Option<&str> {
-    members(item, "waived").iter().filter_map(|waived| waived.get("until")?.as_str()).min()
+    items(item, "waived").iter().filter_map(|waived| waived.get("until")?.as_str()).min()
 }
 
 /// Says in short what a verdict is: `admitted`, or `refused` and why.
 fn in_short(verdict: &Value) -> String {
-    let reasons: Vec<&str> = members(verdict, "violations").iter().filter_map(message).collect();
+    let reasons: Vec<&str> = items(verdict, "violations").iter().filter_map(message).collect();
     match (reasons.is_empty(), waived_until(verdict)) {
         (false, _) => format!("refused ({})", reasons.join(", ")),
         (true, Some(until)) => format!("admitted by waiver until {until}"),
@@ -64,7 +65,7 @@ fn per_environment(item: &Value, member: &str) -> Vec<String> {
         let environment = verdict.get("environment").and_then(Value::as_str).unwrap_or("-");
         format!("{environment}: {}", in_short(verdict))
     };
-    members(item, member).iter().map(of).collect()
+    items(item, member).iter().map(of).collect()
 }
 
 fn conforms(item: &Value) -> Value {
@@ -76,8 +77,8 @@ fn conforms(item: &Value) -> Value {
 }
 
 fn reasons(item: &Value) -> Vec<String> {
-    let counted = members(item, "violations").iter().filter_map(message).map(str::to_owned);
-    let waived = members(item, "waived").iter().filter_map(|waived| {
+    let counted = items(item, "violations").iter().filter_map(message).map(str::to_owned);
+    let waived = items(item, "waived").iter().filter_map(|waived| {
         let until = waived.get("until").and_then(Value::as_str).unwrap_or("-");
         Some(format!("{} (waived until {until})", message(waived.get("violation")?)?))
     });
@@ -86,10 +87,6 @@ fn reasons(item: &Value) -> Vec<String> {
 
 fn message(violation: &Value) -> Option<&str> {
     violation.get("message").and_then(Value::as_str)
-}
-
-fn members<'a>(item: &'a Value, member: &str) -> &'a [Value] {
-    item.get(member).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 #[cfg(test)]

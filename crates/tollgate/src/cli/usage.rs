@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tollgate_model::names::{EnvironmentName, PipelineName};
 
 use super::Context;
+use crate::answers::{items, number};
 use crate::failure::Failure;
 use crate::output::{Column, Format, say, table};
 
@@ -156,14 +157,6 @@ fn named_key(key: &Value) -> String {
 
 fn calls(number: u64) -> String {
     if number == 1 { "1 call".to_owned() } else { format!("{number} calls") }
-}
-
-fn items<'a>(value: &'a Value, field: &str) -> &'a [Value] {
-    value.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-fn number(value: &Value, field: &str) -> u64 {
-    value.get(field).and_then(Value::as_u64).unwrap_or_default()
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {

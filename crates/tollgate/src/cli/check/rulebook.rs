@@ -9,6 +9,7 @@ use tollgate_model::policies::{Policies, Policy, PolicyName, Rule};
 use tollgate_model::waivers::Waiver;
 
 use super::report::{FileReport, Finding, POLICY_INVALID};
+use crate::answers::items;
 use crate::cli::files::FileResource;
 use crate::cli::resources::policy_as_file;
 use crate::client::Client;
@@ -84,7 +85,7 @@ impl Rulebook {
     /// Reads what a realm on a server judges by.
     pub(super) async fn from_server(client: &Client) -> Result<Self, Failure> {
         let answer = client.get(&client.realm_path(&["policies"])).await?;
-        let items = answer.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let items = items(&answer, "items");
         let written: Vec<Value> = items.iter().map(policy_as_file).map(without_kind).collect();
         let policies = json!({ "version": answer.get("version"), "policies": written });
         let policies: Policies = serde_json::from_value(policies).map_err(|error| {
