@@ -15,7 +15,7 @@ use tollgate_model::objects::keys;
 use tollgate_model::pipelines::PipelineHead;
 use tollgate_model::verdicts::{Violation, ViolationCode};
 use tollgate_model::versions::Version;
-use tollgate_policy::Impact;
+use tollgate_policy::{ConformanceItem, Impact};
 use tollgate_store::{CallBatch, CallFilter, CallSum};
 
 use crate::App;
@@ -172,6 +172,14 @@ pub(crate) struct NotAdmitted<'a> {
 #[derive(Default)]
 struct KeyNames(BTreeMap<(EnvironmentName, KeyId), CallKeyView>);
 
+// === impl NotAdmitted ===
+
+impl<'a> NotAdmitted<'a> {
+    pub(crate) fn new(environment: &'a EnvironmentName, item: &'a ConformanceItem) -> Self {
+        Self { environment, pipeline: &item.pipeline, version: item.version, violations: &item.violations }
+    }
+}
+
 // === impl Days ===
 
 impl Days {
@@ -240,12 +248,7 @@ impl Calls {
     pub async fn of_impact(&self, op: &Op, impact: &[Impact], days: Days) -> Result<CallerImpact, Error> {
         op.demand(Permission::UsageRead)?;
         let fall_out = impact.iter().flat_map(|impact| {
-            impact.falls_out.iter().map(|item| NotAdmitted {
-                environment: &impact.environment,
-                pipeline: &item.pipeline,
-                version: item.version,
-                violations: &item.violations,
-            })
+            impact.falls_out.iter().map(|item| NotAdmitted::new(&impact.environment, item))
         });
         self.of_deployments(op, fall_out.collect(), days.before(op.now)).await
     }

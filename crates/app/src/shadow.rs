@@ -189,25 +189,17 @@ impl Shadow {
         let proposed = shadow.onto(&ruling.policies.value)?;
         let judge = Judge::new(&proposed, &ruling.waivers, op.now);
         let deploys = self.deploys(op, &judge).await?;
-        let deployed = self.0.deployed(&op.realm, "").await?;
-        let mut refused = Vec::new();
-        for (deployment, version) in &deployed {
-            let verdict = judge.verdict(&version.pipeline, &deployment.environment)?;
-            if !verdict.conforms() {
-                refused.push((deployment, verdict));
-            }
+        let impact = self.0.policy_impact(op, &ruling, proposed).await?;
+        let mut refused: Vec<NotAdmitted<'_>> = Vec::new();
+        for impact in &impact.environments {
+            let items = impact.falls_out.iter().chain(&impact.stays_out);
+            refused.extend(items.map(|item| NotAdmitted::new(&impact.environment, item)));
         }
-        let not_admitted = refused.iter().map(|(deployment, verdict)| NotAdmitted {
-            environment: &deployment.environment,
-            pipeline: &deployment.pipeline,
-            version: deployment.version,
-            violations: &verdict.violations,
-        });
+        refused.sort_by_cached_key(|it| keys::deployment(it.environment, it.pipeline, it.version.major));
         // Older calls are not kept.
         let since = shadow.created_at.max(op.now - SignedDuration::from_hours(24 * i64::from(MAX_DAYS)));
-        let callers = self.0.calls().of_deployments(op, not_admitted.collect(), since).await?;
+        let callers = self.0.calls().of_deployments(op, refused, since).await?;
         let policy_version = ruling.policies.value.version();
-        let impact = self.0.policy_impact(op, &ruling, proposed.clone()).await?;
         Ok(Stored { value: ShadowReport { shadow, policy_version, impact, deploys, callers }, revision })
     }
 

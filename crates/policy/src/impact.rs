@@ -19,6 +19,9 @@ pub struct Impact {
     pub falls_out: Vec<ConformanceItem>,
     /// Deployments that would start to, as they would stand then.
     pub comes_in: Vec<ConformanceItem>,
+    /// Deployments that do not conform today and would not then, with their new violations.
+    #[serde(skip)]
+    pub stays_out: Vec<ConformanceItem>,
     /// How many deployments conform as before, or do not as before.
     pub unchanged: usize,
     /// How many deployments would not conform, those of before counted in.
@@ -42,6 +45,7 @@ pub fn impact<'a>(
         environment: environment.clone(),
         falls_out: Vec::new(),
         comes_in: Vec::new(),
+        stays_out: Vec::new(),
         unchanged: 0,
         not_conformant: 0,
         enforced_from: proposed
@@ -54,13 +58,14 @@ pub fn impact<'a>(
         let before = today.verdict(&version.pipeline, environment)?.conforms();
         let after = proposed.verdict(&version.pipeline, environment)?;
         impact.not_conformant += usize::from(!after.conforms());
-        match (before, after.conforms()) {
-            (true, false) => {
-                impact.falls_out.push(ConformanceItem::new(deployment, &version.pipeline, after));
-            }
-            (false, true) => impact.comes_in.push(ConformanceItem::new(deployment, &version.pipeline, after)),
-            _ => impact.unchanged += 1,
-        }
+        impact.unchanged += usize::from(before == after.conforms());
+        let list = match (before, after.conforms()) {
+            (true, true) => continue,
+            (true, false) => &mut impact.falls_out,
+            (false, true) => &mut impact.comes_in,
+            (false, false) => &mut impact.stays_out,
+        };
+        list.push(ConformanceItem::new(deployment, &version.pipeline, after));
     }
     Ok(impact)
 }
@@ -142,6 +147,7 @@ mod tests {
             stricter.change(serde_json::from_value(dates).expect("a policy")).expect("known environment");
         let dated = impact(&after, &Judge::new(&enforced, &[], now), &test, deployed()).expect("known");
         assert_eq!((dated.falls_out.len(), dated.unchanged, dated.not_conformant), (0, 3, 1));
+        assert_eq!(dated.stays_out[0].pipeline.as_str(), "keyed");
         assert_eq!(dated.enforced_from, "2030-01-31T00:00:00Z".parse().ok());
 
         let report = conformance(&after, &test, deployed()).expect("known");

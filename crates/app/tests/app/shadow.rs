@@ -95,6 +95,24 @@ async fn a_shadow_refuses_nothing_and_says_what_it_would_refuse() {
 }
 
 #[tokio::test]
+async fn a_shadow_tells_too_who_calls_what_does_not_conform_today_either() {
+    let world = World::start().await;
+    let (op, app, test) = (&world.op, &world.app, &world.test);
+    world.save("shop", KEYED).await;
+    app.deployments().deploy(op, test, &pipeline("shop"), None, None).await.unwrap();
+    app.policies().set(op, &tightening(), "", None).await.unwrap();
+    app.shadow().set(op, &rule("trigger.apiKey", "advised"), "", None).await.unwrap();
+    count(&world, op, "shop", of("ann", None), "api-key", 6).await;
+
+    let report = app.shadow().report(op).await.unwrap().value;
+    let here = report.impact.environments.iter().find(|it| it.environment == *test).unwrap();
+    assert_eq!((here.falls_out.len(), here.unchanged, here.not_conformant), (0, 1, 1));
+    let called: Vec<_> =
+        report.callers.deployments.iter().map(|it| (it.pipeline.as_str(), it.calls)).collect();
+    assert_eq!(called, [("shop", 6)]);
+}
+
+#[tokio::test]
 async fn what_a_shadow_would_refuse_is_judged_by_it_as_it_is_and_only_since_it_began() {
     let world = World::start().await;
     let (op, app, test) = (&world.op, &world.app, &world.test);
