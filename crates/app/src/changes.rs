@@ -176,3 +176,8 @@ pub(crate) fn overtaken() -> Error {
 pub(crate) fn expect<T>(stored: &Stored<T>, if_match: Option<u64>) -> Expect {
     Expect::Revision(if_match.unwrap_or(stored.revision))
 }
+
+/// As [`expect`], for an object that need not be there yet.
+pub(crate) fn expect_or_absent<T>(stored: Option<&Stored<T>>, if_match: Option<u64>) -> Expect {
+    if_match.or(stored.map(|stored| stored.revision)).map_or(Expect::Absent, Expect::Revision)
+}

@@ -22,7 +22,7 @@ use tollgate_store::{Expect, JournalEntry, JournalFilter, Stored};
 use crate::App;
 use crate::access::{Op, Permission};
 use crate::calls::{CallerImpact, MAX_DAYS, NotAdmitted};
-use crate::changes::{Draft, expect};
+use crate::changes::{Draft, expect, expect_or_absent};
 use crate::errors::{Error, ErrorKind};
 use crate::policies::{PolicyImpact, PolicyValues, Ruling, SavedPolicies};
 
@@ -290,12 +290,7 @@ impl Shadow {
         let mut draft = Draft::new(op, "shadow.set").reason(reason);
         // It was checked against these.
         draft.guard(Kind::Policies, keys::POLICIES, Expect::Revision(ruling.policies.revision));
-        let expected = match (if_match, &running) {
-            (Some(revision), _) => Expect::Revision(revision),
-            (None, Some(running)) => Expect::Revision(running.revision),
-            (None, None) => Expect::Absent,
-        };
-        draft.put(&shadow, expected)?;
+        draft.put(&shadow, expect_or_absent(running.as_ref(), if_match))?;
         let revision = self.0.commit(op, draft).await?;
         Ok(SetShadow { shadow, revision, impact })
     }

@@ -18,7 +18,7 @@ use tollgate_store::{CommitError, Expect, Stored};
 
 use super::{Deployed, Deployments, routes};
 use crate::access::Op;
-use crate::changes::{Draft, overtaken};
+use crate::changes::{Draft, expect_or_absent, overtaken};
 use crate::errors::{Error, ErrorKind};
 use crate::waivers::passes;
 
@@ -86,12 +86,7 @@ impl Deployments {
         for waived in &admission.verdict().waived {
             draft.guard(Kind::Waiver, keys::waiver(environment, name, waived.waiver), Expect::Exists);
         }
-        let expected = match (if_match, &running) {
-            (Some(revision), _) => Expect::Revision(*revision),
-            (None, Some(running)) => Expect::Revision(running.revision),
-            (None, None) => Expect::Absent,
-        };
-        draft.put(&deployment, expected)?;
+        draft.put(&deployment, expect_or_absent(running.as_ref(), *if_match))?;
 
         let wanted = routes::claims(&op.realm, environment, version);
         let held = match &running {
