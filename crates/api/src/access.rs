@@ -1,5 +1,5 @@
-//! Who may call: authenticates, then demands the operation's permission. Deny by default: an operation without a guard
-//! cannot be put into the table.
+//! Who may call: authenticates, then demands that the operation's permission is held somewhere in the realm; where it
+//! must be held is for the use case to say. Deny by default: an operation without a guard cannot be put into the table.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request, 
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Method, StatusCode, header};
-use tollgate_app::access::{Op, Permission};
+use tollgate_app::access::{Actor, Op, Permission};
 use tollgate_model::ids::RequestId;
 use tollgate_model::names::RealmName;
 use tollgate_model::users::UserToken;
@@ -46,18 +46,17 @@ async fn identify(guard: &Guard, parts: &mut http::request::Parts) -> Result<(),
     if let Some(id) = parts.extensions.get::<RequestId>() {
         op.request_id = *id;
     }
-    op.actor.permissions.clear();
-    op.actor.name = "nobody".to_owned();
+    op.actor = Actor::nobody();
     let realm = realm(parts).await?;
     op.realm = realm.clone().unwrap_or_default();
     if guard.access != Access::Public {
         sign_in(guard, parts, &mut op).await?;
     }
     if let Access::Needs(permission) = guard.access {
-        op.demand(permission)?;
+        op.demand_anywhere(permission)?;
     }
     if let Some(permission) = guard.also {
-        op.demand(permission)?;
+        op.demand_anywhere(permission)?;
     }
     if let Some(realm) = realm {
         demand_existing(&guard.api, &realm).await?;
@@ -84,7 +83,12 @@ async fn sign_in(guard: &Guard, parts: &mut http::request::Parts, op: &mut Op) -
         (None, None) => return Err(Problem::unauthenticated()),
     };
     let signed_in = guard.api.app.users().authenticate(token, op.now).await?;
-    op.actor = signed_in.actor;
+    // Computed once a request: with what the token was made for, authenticating did it for realm `default`.
+    op.actor = if op.realm == RealmName::default() {
+        signed_in.actor
+    } else {
+        guard.api.app.actor_in(&signed_in.actor, &op.realm).await?
+    };
     parts.extensions.insert(SignedInWith(signed_in.token));
     Ok(())
 }

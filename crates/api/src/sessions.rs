@@ -180,10 +180,10 @@ async fn whoami(
     Extension(SignedInWith(token)): Extension<SignedInWith>,
 ) -> Json<WhoamiView> {
     Json(WhoamiView {
-        user: op.actor.name,
+        user: op.actor.name.clone(),
         id: op.actor.user.map(|id| id.to_string()),
         token: TokenView::from(&token),
-        permissions: op.actor.permissions.iter().map(ToString::to_string).collect(),
+        permissions: op.actor.rights().iter().map(|(permission, _)| permission.to_string()).collect(),
     })
 }
 

@@ -1,13 +1,22 @@
-//! Who does what, from where: every use case takes an [`Op`] and begins with [`Op::demand`].
+//! Who does what, from where: every use case takes an [`Op`] and begins with a demand.
+//!
+//! Which demand is the use case's decision, and the narrowest that will do is the right one: [`Op::demand`] for what
+//! concerns the realm as a whole, [`Op::demand_in`] for what lies in an environment or a project, [`Op::demand_anywhere`]
+//! for what everybody needs who may do the like somewhere, before it is known where this is. Lists show what [`Op::may`]
+//! allows, without telling that there is more; and what lies where one may not read is answered as if it were not there
+//! ([`Op::demand_of`]).
 
-use std::collections::BTreeSet;
-use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tollgate_model::ids::{RequestId, UserId};
-use tollgate_model::names::RealmName;
+use tollgate_model::names::{EnvironmentName, RealmName};
 
 use crate::errors::{Error, ErrorKind};
+
+pub use tollgate_model::access::{
+    Extent, Grant, Group, Permission, Place, Reach, Rights, Role, Roles, Scope,
+};
 
 /// One call of a use case.
 #[derive(Debug, Clone)]
@@ -31,123 +40,115 @@ pub struct Actor {
     pub user: Option<UserId>,
     /// The name that the journal shows.
     pub name: String,
-    /// What they may do.
-    pub permissions: BTreeSet<Permission>,
-}
-
-macro_rules! permissions {
-    ($($(#[$doc:meta])* $permission:ident = $text:literal,)*) => {
-        /// What somebody may do; each use case demands one.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Permission { $($(#[$doc])* $permission,)* }
-
-        impl Permission {
-            /// Every permission.
-            pub const ALL: &'static [Self] = &[$(Self::$permission,)*];
-
-            /// Returns the name, `resource:verb`.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$permission => $text,)* }
-            }
-        }
-    };
-}
-
-permissions! {
-    /// Read accounts: names of fields only.
-    AccountRead = "account:read",
-    /// Set and delete accounts.
-    AccountUpdate = "account:update",
-    /// Read API keys: never the secret.
-    ApiKeyRead = "api-key:read",
-    /// Create, rotate and import API keys.
-    ApiKeyCreate = "api-key:create",
-    /// Revoke API keys.
-    ApiKeyRevoke = "api-key:revoke",
-    /// Read and verify the journal.
-    AuditRead = "audit:read",
-    /// Read Basic Auth credentials: never the password.
-    BasicAuthRead = "basic-auth:read",
-    /// Create Basic Auth credentials.
-    BasicAuthCreate = "basic-auth:create",
-    /// Revoke Basic Auth credentials.
-    BasicAuthRevoke = "basic-auth:revoke",
-    /// Read consumers.
-    ConsumerRead = "consumer:read",
-    /// Create consumers.
-    ConsumerCreate = "consumer:create",
-    /// Associate and dissociate consumers.
-    ConsumerUpdate = "consumer:update",
-    /// Delete consumers.
-    ConsumerDelete = "consumer:delete",
-    /// Read deployments, their history and runs.
-    DeploymentRead = "deployment:read",
-    /// Deploy, promote and roll back.
-    DeploymentCreate = "deployment:create",
-    /// Undeploy.
-    DeploymentDelete = "deployment:delete",
-    /// Read environments.
-    EnvironmentRead = "environment:read",
-    /// Make environments.
-    EnvironmentCreate = "environment:create",
-    /// Delete environments.
-    EnvironmentDelete = "environment:delete",
-    /// Read globals.
-    GlobalRead = "global:read",
-    /// Set and delete globals.
-    GlobalUpdate = "global:update",
-    /// Read pipelines.
-    PipelineRead = "pipeline:read",
-    /// Save pipelines.
-    PipelineUpdate = "pipeline:update",
-    /// Delete pipelines.
-    PipelineDelete = "pipeline:delete",
-    /// Read policies, impact and conformance.
-    PolicyRead = "policy:read",
-    /// Change policies.
-    PolicyUpdate = "policy:update",
-    /// Read realms.
-    RealmRead = "realm:read",
-    /// Create realms.
-    RealmCreate = "realm:create",
-    /// Change the settings of a realm.
-    RealmUpdate = "realm:update",
-    /// Read signing keys: public parts only; inspect tokens.
-    SigningKeyRead = "signing-key:read",
-    /// Rotate and revoke signing keys.
-    SigningKeyUpdate = "signing-key:update",
-    /// Revoke tokens.
-    TokenRevoke = "token:revoke",
-    /// Read how many calls there were, and of whom.
-    UsageRead = "usage:read",
-    /// Manage one's own API tokens.
-    UserTokenManage = "user-token:manage",
-    /// Read waivers.
-    WaiverRead = "waiver:read",
-    /// Waive violations.
-    WaiverCreate = "waiver:create",
-    /// End and replace waivers.
-    WaiverEnd = "waiver:end",
+    /// What they may do in the realm of the operation.
+    rights: Arc<Rights>,
+    /// What they are limited to whatever their groups grant, as by the scopes of an API token.
+    limit: Option<Arc<Rights>>,
 }
 
 // === impl Op ===
 
 impl Op {
-    /// Refuses unless the actor has a permission.
+    /// Refuses unless the actor has a permission in the whole realm.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Forbidden`] naming the permission.
     pub fn demand(&self, permission: Permission) -> Result<(), Error> {
-        if self.actor.permissions.contains(&permission) {
+        self.demand_in(permission, Place::REALM)
+    }
+
+    /// Refuses unless the actor has a permission in all of a place.
+    ///
+    /// The refusal names the place. Where that is not what the actor said, but what an object was found to lie in, use
+    /// [`Op::demand_of`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Forbidden`] naming the permission and where it would be needed.
+    pub fn demand_in(&self, permission: Permission, place: Place<'_>) -> Result<(), Error> {
+        if self.may(permission, place) { Ok(()) } else { Err(self.refusal(permission, place)) }
+    }
+
+    /// Refuses unless the actor has a permission somewhere in the realm.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Forbidden`] naming the permission.
+    pub fn demand_anywhere(&self, permission: Permission) -> Result<(), Error> {
+        if self.actor.rights.allows_anywhere(permission) {
             return Ok(());
         }
-        Err(Error::new(
-            ErrorKind::Forbidden,
-            "forbidden",
-            format!("this needs the permission `{permission}`"),
-        )
-        .hint("ask an administrator of the realm for it"))
+        Err(self.refusal(permission, Place::REALM))
+    }
+
+    /// Refuses unless the actor has a permission for some project of an environment: for lists of what is there.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Forbidden`] naming the permission and the environment.
+    pub fn demand_somewhere_in(
+        &self,
+        permission: Permission,
+        environment: &EnvironmentName,
+    ) -> Result<(), Error> {
+        if self.actor.rights.allows_somewhere_in(permission, environment) {
+            return Ok(());
+        }
+        Err(self.refusal(permission, Place::environment(environment)))
+    }
+
+    /// Refuses unless the actor has a permission where an object lies, which they named without saying where that is.
+    ///
+    /// `place` is `None` when there is no such object. To an actor who may neither do this there nor read it, that is the
+    /// same as one that lies elsewhere: `absent` is the answer in both cases.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Forbidden`] naming the permission and the place; `absent`.
+    pub fn demand_of(
+        &self,
+        permission: Permission,
+        read: Permission,
+        place: Option<Place<'_>>,
+        absent: impl FnOnce() -> Error,
+    ) -> Result<(), Error> {
+        match place {
+            Some(place) if self.may(permission, place) => Ok(()),
+            Some(place) if self.may(read, place) => Err(self.refusal(permission, place)),
+            _ => Err(absent()),
+        }
+    }
+
+    /// Refuses unless the actor has a permission of the whole server: realm `default` grants those.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Forbidden`] naming the permission; also in every other realm, whatever its groups grant.
+    pub fn demand_server(&self, permission: Permission) -> Result<(), Error> {
+        if self.realm != RealmName::default() {
+            return Err(self.refusal(permission, Place::REALM).hint(format!(
+                "this concerns the whole server: groups of realm `{}` grant it",
+                RealmName::default()
+            )));
+        }
+        self.demand(permission)
+    }
+
+    /// Tells whether the actor has a permission in all of a place.
+    pub fn may(&self, permission: Permission, place: Place<'_>) -> bool {
+        self.actor.rights.allows(permission, place)
+    }
+
+    fn refusal(&self, permission: Permission, place: Place<'_>) -> Error {
+        // Whoever has it nowhere has no use for knowing where.
+        let message = if self.actor.rights.allows_anywhere(permission) {
+            format!("this needs the permission `{permission}` {place}")
+        } else {
+            format!("this needs the permission `{permission}`")
+        };
+        Error::new(ErrorKind::Forbidden, "forbidden", message)
+            .hint("ask an administrator of the realm for it")
     }
 }
 
@@ -156,14 +157,55 @@ impl Op {
 impl Actor {
     /// Returns the actor of what the process does by itself.
     pub fn system() -> Self {
-        Self { user: None, name: "system".to_owned(), permissions: Permission::ALL.iter().copied().collect() }
+        Self { user: None, name: "system".to_owned(), rights: Arc::new(Rights::all()), limit: None }
     }
-}
 
-// === impl Permission ===
+    /// Returns an actor who is nobody and may do nothing.
+    pub fn nobody() -> Self {
+        Self { user: None, name: "nobody".to_owned(), rights: Arc::default(), limit: None }
+    }
 
-impl fmt::Display for Permission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+    /// Returns somebody with these rights.
+    pub fn new(user: Option<UserId>, name: impl Into<String>, rights: Rights) -> Self {
+        Self { user, name: name.into(), rights: Arc::new(rights), limit: None }
+    }
+
+    /// Returns what they may do in the realm of the operation.
+    pub fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// Limits them: from now on they may do what their groups grant and this has, too. Limiting again limits further.
+    #[must_use]
+    pub fn limited(self, limit: Rights) -> Self {
+        let limit = match &self.limit {
+            Some(known) => known.intersect(&limit),
+            None => limit,
+        };
+        let rights = Arc::new(self.rights.intersect(&limit));
+        Self { rights, limit: Some(Arc::new(limit)), ..self }
+    }
+
+    /// Returns the same actor with what groups grant them elsewhere, or by now.
+    #[must_use]
+    pub(crate) fn with_rights(&self, granted: Rights) -> Self {
+        let rights = self.limited_to(granted);
+        Self { rights: Arc::new(rights), ..self.clone() }
+    }
+
+    /// Returns what is left of rights by the actor's limit.
+    pub(crate) fn limited_to(&self, granted: Rights) -> Rights {
+        match &self.limit {
+            Some(limit) => granted.intersect(limit),
+            None => granted,
+        }
+    }
+
+    /// Takes a permission away.
+    #[must_use]
+    pub fn without(self, permission: Permission) -> Self {
+        let mut rights = Rights::clone(&self.rights);
+        rights.remove(permission);
+        Self { rights: Arc::new(rights), ..self }
     }
 }

@@ -74,7 +74,12 @@ impl Draft {
     }
 
     pub(crate) fn guard(&mut self, kind: Kind, key: impl Into<String>, expect: Expect) {
-        self.guards.push(Guard { kind, key: key.into(), expect });
+        self.guards.push(Guard { realm: None, kind, key: key.into(), expect });
+    }
+
+    /// As [`Draft::guard`], for what belongs to another realm than what is changed.
+    pub(crate) fn guard_in(&mut self, realm: &RealmName, kind: Kind, key: impl Into<String>, expect: Expect) {
+        self.guards.push(Guard { realm: Some(realm.clone()), kind, key: key.into(), expect });
     }
 
     pub(crate) fn put<T: Object>(&mut self, object: &T, expect: Expect) -> Result<(), Error> {

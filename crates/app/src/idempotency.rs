@@ -110,9 +110,14 @@ impl Answers {
 
 /// Returns the place to which an answer is sealed.
 fn place(op: &Op, request: &RepeatableRequest) -> String {
-    contexts::kept_answer(&op.realm, &op.actor.name, &request.key)
+    contexts::kept_answer(&op.realm, &owner(op), &request.key)
 }
 
 fn record_key(op: &Op, request: &RepeatableRequest) -> String {
-    format!("{}/{}", op.actor.name, request.key)
+    format!("{}/{}", owner(op), request.key)
+}
+
+/// Returns whose an answer is: a user's id, because the next user of their name must not get it.
+fn owner(op: &Op) -> String {
+    op.actor.user.map_or_else(|| op.actor.name.clone(), |user| user.to_string())
 }

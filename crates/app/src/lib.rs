@@ -31,6 +31,7 @@ pub mod waivers;
 
 mod changes;
 mod credentials;
+mod directory;
 mod judging;
 mod realm_settings;
 

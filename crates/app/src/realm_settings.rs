@@ -19,7 +19,7 @@ impl Realms {
     ///
     /// [`crate::errors::ErrorKind::NotFound`].
     pub async fn get(&self, op: &Op) -> Result<Stored<Realm>, Error> {
-        op.demand(Permission::RealmRead)?;
+        op.demand_anywhere(Permission::RealmRead)?;
         self.0.realm(op).await
     }
 

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use tollgate_model::access::Group;
 use tollgate_model::environments::{Environment, Realm, RealmSettings};
+use tollgate_model::ids::UserId;
 use tollgate_model::keysets::Algorithm;
-use tollgate_model::names::{EnvironmentName, RealmName};
+use tollgate_model::names::{EnvironmentName, GroupName, RealmName};
+use tollgate_model::objects::keys;
 use tollgate_model::policies::{Policies, PolicyVersion};
+use tollgate_model::users::User;
 use tollgate_store::Expect;
 
 use crate::App;
 use crate::access::{Op, Permission};
-use crate::changes::Draft;
+use crate::changes::{Draft, expect_or_absent};
 use crate::errors::{Error, ErrorKind};
 
 /// Use cases of realms.
@@ -19,27 +23,43 @@ pub struct Realms(pub(crate) App);
 // === impl Realms ===
 
 impl Realms {
-    /// Returns every realm.
+    /// Returns the realms in which the actor may read something of it; all of them to whoever makes realms.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Forbidden`], [`ErrorKind::Unavailable`].
+    /// [`ErrorKind::Forbidden`] when there is none, [`ErrorKind::Unavailable`].
     pub async fn list(&self, op: &Op) -> Result<Vec<Realm>, Error> {
-        op.demand(Permission::RealmRead)?;
-        Ok(self.0.store().realms().await?.into_iter().map(|stored| stored.value).collect())
+        let mut realms: Vec<Realm> =
+            self.0.store().realms().await?.into_iter().map(|stored| stored.value).collect();
+        if op.demand_server(Permission::RealmCreate).is_ok() {
+            return Ok(realms);
+        }
+        let mut visible = BTreeSet::new();
+        for realm in &realms {
+            let actor = self.0.actor_in(&op.actor, &realm.name).await?;
+            if actor.rights().allows_anywhere(Permission::RealmRead) {
+                visible.insert(realm.name.clone());
+            }
+        }
+        if visible.is_empty() {
+            op.demand_anywhere(Permission::RealmRead)?;
+        }
+        realms.retain(|realm| visible.contains(&realm.name));
+        Ok(realms)
     }
 
-    /// Makes a realm with all that it begins with, in one transaction.
+    /// Makes a realm with all that it begins with, in one transaction. Whoever makes it may do everything in it.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Conflict`] when it exists.
     pub async fn create(&self, op: &Op, name: RealmName) -> Result<Realm, Error> {
-        op.demand(Permission::RealmCreate)?;
+        op.demand_server(Permission::RealmCreate)?;
         let realm = Realm { name: name.clone(), created_at: op.now, settings: RealmSettings::default() };
         let environments = BTreeSet::from([EnvironmentName::test(), EnvironmentName::prod()]);
         let mut draft = Draft::new(op, "realm.create").realm(name.clone());
         draft.put(&realm, Expect::Absent)?;
+        draft.put(&Group::first(op.actor.user.into_iter().collect()), Expect::Absent)?;
         for environment in &environments {
             let environment_object = Environment {
                 name: environment.clone(),
@@ -67,7 +87,8 @@ impl Realms {
         Ok(realm)
     }
 
-    /// Makes realm `default` when there is none, as the first start of the process does.
+    /// Makes realm `default` when there is none, as the first start of the process does; and gives each realm of a store
+    /// from before there were groups its group of administrators, with all users in it, because each could do everything.
     ///
     /// Safe when several processes start at once: one of them makes it.
     ///
@@ -77,11 +98,53 @@ impl Realms {
     pub async fn initialise(&self, op: &Op) -> Result<(), Error> {
         let name = RealmName::default();
         if self.0.store().realms().await?.iter().any(|stored| stored.value.name == name) {
-            return op.demand(Permission::RealmCreate);
+            op.demand_server(Permission::RealmCreate)?;
+            return self.0.found_administrators(op).await;
         }
         match self.create(op, name).await {
-            Err(error) if error.kind == ErrorKind::Conflict => Ok(()),
+            Err(error) if error.kind == ErrorKind::Conflict => self.0.found_administrators(op).await,
             other => other.map(drop),
         }
+    }
+}
+
+// === impl App ===
+
+impl App {
+    /// Makes the group of administrators, with all users in it, in each realm that has none.
+    ///
+    /// A realm begins with this group and it can't be deleted, so a realm that has none is from before there were groups.
+    async fn found_administrators(&self, op: &Op) -> Result<(), Error> {
+        let key = keys::group(&GroupName::administrators());
+        for realm in self.store().realms().await? {
+            let realm = realm.value.name;
+            if self.store().get::<Group>(&realm, &key).await?.is_some() {
+                continue;
+            }
+            let users = self.all::<User>(&RealmName::default(), "").await?;
+            let members = users.into_iter().map(|stored| stored.value.id).collect();
+            let mut draft = Draft::new(op, "group.create")
+                .realm(realm)
+                .reason("every user from before there were groups could do everything");
+            draft.put(&Group::first(members), Expect::Absent)?;
+            // Another process was faster.
+            self.commit_decided(op, draft).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts a new user into the group of administrators of a realm.
+    pub(crate) async fn join_administrators(
+        &self,
+        realm: &RealmName,
+        user: UserId,
+        draft: &mut Draft,
+    ) -> Result<(), Error> {
+        let key = keys::group(&GroupName::administrators());
+        let stored = self.store().get::<Group>(realm, &key).await?;
+        let expected = expect_or_absent(stored.as_ref(), None);
+        let mut group = stored.map_or_else(|| Group::first(BTreeSet::new()), |stored| stored.value);
+        group.members.insert(user);
+        draft.put(&group, expected)
     }
 }

@@ -18,7 +18,7 @@ use tollgate_model::users::{User, UserToken};
 use tollgate_store::{Expect, Stored};
 
 use crate::App;
-use crate::access::{Actor, Op, Permission};
+use crate::access::{Actor, Op, Permission, Rights};
 use crate::changes::Draft;
 use crate::errors::{Error, ErrorKind};
 use token_index::KnownToken;
@@ -54,7 +54,7 @@ pub struct ShownToken {
 /// Somebody who showed an API token.
 #[derive(Debug, Clone)]
 pub struct Authenticated {
-    /// What they may do.
+    /// Who they are, and what they may do in realm `default`.
     pub actor: Actor,
     /// The token that they showed.
     pub token: UserToken,
@@ -72,7 +72,8 @@ enum Full {
 // === impl Users ===
 
 impl Users {
-    /// Makes user `admin` with an API token when there is no user yet, as the first start does.
+    /// Makes user `admin` with an API token when there is no user yet, as the first start does; they may do everything in
+    /// realm `default`.
     ///
     /// Returns `None` when there is one. Safe when several processes start at once: one of them makes it.
     ///
@@ -87,7 +88,8 @@ impl Users {
         op.demand(Permission::RealmCreate)?;
         let realm = RealmName::default();
         let name = UserName::parse("admin").map_err(Error::internal)?;
-        if self.0.store().get::<User>(&realm, &keys::user(&name)).await?.is_some() {
+        // Any user: an `admin` who was deleted on purpose does not come back with the next start.
+        if !self.0.all::<User>(&realm, "").await?.is_empty() {
             return Ok(None);
         }
         let (plain, made_up) = match password {
@@ -99,10 +101,13 @@ impl Users {
             name,
             password_hash: self.0.hash_password(plain.clone()).await?,
             created_at: op.now,
+            disabled_at: None,
+            password_is_temporary: false,
         };
         let token = self.new_token(op.now, user.id, "first start", None)?;
-        let mut draft = Draft::new(op, "user.create").realm(realm);
+        let mut draft = Draft::new(op, "user.create").realm(realm.clone());
         draft.put(&user, Expect::Absent)?;
+        self.0.join_administrators(&realm, user.id, &mut draft).await?;
         draft.put(&token.token, Expect::Absent)?;
         let taken = || {
             Error::conflict("already-exists", "there is an admin already").hint("sign in: `tollgate login`")
@@ -137,6 +142,7 @@ impl Users {
             Ok(name) => self.0.store().get::<User>(&realm, &keys::user(&name)).await?,
             Err(_) => None,
         };
+        let user = user.filter(|user| user.value.disabled_at.is_none());
         let hash = user.as_ref().map(|user| user.value.password_hash.clone());
         let matches = match Password::parse(password) {
             Ok(password) => self.0.verify_password(password, hash).await?,
@@ -174,8 +180,9 @@ impl Users {
             return Err(refused());
         }
         let user = store.get::<User>(&realm, &keys::user(&known.user)).await?;
-        let user = user.filter(|user| user.value.id == token.user).ok_or_else(refused)?;
-        Ok(Authenticated { actor: Actor::of(&user.value), token })
+        let user = user.filter(|user| user.value.id == token.user && user.value.disabled_at.is_none());
+        let actor = Actor::of(&user.ok_or_else(refused)?.value);
+        Ok(Authenticated { actor: self.0.actor_in(&actor, &RealmName::default()).await?, token })
     }
 
     /// Returns the actor's own API tokens, oldest first.
@@ -322,9 +329,9 @@ impl Users {
 // === impl Actor ===
 
 impl Actor {
-    /// Returns a user as actor; today every user is an administrator.
+    /// Returns a user as actor, who may do nothing yet: [`App::actor_in`] tells what they may.
     fn of(user: &User) -> Self {
-        Self { user: Some(user.id), name: user.name.to_string(), ..Self::system() }
+        Self::new(Some(user.id), user.name.to_string(), Rights::none())
     }
 }
 

@@ -3,6 +3,7 @@
 //! This crate does no I/O and reads neither a clock nor a source of randomness. A value of one of its types
 //! keeps the rules of that type: it was built by `parse` (or deserialised, which calls `parse`).
 
+pub mod access;
 pub mod calls;
 pub mod consumers;
 pub mod deployments;

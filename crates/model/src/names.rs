@@ -206,6 +206,16 @@ slug!(
     RuleName,
     "rule name"
 );
+slug!(
+    /// The name of a role: a set of permissions.
+    RoleName,
+    "role name"
+);
+slug!(
+    /// The name of a group of users.
+    GroupName,
+    "group name"
+);
 name!(
     /// The name of a field that is never shown, in capitals and small letters as it is written.
     FieldName,
@@ -236,6 +246,24 @@ label!(
 impl Default for RealmName {
     fn default() -> Self {
         Self("default".into())
+    }
+}
+
+// === impl RoleName ===
+
+impl RoleName {
+    /// The role that has every permission.
+    pub fn administrator() -> Self {
+        Self("administrator".into())
+    }
+}
+
+// === impl GroupName ===
+
+impl GroupName {
+    /// The group that every realm begins with.
+    pub fn administrators() -> Self {
+        Self("administrators".into())
     }
 }
 

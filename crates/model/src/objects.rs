@@ -8,13 +8,15 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::access::{Group, Role};
 use crate::consumers::{ApiKey, BasicAuth, Consumer};
 use crate::deployments::{Deployment, RouteClaim};
 use crate::environments::{Environment, Exposure, Project, Realm};
 use crate::ids::{BasicAuthId, KeyId, UserTokenId, WaiverId};
 use crate::keysets::{SigningKey, TokenRevocation};
 use crate::names::{
-    ConsumerName, EnvironmentName, PipelineName, ProjectName, RealmName, UserName, ValueName,
+    ConsumerName, EnvironmentName, GroupName, PipelineName, ProjectName, RealmName, RoleName, UserName,
+    ValueName,
 };
 use crate::pipelines::{PipelineHead, PipelineVersion};
 use crate::policies::{Policies, PolicyVersion, ShadowPolicies};
@@ -61,6 +63,8 @@ kinds! {
     Environment = "environment",
     /// [`Global`].
     Global = "global",
+    /// [`Group`].
+    Group = "group",
     /// [`PipelineHead`].
     Pipeline = "pipeline",
     /// [`PipelineVersion`].
@@ -73,6 +77,8 @@ kinds! {
     Project = "project",
     /// [`Realm`].
     Realm = "realm",
+    /// [`Role`]: one of the realm's own.
+    Role = "role",
     /// [`RouteClaim`].
     RouteClaim = "route-claim",
     /// [`ShadowPolicies`]: at most one object per realm.
@@ -150,8 +156,8 @@ impl StoredObject {
 /// Keys of objects, for look-ups without the object at hand.
 pub mod keys {
     use super::{
-        BasicAuthId, ConsumerName, EnvironmentName, Exposure, KeyId, PipelineName, ProjectName, RealmName,
-        UserName, UserTokenId, ValueName, Version, WaiverId,
+        BasicAuthId, ConsumerName, EnvironmentName, Exposure, GroupName, KeyId, PipelineName, ProjectName,
+        RealmName, RoleName, UserName, UserTokenId, ValueName, Version, WaiverId,
     };
 
     /// Key of the one [`super::Policies`] object of a realm.
@@ -189,6 +195,10 @@ pub mod keys {
         format!("{environment}/{name}")
     }
     /// `name`.
+    pub fn group(name: &GroupName) -> String {
+        name.to_string()
+    }
+    /// `name`.
     pub fn pipeline(name: &PipelineName) -> String {
         name.to_string()
     }
@@ -206,6 +216,10 @@ pub mod keys {
     }
     /// `name`.
     pub fn realm(name: &RealmName) -> String {
+        name.to_string()
+    }
+    /// `name`.
+    pub fn role(name: &RoleName) -> String {
         name.to_string()
     }
     /// `environment/exposure/shape`.
@@ -255,12 +269,14 @@ objects! {
     Deployment => Deployment, |it| keys::deployment(&it.environment, &it.pipeline, it.version.major);
     Environment => Environment, |it| keys::environment(&it.name);
     Global => Global, |it| keys::global(&it.environment, &it.name);
+    Group => Group, |it| keys::group(&it.name);
     PipelineHead => Pipeline, |it| keys::pipeline(&it.name);
     PipelineVersion => PipelineVersion, |it| keys::pipeline_version(&it.pipeline.name, it.version);
     Policies => Policies, |_it| keys::POLICIES.to_owned();
     PolicyVersion => PolicyVersion, |it| keys::policy_version(it.policies.version());
     Project => Project, |it| keys::project(&it.name);
     Realm => Realm, |it| keys::realm(&it.name);
+    Role => Role, |it| keys::role(&it.name);
     RouteClaim => RouteClaim, |it| keys::route_claim(&it.environment, it.exposure, &it.shape);
     ShadowPolicies => ShadowPolicies, |_it| keys::SHADOW_POLICIES.to_owned();
     SigningKey => SigningKey, |it| keys::signing_key(&it.environment, &it.kid);

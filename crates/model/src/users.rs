@@ -21,6 +21,12 @@ pub struct User {
     pub password_hash: String,
     /// When they were made.
     pub created_at: Timestamp,
+    /// Since when they can't sign in, nor do anything with a token; `None` when they can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_at: Option<Timestamp>,
+    /// Whether somebody else set their password: they are to choose another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub password_is_temporary: bool,
 }
 
 /// What is kept of a user's API token (`tgu_…`).

@@ -32,9 +32,12 @@ pub struct Change {
 /// What must hold of an object that is not written.
 #[derive(Debug, Clone)]
 pub struct Guard {
+    /// The realm that it belongs to; `None` means that of the change.
+    pub realm: Option<RealmName>,
     /// Its kind.
     pub kind: Kind,
-    /// Its key; with [`Expect::NothingSince`] what the keys of those in question begin with.
+    /// Its key; with [`Expect::NothingSince`] and [`Expect::UntouchedSince`] what the keys of those in question begin
+    /// with.
     pub key: String,
     /// What must hold.
     pub expect: Expect,
@@ -65,6 +68,9 @@ pub enum Expect {
     /// Since this journal entry nothing was written whose key begins with the one given. What was deleted since is not
     /// noticed. For guards: a decision that was based on a list.
     NothingSince(u64),
+    /// Since this journal entry nothing was written, nor deleted, whose key begins with the one given. For guards: a
+    /// decision that was based on a list, and on what is not in it.
+    UntouchedSince(u64),
     /// Nothing.
     Any,
 }
@@ -144,7 +150,7 @@ impl Expect {
             Self::Absent => found.is_none(),
             Self::Revision(revision) => found == Some(revision),
             Self::Exists => found.is_some(),
-            Self::NothingSince(seq) => found.is_none_or(|newest| newest <= seq),
+            Self::NothingSince(seq) | Self::UntouchedSince(seq) => found.is_none_or(|newest| newest <= seq),
             Self::Any => true,
         }
     }
@@ -157,6 +163,7 @@ impl std::fmt::Display for Expect {
             Self::Revision(revision) => write!(f, "revision {revision}"),
             Self::Exists => f.write_str("one"),
             Self::NothingSince(seq) => write!(f, "nothing since {seq}"),
+            Self::UntouchedSince(seq) => write!(f, "nothing touched since {seq}"),
             Self::Any => f.write_str("anything"),
         }
     }

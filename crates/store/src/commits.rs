@@ -112,7 +112,8 @@ async fn write(
     previous_hash: [u8; 32],
 ) -> Result<(), CommitError> {
     for guard in &change.guards {
-        demand(lease, &change.realm, guard.kind, &guard.key, guard.expect).await?;
+        let realm = guard.realm.as_ref().unwrap_or(&change.realm);
+        demand(lease, realm, guard.kind, &guard.key, guard.expect).await?;
     }
     append(lease, change, seq, previous_hash).await?;
     for mutation in &change.mutations {
@@ -132,16 +133,23 @@ async fn demand(
     if expected == Expect::Any {
         return Ok(());
     }
-    let revision: Option<i64> = if matches!(expected, Expect::NothingSince(_)) {
-        sqlx::query_scalar(
+    let newest = match expected {
+        Expect::NothingSince(_) => Some(
             "SELECT max(revision) FROM objects WHERE realm = $1 AND kind = $2 AND key >= $3 AND key < $4",
-        )
-        .bind(realm.as_str())
-        .bind(kind.as_str())
-        .bind(key)
-        .bind(end_of(key))
-        .fetch_one(lease.connection())
-        .await?
+        ),
+        Expect::UntouchedSince(_) => Some(
+            "SELECT max(seq) FROM journal_objects WHERE realm = $1 AND kind = $2 AND key >= $3 AND key < $4",
+        ),
+        _ => None,
+    };
+    let revision: Option<i64> = if let Some(newest) = newest {
+        sqlx::query_scalar(newest)
+            .bind(realm.as_str())
+            .bind(kind.as_str())
+            .bind(key)
+            .bind(end_of(key))
+            .fetch_one(lease.connection())
+            .await?
     } else {
         sqlx::query_scalar("SELECT revision FROM objects WHERE realm = $1 AND kind = $2 AND key = $3")
             .bind(realm.as_str())

@@ -82,6 +82,7 @@ contracts! {
     a_lost_update_is_refused_and_names_both_revisions
     a_failed_guard_changes_and_journals_nothing
     a_decision_that_was_based_on_a_list_notices_what_was_written_since
+    a_decision_that_was_based_on_what_is_not_there_notices_what_was_deleted_since
     a_change_without_mutations_is_journaled
     every_tampering_is_found
     numbers_have_no_gaps_under_concurrent_writers_of_two_stores
@@ -176,7 +177,7 @@ async fn a_decision_that_was_based_on_a_list_notices_what_was_written_since(data
     let decide = async |prefix: &str, seq| {
         let mut decided = put("b", Expect::Any);
         let expect = Expect::NothingSince(seq);
-        decided.guards.push(Guard { kind: Kind::Project, key: prefix.to_owned(), expect });
+        decided.guards.push(Guard { realm: None, kind: Kind::Project, key: prefix.to_owned(), expect });
         store.commit(decided).await
     };
     decide("a", 0).await.unwrap();
@@ -190,10 +191,36 @@ async fn a_decision_that_was_based_on_a_list_notices_what_was_written_since(data
     decide("a", seq - 1).await.unwrap();
 }
 
+async fn a_decision_that_was_based_on_what_is_not_there_notices_what_was_deleted_since(database: Database) {
+    let store = database.store().await;
+    let decide = async |other: Option<RealmName>, seq| {
+        let mut decided = put("b", Expect::Any);
+        let expect = Expect::UntouchedSince(seq);
+        decided.guards.push(Guard { realm: other, kind: Kind::Project, key: "a".to_owned(), expect });
+        store.commit(decided).await
+    };
+    let written = store.commit(put("a1", Expect::Absent)).await.unwrap().seq;
+    decide(None, written).await.unwrap();
+    let deletion = change(vec![Mutation::delete::<Project>("a1", Expect::Exists)]);
+    let deleted = store.commit(deletion).await.unwrap().seq;
+    let overtaken = decide(None, deleted - 1).await.unwrap_err();
+    assert!(matches!(overtaken, CommitError::Conflict { found: Some(found), .. } if found == deleted));
+    decide(None, deleted).await.unwrap();
+
+    // Another realm than that of the change.
+    let other = RealmName::parse("other").unwrap();
+    decide(Some(other.clone()), 0).await.unwrap();
+    let mut elsewhere = put("a1", Expect::Absent);
+    elsewhere.realm = other.clone();
+    let seq = store.commit(elsewhere).await.unwrap().seq;
+    decide(Some(other), seq - 1).await.unwrap_err();
+    decide(None, seq - 1).await.unwrap();
+}
+
 async fn a_failed_guard_changes_and_journals_nothing(database: Database) {
     let store = database.store().await;
     let mut guarded = put("a", Expect::Absent);
-    guarded.guards.push(Guard { kind: Kind::Project, key: "b".into(), expect: Expect::Exists });
+    guarded.guards.push(Guard { realm: None, kind: Kind::Project, key: "b".into(), expect: Expect::Exists });
     assert!(matches!(store.commit(guarded).await, Err(CommitError::Conflict { .. })));
     // The second of two mutations fails after the first was written.
     let mut twice = put("a", Expect::Absent);

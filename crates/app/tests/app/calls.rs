@@ -153,8 +153,7 @@ async fn the_impact_counts_the_calls_that_lacked_what_would_be_demanded() {
 #[tokio::test]
 async fn who_calls_is_told_only_to_those_who_may_read_usage() {
     let world = World::start().await;
-    let mut op = world.op.clone();
-    op.actor.permissions.remove(&Permission::UsageRead);
+    let op = world.without(Permission::UsageRead);
     let impact = world.app.policies().impact(&op, &tightening()).await.unwrap();
     let error = world.app.calls().of_impact(&op, &impact.environments, Days::parse(None).unwrap()).await;
     assert_eq!(error.unwrap_err().kind, ErrorKind::Forbidden);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use tollgate_app::JournalFilter;
+use tollgate_app::access::Permission;
 use tollgate_app::accounts::AccountFields;
 use tollgate_app::calls::Days;
 use tollgate_app::errors::{Error, ErrorKind};
@@ -136,8 +137,7 @@ async fn nobody_may_do_anything_without_permission() {
 #[tokio::test]
 async fn a_first_key_needs_the_permission_to_create_keys_too() {
     let world = World::start().await;
-    let mut op = world.op.clone();
-    op.actor.permissions.remove(&tollgate_app::access::Permission::ApiKeyCreate);
+    let op = world.without(Permission::ApiKeyCreate);
     let error = world.app.consumers().create(&op, new_consumer("ann")).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Forbidden);
 }

@@ -195,8 +195,7 @@ async fn a_second_waiver_for_a_violation_replaces_the_first_when_told_to_only() 
     assert!(error.message.contains(&first.id.to_string()), "{error}");
 
     let longer = NewWaiver { replace: true, ..longer };
-    let mut creator = op.clone();
-    creator.actor.permissions.remove(&Permission::WaiverEnd);
+    let creator = world.without(Permission::WaiverEnd);
     assert_eq!(refused(&world, &creator, longer.clone()).await.kind, ErrorKind::Forbidden);
     let second = create(&world, longer).await;
     let all = app.waivers().list(op, &WaiverFilter { ended: true, ..WaiverFilter::default() }).await.unwrap();

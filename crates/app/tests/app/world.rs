@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use tollgate_app::App;
-use tollgate_app::access::{Actor, Op};
+use tollgate_app::access::{Actor, Op, Permission, Rights};
 use tollgate_app::consumers::{CreatedConsumer, NewConsumer};
 use tollgate_app::keys::NewKey;
 use tollgate_app::pipelines::SavePipeline;
@@ -49,9 +49,17 @@ impl World {
 
     /// Returns the operation of somebody who may do nothing.
     pub(crate) fn nobody(&self) -> Op {
-        let mut op = self.op.clone();
-        op.actor.permissions.clear();
-        op
+        self.with(Rights::none())
+    }
+
+    /// Returns the operation of somebody with these rights.
+    pub(crate) fn with(&self, rights: Rights) -> Op {
+        Op { actor: Actor::new(None, "somebody", rights), ..self.op.clone() }
+    }
+
+    /// Returns the operation of somebody who may do everything but this.
+    pub(crate) fn without(&self, permission: Permission) -> Op {
+        Op { actor: Actor::system().without(permission), ..self.op.clone() }
     }
 
     pub(crate) async fn save(&self, pipeline: &str, trigger: &str) {
