@@ -62,10 +62,11 @@ pub(crate) struct Api {
     pub(crate) settings: Arc<ApiSettings>,
 }
 
-/// Makes the router of the management API, with `/healthz` and `/readyz` beside it.
+/// Makes the router of the management API, with `/healthz` and `/readyz` beside it, and the pages of the console: what
+/// holds for every request holds for theirs.
 ///
 /// The remote address of callers is read from `ConnectInfo<SocketAddr>`.
-pub fn router(app: App, settings: ApiSettings) -> Router {
+pub fn router(app: App, settings: ApiSettings, pages: Router) -> Router {
     let api = Api { app, settings: Arc::new(settings) };
     let mut routes = Router::new();
     for operation in operations::all() {
@@ -80,7 +81,8 @@ pub fn router(app: App, settings: ApiSettings) -> Router {
         .route("/readyz", get(meta::readyz))
         .fallback(guards::unknown_path)
         .method_not_allowed_fallback(guards::unknown_method)
+        .with_state(api.clone())
+        .merge(pages)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(api.clone(), guards::guard))
-        .with_state(api)
+        .layer(middleware::from_fn_with_state(api, guards::guard))
 }

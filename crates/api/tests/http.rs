@@ -68,7 +68,7 @@ impl Api {
             allowed_hosts: vec!["tollgate.example".to_owned()],
             secure_cookies: false,
         };
-        Self { _directory: directory, router: router(app, settings), token }
+        Self { _directory: directory, router: router(app, settings, Router::new()), token }
     }
 
     async fn send(&self, request: Request<Body>) -> Reply {

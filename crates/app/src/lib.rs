@@ -37,7 +37,9 @@ mod realm_settings;
 
 // What use cases take and give, so that API and console need no crate below this one.
 pub use tollgate_credential::passwords::Password;
-pub use tollgate_policy::{Conformance, ConformanceItem, Impact, PolicyDiff, Standing};
+pub use tollgate_policy::{
+    Conformance, ConformanceItem, Effect, EnvironmentMeaning, Impact, PolicyDiff, Standing,
+};
 pub use tollgate_store::{CallBatch, JournalEntry, JournalFilter, Stored};
 
 use std::sync::Arc;

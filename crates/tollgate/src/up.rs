@@ -195,7 +195,14 @@ async fn control(
         allowed_hosts: arguments.console_host.clone(),
         secure_cookies: false,
     };
-    let router = tollgate_api::router(app, settings);
+    let pages = tollgate_console::router(
+        app.clone(),
+        tollgate_console::ConsoleSettings {
+            version: settings.version.clone(),
+            secure_cookies: settings.secure_cookies,
+        },
+    );
+    let router = tollgate_api::router(app, settings, pages);
     let shutdown = parts.shutdown.clone();
     tasks.spawn(console::serve(console, router, ConsoleSettings::default(), shutdown));
 

@@ -1,0 +1,81 @@
+//! What stands around every page: navigation, search, who is signed in.
+
+use crate::assets;
+use crate::visitor::Visitor;
+
+/// The parts of the console, in the order of the navigation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Section {
+    Overview,
+    Pipelines,
+    Deployments,
+    Policies,
+    Consumers,
+}
+
+/// One entry of the navigation.
+pub(crate) struct Entry {
+    pub(crate) label: &'static str,
+    pub(crate) path: String,
+    pub(crate) here: bool,
+}
+
+/// A group of entries.
+pub(crate) struct Group {
+    pub(crate) label: &'static str,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// What stands around a page.
+pub(crate) struct Chrome {
+    pub(crate) title: String,
+    pub(crate) realm: String,
+    pub(crate) user: String,
+    /// What was just done.
+    pub(crate) notice: Option<String>,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) style: &'static str,
+    pub(crate) script: &'static str,
+    pub(crate) htmx: &'static str,
+    pub(crate) icon: &'static str,
+}
+
+/// The groups of the navigation: a label, and its sections with their label and the end of their path.
+const NAVIGATION: [(&str, &[(Section, &str, &str)]); 5] = [
+    ("", &[(Section::Overview, "Overview", "overview")]),
+    ("Build", &[(Section::Pipelines, "Pipelines", "pipelines")]),
+    ("Run", &[(Section::Deployments, "Deployments", "deployments")]),
+    ("Governance", &[(Section::Policies, "Policies", "policies")]),
+    ("Settings", &[(Section::Consumers, "Consumers", "consumers")]),
+];
+
+// === impl Chrome ===
+
+impl Chrome {
+    /// Puts it together for a page.
+    pub(crate) fn new(visitor: &Visitor, section: Section, title: impl Into<String>) -> Self {
+        let realm = visitor.op.realm.to_string();
+        let groups = NAVIGATION.map(|(label, entries)| Group {
+            label,
+            entries: entries
+                .iter()
+                .map(|(of, label, end)| Entry {
+                    label,
+                    path: format!("/realms/{realm}/{end}"),
+                    here: *of == section,
+                })
+                .collect(),
+        });
+        Self {
+            title: title.into(),
+            user: visitor.op.actor.name.clone(),
+            notice: None,
+            realm,
+            groups: groups.into(),
+            style: &assets::STYLE.path,
+            script: &assets::SCRIPT.path,
+            htmx: &assets::HTMX.path,
+            icon: &assets::ICON.path,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Why there is no page: the one table from use-case errors to statuses and words.
+
+use std::error::Error as _;
+
+use askama::Template;
+use axum::response::{IntoResponse, Redirect, Response};
+use http::{HeaderValue, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tollgate_app::errors::{Error, ErrorKind};
+
+use crate::answers::Page;
+use crate::assets;
+
+/// Why there is no page.
+pub(crate) enum Failure {
+    /// Nobody has signed in: the browser is sent to do so, and back afterwards.
+    SignIn {
+        /// Where to come back to.
+        back: String,
+        /// Whether a part of a page was asked for: then the whole page has to go.
+        htmx: bool,
+    },
+    /// Anything else, shown on a page of its own.
+    Shown {
+        /// The status.
+        status: StatusCode,
+        /// What happened.
+        message: String,
+        /// What to do next.
+        hint: Option<String>,
+    },
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    status: u16,
+    title: &'a str,
+    message: &'a str,
+    hint: Option<&'a str>,
+    style: &'a str,
+    icon: &'a str,
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// Says something without a hint.
+    pub(crate) fn plain(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::Shown { status, message: message.into(), hint: None }
+    }
+}
+
+/// Returns the status of a use case's error.
+pub(crate) fn status_of(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+        ErrorKind::Invalid | ErrorKind::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+        ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorKind::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn title_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::NOT_FOUND => "Not found",
+        StatusCode::FORBIDDEN => "Not permitted",
+        StatusCode::SERVICE_UNAVAILABLE => "Out of reach",
+        StatusCode::TOO_MANY_REQUESTS => "Too many attempts",
+        status if status.is_server_error() => "Something went wrong",
+        _ => "That did not work",
+    }
+}
+
+/// Writes what only the log is told.
+pub(crate) fn log(error: &Error) {
+    if matches!(error.kind, ErrorKind::Internal | ErrorKind::Unavailable) {
+        let mut chain = String::new();
+        let mut source = error.source();
+        while let Some(inner) = source {
+            chain.push_str(&format!(": {inner}"));
+            source = inner.source();
+        }
+        tracing::error!(code = error.code, "{error}{chain}");
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        log(&error);
+        Self::Shown { status: status_of(error.kind), message: error.message, hint: error.hint }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        match self {
+            Self::SignIn { back, htmx } => {
+                let back = utf8_percent_encode(&back, NON_ALPHANUMERIC);
+                let path = format!("/sign-in?back={back}");
+                if !htmx {
+                    return Redirect::to(&path).into_response();
+                }
+                let mut response = StatusCode::UNAUTHORIZED.into_response();
+                if let Ok(value) = HeaderValue::try_from(path) {
+                    response.headers_mut().insert("hx-redirect", value);
+                }
+                response
+            }
+            Self::Shown { status, message, hint } => {
+                let page = ErrorPage {
+                    status: status.as_u16(),
+                    title: title_of(status),
+                    message: &message,
+                    hint: hint.as_deref(),
+                    style: &assets::STYLE.path,
+                    icon: &assets::ICON.path,
+                };
+                match crate::answers::render(status, &page) {
+                    Ok(page) => Page::into_response(page),
+                    Err(_) => (status, message).into_response(),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The pages.
+
+mod overview;
+mod policies;
+mod sign_in;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::Redirect;
+use axum::routing::get;
+
+use crate::Console;
+use crate::visitor::Visitor;
+
+pub(crate) fn routes() -> Router<Console> {
+    Router::new()
+        .route("/", get(home))
+        .merge(sign_in::routes())
+        .merge(overview::routes())
+        .merge(policies::routes())
+}
+
+async fn home(State(_): State<Console>, visitor: Visitor) -> Redirect {
+    Redirect::to(&format!("/realms/{}/overview", visitor.op.realm))
+}

@@ -1,0 +1,162 @@
+//! Policies: how each environment stands, what is demanded, and changing it with its impact in sight.
+
+mod conformance;
+mod edit;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::routing::get;
+use serde::Deserialize;
+use tollgate_model::names::EnvironmentName;
+use tollgate_model::policies::{AccessRequirement, Policy, RuleMode};
+
+use super::overview::StandingView;
+use crate::Console;
+use crate::answers::{Answer, page};
+use crate::chrome::{Chrome, Section};
+use crate::times::Moment;
+use crate::visitor::Visitor;
+
+#[derive(Template)]
+#[template(path = "pages/policies/index.html")]
+struct PoliciesPage {
+    chrome: Chrome,
+    version: String,
+    saved: Option<Saved>,
+    cards: Vec<Card>,
+    environments: Vec<String>,
+    policies: Vec<Row>,
+}
+
+/// The last change.
+struct Saved {
+    at: Moment,
+    by: String,
+    reason: String,
+}
+
+struct Card {
+    environment: String,
+    title: String,
+    standing: StandingView,
+}
+
+struct Row {
+    name: String,
+    about: String,
+    values: Vec<String>,
+    editable: bool,
+}
+
+#[derive(Deserialize)]
+struct IndexQuery {
+    /// The version that was just saved.
+    saved: Option<String>,
+}
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new()
+        .route("/realms/{realm}/policies", get(index))
+        .merge(conformance::routes())
+        .merge(edit::routes())
+}
+
+async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Query<IndexQuery>) -> Answer {
+    let op = &visitor.op;
+    let policies = console.app.policies().get(op).await?.value;
+    let report = console.app.conformance().report(op, None).await?;
+    let saved = console.app.policies().version(op, policies.version()).await.ok();
+    let environments: Vec<EnvironmentName> = policies.environments().cloned().collect();
+    let mut chrome = Chrome::new(&visitor, Section::Policies, "Policies");
+    // What the address says is shown only where it is so.
+    chrome.notice = query
+        .saved
+        .filter(|version| *version == policies.version().to_string())
+        .map(|version| format!("Saved as policy version {version}. What runs goes on running."));
+    page(&PoliciesPage {
+        chrome,
+        version: policies.version().to_string(),
+        saved: saved.map(|version| Saved {
+            at: Moment::new(version.created_at, op.now),
+            by: version.created_by,
+            reason: version.reason,
+        }),
+        cards: report
+            .environments
+            .iter()
+            .map(|it| Card {
+                title: deploys_of(&it.environment),
+                environment: it.environment.to_string(),
+                standing: StandingView::new(it),
+            })
+            .collect(),
+        policies: policies.policies().map(|policy| Row::new(policy, &environments)).collect(),
+        environments: environments.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// Names the deployments of an environment: `Production deploys`.
+fn deploys_of(environment: &EnvironmentName) -> String {
+    match environment.as_str() {
+        "prod" => "Production deploys".to_owned(),
+        name => format!("{} deploys", crate::forms::capitalised(name)),
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    fn new(policy: &Policy, environments: &[EnvironmentName]) -> Self {
+        let value = |environment| match policy {
+            Policy::Access(file) => {
+                file.environments.get(environment).map(|it: &AccessRequirement| it.label().to_owned())
+            }
+            Policy::Rule(rule) => rule.environments.get(environment).map(|mode| mode_of(*mode).to_owned()),
+            other => other.value(environment).map(|value| shown(&value)),
+        };
+        Self {
+            name: policy.name().to_string(),
+            about: about(policy),
+            values: environments.iter().map(|it| value(it).unwrap_or_default()).collect(),
+            editable: matches!(policy, Policy::Access(_)),
+        }
+    }
+}
+
+fn about(policy: &Policy) -> String {
+    match policy {
+        Policy::Access(file) => {
+            format!("What pipelines on the {} listener must demand", file.name.exposure().as_str())
+        }
+        Policy::LoginFlows(_) => "What pipelines that issue tokens must keep to".to_owned(),
+        Policy::SensitiveFields(_) => "Fields that are never shown".to_owned(),
+        Policy::Enforcement(_) => "When calls to what does not conform are refused".to_owned(),
+        Policy::Rule(rule) => rule.message.clone(),
+    }
+}
+
+fn mode_of(mode: RuleMode) -> &'static str {
+    match mode {
+        RuleMode::Off => "Off",
+        RuleMode::Advised => "Advised",
+        RuleMode::Required => "Required",
+    }
+}
+
+/// Writes a setting for people.
+fn shown(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+
+    match value {
+        Value::String(text) if text == "atDeploy" => "At deploy".to_owned(),
+        Value::Array(items) if items.is_empty() => "None".to_owned(),
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) if fields.is_empty() => "No rules".to_owned(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join(", ")
+        }
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,298 @@
+//! Changing an access policy: three options for each environment, and under them what the change would do.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use http::StatusCode;
+use serde::Deserialize;
+use tollgate_app::Impact;
+use tollgate_app::errors::ErrorKind;
+use tollgate_app::policies::{PolicyEdit, PolicyImpact, PolicyValues};
+use tollgate_model::names::EnvironmentName;
+use tollgate_model::policies::{AccessPolicy, AccessRequirement, Policies, PolicyName};
+
+use super::super::overview::reasons;
+use crate::Console;
+use crate::answers::{Answer, page, refused, render, see_other};
+use crate::chrome::{Chrome, Section};
+use crate::errors::{Failure, status_of};
+use crate::forms::{Fields, Refusal};
+use crate::visitor::Visitor;
+
+#[derive(Template)]
+#[template(path = "pages/policies/edit.html")]
+struct EditPage<'a> {
+    chrome: Chrome,
+    policy: &'a str,
+    exposure: &'static str,
+    environments: Vec<Choices>,
+    impact: Option<ImpactView>,
+    reason: &'a str,
+    /// The revision that the form was made of.
+    revision: u64,
+    problem: Option<Refusal>,
+    /// What is wrong with what was typed to confirm.
+    unconfirmed: bool,
+}
+
+/// The impact alone, for htmx.
+#[derive(Template)]
+#[template(path = "pages/policies/impact.html")]
+struct ImpactFragment {
+    impact: Option<ImpactView>,
+}
+
+/// The options of one environment.
+struct Choices {
+    environment: String,
+    options: Vec<Choice>,
+}
+
+struct Choice {
+    value: &'static str,
+    label: &'static str,
+    help: &'static str,
+    chosen: bool,
+    today: bool,
+}
+
+/// What a change would do.
+struct ImpactView {
+    environments: Vec<EnvironmentImpact>,
+}
+
+struct EnvironmentImpact {
+    name: String,
+    effect: &'static str,
+    falls_out: Vec<Changed>,
+    comes_in: Vec<Changed>,
+    unchanged: usize,
+    enforced_from: Option<String>,
+}
+
+struct Changed {
+    pipeline: String,
+    version: String,
+    reasons: String,
+}
+
+#[derive(Deserialize)]
+struct PolicyPath {
+    policy: String,
+}
+
+/// What the form sends: a value for each environment under its name, and these.
+#[derive(Deserialize)]
+struct EditForm {
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    confirmation: String,
+    #[serde(default)]
+    revision: u64,
+    #[serde(flatten)]
+    values: BTreeMap<String, String>,
+}
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new()
+        .route("/realms/{realm}/policies/{policy}/edit", get(show).post(save))
+        .route("/realms/{realm}/policies/{policy}/impact", post(preview))
+}
+
+async fn show(State(console): State<Console>, visitor: Visitor, Path(path): Path<PolicyPath>) -> Answer {
+    let policy = access_policy(&path.policy)?;
+    let today = console.app.policies().get(&visitor.op).await?;
+    page(&EditPage::new(&visitor, policy, &today.value, today.revision))
+}
+
+async fn preview(
+    State(console): State<Console>,
+    visitor: Visitor,
+    Path(path): Path<PolicyPath>,
+    Fields(form): Fields<EditForm>,
+) -> Answer {
+    let policy = access_policy(&path.policy)?;
+    let today = console.app.policies().get(&visitor.op).await?.value;
+    let edit = form.edit(policy, &today)?;
+    let impact = console.app.policies().impact(&visitor.op, &edit).await?;
+    page(&ImpactFragment { impact: Some(ImpactView::new(&impact)) })
+}
+
+async fn save(
+    State(console): State<Console>,
+    visitor: Visitor,
+    Path(path): Path<PolicyPath>,
+    Fields(form): Fields<EditForm>,
+) -> Answer<Response> {
+    let policy = access_policy(&path.policy)?;
+    let today = console.app.policies().get(&visitor.op).await?;
+    let edit = form.edit(policy, &today.value)?;
+    let impact = console.app.policies().impact(&visitor.op, &edit).await?;
+    let mut again = EditPage::new(&visitor, policy, &today.value, today.revision);
+    again.choose(&form.values);
+    again.reason = &form.reason;
+    again.impact = Some(ImpactView::new(&impact));
+    if form.confirmation.trim() != policy.as_str() {
+        again.unconfirmed = true;
+        return Ok(refused(&again)?.into_response());
+    }
+    match console.app.policies().set(&visitor.op, &edit, &form.reason, Some(form.revision)).await {
+        Ok(saved) => {
+            let version = saved.policies.version();
+            Ok(see_other(&format!("/realms/{}/policies?saved={version}", visitor.op.realm)))
+        }
+        Err(error) if matches!(error.kind, ErrorKind::Invalid | ErrorKind::PreconditionFailed) => {
+            let status = status_of(error.kind);
+            again.problem = Some(error.into());
+            Ok(render(status, &again)?.into_response())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn access_policy(name: &str) -> Answer<AccessPolicy> {
+    AccessPolicy::ALL
+        .into_iter()
+        .find(|policy| policy.as_str() == name)
+        .ok_or_else(|| Failure::plain(StatusCode::NOT_FOUND, "There is no such policy to change here."))
+}
+
+// === impl EditForm ===
+
+impl EditForm {
+    fn edit(&self, policy: AccessPolicy, today: &Policies) -> Answer<PolicyEdit> {
+        let mut environments = BTreeMap::new();
+        for (name, value) in &self.values {
+            let environment = EnvironmentName::parse(name).ok();
+            let environment = environment.filter(|it| today.environments().any(|known| known == it));
+            let environment = environment.ok_or_else(|| {
+                Failure::plain(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "The form names no environment of this realm.",
+                )
+            })?;
+            environments.insert(environment, value.as_str().into());
+        }
+        Ok(PolicyEdit::Set(PolicyValues {
+            policy: PolicyName::Access(policy),
+            environments,
+            partial: true,
+            condition: None,
+            message: None,
+            fix: None,
+        }))
+    }
+}
+
+// === impl EditPage ===
+
+impl<'a> EditPage<'a> {
+    fn new(visitor: &Visitor, policy: AccessPolicy, today: &Policies, revision: u64) -> Self {
+        let environments = today
+            .environments()
+            .map(|environment| Choices::new(environment, today.requirement(policy, environment)))
+            .collect();
+        Self {
+            chrome: Chrome::new(visitor, Section::Policies, format!("Edit {}", policy.as_str())),
+            policy: policy.as_str(),
+            exposure: policy.exposure().as_str(),
+            environments,
+            impact: None,
+            reason: "",
+            revision,
+            problem: None,
+            unconfirmed: false,
+        }
+    }
+
+    /// Shows what was chosen in place of what holds.
+    fn choose(&mut self, values: &BTreeMap<String, String>) {
+        for choices in &mut self.environments {
+            if let Some(value) = values.get(&choices.environment) {
+                for option in &mut choices.options {
+                    option.chosen = option.value == value;
+                }
+            }
+        }
+    }
+}
+
+// === impl Choices ===
+
+impl Choices {
+    fn new(environment: &EnvironmentName, today: Option<AccessRequirement>) -> Self {
+        let options = AccessRequirement::ALL.into_iter().rev().map(|option| Choice {
+            value: option.as_str(),
+            label: option.label(),
+            help: match option {
+                AccessRequirement::JwtWithApiKey => {
+                    "A key of a consumer, and a token issued to that consumer"
+                }
+                AccessRequirement::ApiKey => "A key of a consumer",
+                AccessRequirement::Any => "Anything, including nothing at all; an API key is advised",
+            },
+            chosen: today == Some(option),
+            today: today == Some(option),
+        });
+        Self { environment: environment.to_string(), options: options.collect() }
+    }
+}
+
+// === impl ImpactView ===
+
+impl ImpactView {
+    fn new(impact: &PolicyImpact) -> Self {
+        let effect_in = |name: &EnvironmentName| {
+            let meaning = impact.meaning.environments.iter().find(|it| it.environment == *name);
+            meaning.map_or("", |meaning| effect(meaning.changed > 0 || !meaning.settings.is_empty(), meaning))
+        };
+        Self {
+            environments: impact
+                .environments
+                .iter()
+                .map(|it| EnvironmentImpact::new(it, effect_in(&it.environment)))
+                .collect(),
+        }
+    }
+}
+
+fn effect(changes: bool, meaning: &tollgate_app::EnvironmentMeaning) -> &'static str {
+    use tollgate_app::Effect;
+
+    match meaning.effect {
+        Effect::Tightens => "tightens",
+        Effect::Weakens => "weakens",
+        Effect::Both => "tightens and weakens",
+        Effect::None if changes => "neither weakens nor tightens",
+        Effect::None => "nothing changes",
+    }
+}
+
+impl EnvironmentImpact {
+    fn new(impact: &Impact, effect: &'static str) -> Self {
+        let changed = |items: &[tollgate_app::ConformanceItem]| {
+            let changed = items.iter().map(|item| Changed {
+                pipeline: item.pipeline.to_string(),
+                version: item.version.to_string(),
+                reasons: reasons(item.violations.iter().map(|it| it.message.as_str())),
+            });
+            changed.collect()
+        };
+        Self {
+            name: impact.environment.to_string(),
+            effect,
+            falls_out: changed(&impact.falls_out),
+            comes_in: changed(&impact.comes_in),
+            unchanged: impact.unchanged,
+            enforced_from: impact
+                .enforced_from
+                .filter(|_| impact.not_conformant > 0)
+                .map(|at| at.strftime("%Y-%m-%d %H:%M UTC").to_string()),
+        }
+    }
+}

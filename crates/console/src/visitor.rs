@@ -1,0 +1,122 @@
+//! Who looks at a page.
+//!
+//! A browser's session is a cookie that holds an API token of the user. A page of another site can make a browser send a
+//! request with it only where `SameSite=Strict` is not heeded; what changes something is refused unless the browser says
+//! that it comes from one of our own pages ([`refuse_other_sites`]).
+
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams, Request};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode, Uri, header};
+use tollgate_app::access::Op;
+use tollgate_app::errors::ErrorKind;
+use tollgate_model::ids::RequestId;
+use tollgate_model::names::RealmName;
+use tollgate_model::users::{SESSION_COOKIE, UserToken};
+
+use crate::Console;
+use crate::errors::Failure;
+
+/// Somebody who has signed in.
+pub(crate) struct Visitor {
+    /// What they do, in the realm that the path names.
+    pub(crate) op: Op,
+    /// Their session.
+    pub(crate) session: UserToken,
+}
+
+/// Somebody who may not have signed in yet.
+pub(crate) struct Stranger(pub(crate) Op);
+
+impl FromRequestParts<Console> for Visitor {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Failure> {
+        let mut op = op(parts, console)?;
+        let here = here(&parts.uri);
+        let away = || Failure::SignIn { back: here.clone(), htmx: parts.headers.contains_key("hx-request") };
+        let token = session_token(&parts.headers).ok_or_else(away)?;
+        let signed_in = match console.app.users().authenticate(token, op.now).await {
+            Ok(signed_in) => signed_in,
+            Err(error) if error.kind == ErrorKind::Unauthenticated => return Err(away()),
+            Err(error) => return Err(error.into()),
+        };
+        op.actor = signed_in.actor;
+        if let Some(realm) = realm(parts).await? {
+            op.realm = realm;
+        }
+        Ok(Self { op, session: signed_in.token })
+    }
+}
+
+impl FromRequestParts<Console> for Stranger {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Failure> {
+        op(parts, console).map(Self)
+    }
+}
+
+/// Refuses what would change something and does not come from one of our own pages.
+///
+/// Browsers say where a request comes from in `Sec-Fetch-Site`, older ones in `Origin`. One that says neither is no
+/// browser that we know; programs use the management API.
+pub(crate) async fn refuse_other_sites(request: Request, next: Next) -> Response {
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD);
+    if safe || is_same_origin(request.headers()) {
+        return next.run(request).await;
+    }
+    Failure::plain(StatusCode::FORBIDDEN, "this did not come from a page of this console").into_response()
+}
+
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    match (text("sec-fetch-site"), text("origin"), text("host")) {
+        (Some(site), _, _) => site == "same-origin",
+        (None, Some(origin), Some(host)) => {
+            origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
+        }
+        _ => false,
+    }
+}
+
+fn op(parts: &Parts, console: &Console) -> Result<Op, Failure> {
+    let mut op = console.app.system_op()?;
+    op.actor = tollgate_app::access::Actor::nobody();
+    if let Some(id) = parts.extensions.get::<RequestId>() {
+        op.request_id = *id;
+    }
+    op.source = parts
+        .extensions
+        .get::<ConnectInfo<SocketAddr>>()
+        .map_or_else(|| "unknown".to_owned(), |remote| remote.0.ip().to_string());
+    Ok(op)
+}
+
+async fn realm(parts: &mut Parts) -> Result<Option<RealmName>, Failure> {
+    let parameters = RawPathParams::from_request_parts(parts, &()).await;
+    let named = parameters.iter().flat_map(|parameters| parameters.iter()).find(|(name, _)| *name == "realm");
+    named
+        .map(|(_, name)| RealmName::parse(name))
+        .transpose()
+        .map_err(|error| Failure::plain(StatusCode::NOT_FOUND, error.to_string()))
+}
+
+/// Returns the token in the session's cookie.
+pub(crate) fn session_token(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, _)| *name == SESSION_COOKIE)
+        .map(|(_, value)| value)
+}
+
+fn here(uri: &Uri) -> String {
+    uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string)
+}

@@ -1,0 +1,119 @@
+//! Who gets in, and what every page carries.
+
+use axum::body::Body;
+use http::Request;
+
+use crate::world::{PASSWORD, World, encoded_form};
+
+const PAGES: &[&str] = &[
+    "/realms/default/overview",
+    "/realms/default/policies",
+    "/realms/default/policies/external-api-access/edit",
+    "/realms/default/policies/conformance/test",
+];
+
+#[tokio::test]
+async fn whoever_has_not_signed_in_is_sent_to_do_so_and_back() {
+    let world = World::start().await;
+    for page in PAGES {
+        let reply = world.send(Request::get(*page).body(Body::empty()).unwrap()).await;
+        assert_eq!(reply.status, 303, "{page}");
+        assert!(reply.header("location").starts_with("/sign-in?back=%2Frealms"), "{reply:?}");
+        assert_eq!(reply.text, "", "nothing of the page is shown");
+    }
+    let part = Request::post("/realms/default/policies/external-api-access/impact")
+        .header("hx-request", "true")
+        .header("sec-fetch-site", "same-origin");
+    let reply = world.send(part.body(Body::empty()).unwrap()).await;
+    assert_eq!(reply.status, 401);
+    assert!(reply.header("hx-redirect").starts_with("/sign-in"), "the whole page goes: {reply:?}");
+}
+
+#[tokio::test]
+async fn every_page_has_one_heading_and_no_script_or_style_of_its_own() {
+    let world = World::start().await;
+    for page in PAGES.iter().chain(&["/sign-in", "/realms/default/policies/conformance/none"]) {
+        let reply = world.get(page).await;
+        assert_eq!(reply.text.matches("<h1>").count(), 1, "{page}: {}", reply.text);
+        assert!(reply.text.contains("<html lang=\"en\">") && reply.text.contains("</html>"), "{page}");
+        for forbidden in ["style=", "<style", "onclick", "javascript:"] {
+            assert!(!reply.text.contains(forbidden), "{page} has {forbidden}");
+        }
+        assert!(
+            reply.text.matches("<script").count() == reply.text.matches("<script src=\"/assets/").count()
+        );
+        let policy = reply.header("content-security-policy");
+        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert_eq!(reply.header("cache-control"), "no-store");
+    }
+}
+
+#[tokio::test]
+async fn a_form_of_another_site_changes_nothing() {
+    let world = World::start().await;
+    let before = world.app.policies().get(&world.op).await.unwrap();
+    let path = "/realms/default/policies/external-api-access/edit";
+    let form = encoded_form(&[
+        ("revision", &before.revision.to_string()),
+        ("test", "any"),
+        ("confirmation", "external-api-access"),
+    ]);
+    let post = || {
+        Request::post(path)
+            .header("cookie", &world.cookie)
+            .header("host", "tollgate.example")
+            .header("content-type", "application/x-www-form-urlencoded")
+    };
+    for request in [
+        post(),
+        post().header("sec-fetch-site", "cross-site"),
+        post().header("sec-fetch-site", "same-site"),
+        post().header("sec-fetch-site", "none"),
+        post().header("origin", "https://evil.example"),
+        post().header("origin", "null"),
+        post().header("sec-fetch-site", "cross-site").header("origin", "https://tollgate.example"),
+    ] {
+        let reply = world.send(request.body(Body::from(form.clone())).unwrap()).await;
+        assert_eq!(reply.status, 403, "{reply:?}");
+    }
+    assert_eq!(world.app.policies().get(&world.op).await.unwrap().revision, before.revision);
+    let own = post().header("origin", "https://tollgate.example");
+    assert_eq!(world.send(own.body(Body::from(form)).unwrap()).await.status, 303);
+}
+
+#[tokio::test]
+async fn signing_in_makes_a_session_that_signing_out_ends() {
+    let world = World::start().await;
+    let form = |password| [("user", "admin"), ("password", password), ("back", "//evil.example")];
+    let wrong = world.post("/sign-in", &form("<script>alert(1)</script>")).await;
+    assert_eq!(wrong.status, 401);
+    assert!(wrong.text.contains("User or password is wrong"), "{}", wrong.text);
+    assert!(!wrong.text.contains("alert(1)"), "a password is never shown again");
+    let right = world.post("/sign-in", &form(PASSWORD)).await;
+    assert_eq!((right.status, right.header("location")), (303, "/"));
+    let cookie = right.header("set-cookie");
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    let session = cookie.split(';').next().unwrap().to_owned();
+    assert_ne!(session, world.cookie, "each sign-in has a session of its own");
+    let page = |session: &str| {
+        Request::get("/realms/default/overview").header("cookie", session).body(Body::empty()).unwrap()
+    };
+    assert_eq!(world.send(page(&session)).await.status, 200);
+    let out = Request::post("/sign-out").header("cookie", &session).header("sec-fetch-site", "same-origin");
+    let out = world.send(out.body(Body::empty()).unwrap()).await;
+    assert!(out.header("set-cookie").contains("Max-Age=0"), "{out:?}");
+    assert_eq!(world.send(page(&session)).await.status, 303, "the session is over");
+}
+
+#[tokio::test]
+async fn assets_are_found_by_their_content_and_nothing_else_is() {
+    let world = World::start().await;
+    let page = world.get("/sign-in").await.text;
+    let style = page.split('"').find(|part| part.starts_with("/assets/app-")).expect("a style sheet");
+    let reply = world.get(style).await;
+    assert_eq!((reply.status, reply.header("content-type")), (200, "text/css; charset=utf-8"));
+    assert!(reply.header("cache-control").contains("immutable"));
+    for path in ["/assets/app.css", "/assets/..%2fCargo.toml", "/assets/"] {
+        assert_eq!(world.get(path).await.status, 404, "{path}");
+    }
+}

@@ -1,0 +1,70 @@
+//! The pages of policies.
+
+use crate::world::World;
+
+const EDIT: &str = "/realms/default/policies/external-api-access/edit";
+
+#[tokio::test]
+async fn a_change_is_saved_once_its_name_is_typed_and_never_over_a_newer_one() {
+    let world = World::start().await;
+    let before = world.app.policies().get(&world.op).await.unwrap();
+    let revision = before.revision.to_string();
+    let form = |confirmation| {
+        [
+            ("revision", revision.as_str()),
+            ("prod", "jwt-with-api-key"),
+            ("test", "api-key"),
+            ("reason", "tokens <b>from now on</b>"),
+            ("confirmation", confirmation),
+        ]
+    };
+
+    let reply = world.post(EDIT, &form("external")).await;
+    assert_eq!(reply.status, 422);
+    assert!(reply.text.contains("Nothing was saved"), "{}", reply.text);
+    assert!(reply.text.contains("value=\"jwt-with-api-key\" checked"), "what was chosen stays chosen");
+    assert!(reply.text.contains("prod: tightens"), "its impact is in sight");
+    assert_eq!(world.app.policies().get(&world.op).await.unwrap().revision, before.revision);
+
+    let reply = world.post(EDIT, &form("external-api-access")).await;
+    assert_eq!((reply.status, reply.header("location")), (303, "/realms/default/policies?saved=1.1"));
+    let page = world.get(reply.header("location")).await.text;
+    assert!(page.contains("Saved as policy version 1.1") && page.contains("JWT with API Key required"));
+    assert!(page.contains("tokens &#60;b&#62;from now on"), "what people write is text: {page}");
+
+    let late = world.post(EDIT, &form("external-api-access")).await;
+    assert_eq!(late.status, 412);
+    assert!(late.text.contains("changed by somebody else"), "{}", late.text);
+    let forged = world.get("/realms/default/policies?saved=9.9").await.text;
+    assert!(!forged.contains("Saved as"), "an address alone claims nothing");
+}
+
+#[tokio::test]
+async fn what_is_no_policy_environment_or_value_is_refused_and_changes_nothing() {
+    let world = World::start().await;
+    let before = world.app.policies().get(&world.op).await.unwrap();
+    for (path, fields, status) in [
+        ("/realms/default/policies/external-api-access/impact", [("nowhere", "any")], 422),
+        ("/realms/default/policies/external-api-access/impact", [("test", "nothing")], 422),
+        ("/realms/default/policies/made-up/impact", [("test", "any")], 404),
+        ("/realms/none/policies/external-api-access/impact", [("test", "any")], 404),
+    ] {
+        assert_eq!(world.post(path, &fields).await.status, status, "{path} {fields:?}");
+    }
+    assert_eq!(world.get("/realms/default/policies/conformance/nowhere").await.status, 404);
+    assert_eq!(world.app.policies().get(&world.op).await.unwrap().revision, before.revision);
+}
+
+#[tokio::test]
+async fn a_preview_says_what_would_change_and_saves_nothing() {
+    let world = World::start().await;
+    let path = "/realms/default/policies/external-api-access/impact";
+    let reply = world.post(path, &[("test", "any"), ("prod", "api-key")]).await;
+    assert_eq!(reply.status, 200);
+    assert!(
+        reply.text.contains("test: weakens") && reply.text.contains("prod: nothing changes"),
+        "{}",
+        reply.text
+    );
+    assert!(!reply.text.contains("<html"), "only the part that changes");
+}

@@ -1,0 +1,97 @@
+//! A console without a network or a browser.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use tempfile::TempDir;
+use tollgate_app::access::Op;
+use tollgate_app::{App, Password};
+use tollgate_console::ConsoleSettings;
+use tollgate_credential::seal::MasterKey;
+use tollgate_store::Store;
+use tollgate_testkit::{FixedClock, SeededRandom};
+use tower::ServiceExt as _;
+
+pub(crate) const PASSWORD: &str = "open-sesame-2026";
+
+/// A console, and the admin's session.
+pub(crate) struct World {
+    _directory: TempDir,
+    pub(crate) app: App,
+    router: Router,
+    pub(crate) cookie: String,
+    /// The admin's.
+    pub(crate) op: Op,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let url = format!("sqlite:{}", directory.path().join("test.db").display());
+        let store = Store::open(&url).await.expect("opens");
+        let random = Arc::new(SeededRandom::new(7));
+        let master = Arc::new(MasterKey::generate(random.as_ref()).expect("random"));
+        let app = App::new(store, master, Arc::new(FixedClock::default()), random);
+        let mut op = app.system_op().expect("random");
+        app.realms().initialise(&op).await.expect("a realm");
+        let password = Password::parse(PASSWORD).expect("a password");
+        let admin =
+            app.users().create_first_admin(&op, Some(password)).await.expect("an admin").expect("the first");
+        let token = admin.token.plain.expose_secret();
+        op.actor = app.users().authenticate(token, op.now).await.expect("signed in").actor;
+        let cookie = format!("tollgate_session={token}");
+        let settings = ConsoleSettings { version: "9.9".to_owned(), secure_cookies: false };
+        let router = tollgate_console::router(app.clone(), settings);
+        Self { _directory: directory, app, router, cookie, op }
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
+        let response = self.router.clone().oneshot(request).await.expect("never fails");
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, 10 << 20).await.expect("a body");
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Reply { status: parts.status.as_u16(), headers: parts.headers, text }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        let request = Request::get(path).header("cookie", &self.cookie);
+        self.send(request.body(Body::empty()).expect("a request")).await
+    }
+
+    /// Sends a form as a page of the console does.
+    pub(crate) async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Reply {
+        let body = encoded_form(fields);
+        let request = Request::post(path)
+            .header("cookie", &self.cookie)
+            .header("sec-fetch-site", "same-origin")
+            .header("content-type", "application/x-www-form-urlencoded");
+        self.send(request.body(Body::from(body)).expect("a request")).await
+    }
+}
+
+pub(crate) fn encoded_form(fields: &[(&str, &str)]) -> String {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    fields
+        .iter()
+        .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
+        .collect::<Vec<_>>()
+        .join("&")
+}
+
+impl Reply {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+}
