@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tollgate_app::Standing;
 use tollgate_app::access::Permission;
 use tollgate_app::lists::ListRequest;
-use tollgate_app::pipelines::{JudgedVersion, SaveChange, SavePipeline};
-use tollgate_model::names::{PipelineName, ProjectName};
+use tollgate_app::pipelines::{JudgedVersion, SaveChange, SavePipeline, SavedPipeline};
+use tollgate_model::names::{EnvironmentName, PipelineName, ProjectName};
 use tollgate_model::pipelines::PipelineHead;
 use tollgate_model::verdicts::Verdict;
 use tollgate_model::versions::Version;
@@ -139,6 +139,17 @@ struct ListQuery {
     cursor: Option<String>,
 }
 
+/// Where a pipeline is to conform.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct MendBody {
+    /// The environment whose policies it is to conform to.
+    environment: EnvironmentName,
+    /// Checks everything and saves nothing: 200.
+    #[serde(default)]
+    dry_run: bool,
+}
+
 #[derive(Deserialize)]
 struct Named {
     name: PipelineName,
@@ -188,6 +199,16 @@ pub(crate) fn operations() -> Vec<Operation> {
             delete,
         )
         .conditional(),
+        Operation::post(
+            "/realms/{realm}/pipelines/{name}/mend",
+            needs(Permission::PipelineUpdate),
+            "Turns on what the policies of an environment demand, and saves that as the next version",
+            mend,
+        )
+        .tagged()
+        .takes::<MendBody>()
+        .answers::<SavedView>()
+        .creates(),
         Operation::get(
             "/realms/{realm}/pipelines/{name}/versions",
             needs(Permission::PipelineRead),
@@ -228,6 +249,20 @@ async fn save(
     let SaveBody { document, new_major, dry_run } = body;
     let saved =
         api.app.pipelines().save(&op, SavePipeline { document, new_major, dry_run, if_match }).await?;
+    Ok(saved_answer(saved, dry_run))
+}
+
+async fn mend(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<Named>,
+    Body(body): Body<MendBody>,
+) -> Answer<Response> {
+    let saved = api.app.pipelines().mend(&op, &path.name, &body.environment, body.dry_run).await?;
+    Ok(saved_answer(saved, body.dry_run))
+}
+
+fn saved_answer(saved: SavedPipeline, dry_run: bool) -> Response {
     let change = match saved.change {
         SaveChange::Created => "created",
         SaveChange::Updated => "updated",
@@ -244,10 +279,10 @@ async fn save(
         verdicts: saved.verdicts.iter().map(verdict).collect(),
         reminders: saved.reminders,
     };
-    Ok(match saved.revision {
+    match saved.revision {
         Some(revision) => (status, Tagged(view, revision)).into_response(),
         None => (status, Json(view)).into_response(),
-    })
+    }
 }
 
 async fn get(

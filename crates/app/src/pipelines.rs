@@ -1,6 +1,7 @@
 //! Pipelines: read from a document, checked as a whole, kept as immutable versions.
 
 mod check;
+mod mend;
 
 use tollgate_model::consumers::Consumer;
 use tollgate_model::document::{self, Located};

@@ -106,6 +106,8 @@ enum Command {
     /// Writes a file to start from.
     #[command(subcommand)]
     New(pipelines::NewCommand),
+    /// Turns on what the policies of an environment demand of a pipeline, and saves that as its next version.
+    Mend(pipelines::MendArguments),
     /// Judges pipeline files without saving them, offline or by a server's policies, for CI.
     Check(check::CheckArguments),
 
@@ -201,6 +203,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Get(arguments) => resources::get(&connect()?, arguments).await?,
         Command::Delete(arguments) => resources::delete(&connect()?, arguments).await?,
         Command::New(command) => pipelines::new(&connect()?, command).await?,
+        Command::Mend(arguments) => pipelines::mend(&connect()?, arguments).await?,
         Command::Check(arguments) => return check::check(connect, &realm, output, arguments).await,
         Command::Deploy(arguments) => deployments::deploy(&connect()?, arguments).await?,
         Command::Undeploy(arguments) => deployments::undeploy(&connect()?, arguments).await?,

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::pipelines::SaveChange;
+use tollgate_app::policies::{PolicyEdit, PolicyValues};
+use tollgate_model::names::EnvironmentName;
 use tollgate_model::versions::Version;
 use tollgate_store::JournalFilter;
 
@@ -154,4 +156,43 @@ async fn a_pipeline_that_is_deleted_while_it_is_associated_is_associated_with_no
         deleted.unwrap();
         assert!(app.consumers().get(op, test, &ann).await.unwrap().value.pipelines.is_empty());
     }
+}
+
+#[tokio::test]
+async fn mending_turns_on_what_is_missing_and_saves_it_as_the_next_version() {
+    let World { app, op, test, dir: _dir, .. } = World::start().await;
+    let shop = pipeline("shop");
+    app.policies().set(&op, &tightening(), "", None).await.unwrap();
+    app.pipelines().save(&op, document("shop", OPEN)).await.unwrap();
+
+    let tried = app.pipelines().mend(&op, &shop, &test, true).await.unwrap();
+    assert_eq!((tried.version.to_string(), tried.revision), ("1.1".to_owned(), None));
+    assert_eq!(app.pipelines().get(&op, &shop).await.unwrap().value.latest, Version::FIRST);
+
+    let saved = app.pipelines().mend(&op, &shop, &test, false).await.unwrap();
+    assert_eq!((saved.version.to_string(), saved.change), ("1.1".to_owned(), SaveChange::Updated));
+    app.deployments().deploy(&op, &test, &shop, None, None).await.unwrap();
+    let again = app.pipelines().mend(&op, &shop, &test, false).await.unwrap();
+    assert_eq!((again.version.to_string(), again.change), ("1.1".to_owned(), SaveChange::Unchanged));
+}
+
+#[tokio::test]
+async fn what_no_value_mends_is_left_to_its_author() {
+    let World { app, op, test, dir: _dir, .. } = World::start().await;
+    let shop = pipeline("shop");
+    let rule = PolicyEdit::Set(PolicyValues {
+        policy: "needs-limit".parse().unwrap(),
+        environments: [("test", "required"), ("prod", "off")]
+            .map(|(name, mode)| (EnvironmentName::parse(name).unwrap(), mode.into()))
+            .into(),
+        partial: false,
+        condition: Some("!trigger.externalApi || has(trigger.rateLimit)".to_owned()),
+        message: Some("Public APIs need a rate limit".to_owned()),
+        fix: None,
+    });
+    app.policies().set(&op, &rule, "", None).await.unwrap();
+    app.pipelines().save(&op, document("shop", OPEN)).await.unwrap();
+    let error = app.pipelines().mend(&op, &shop, &test, false).await.unwrap_err();
+    assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "no-single-fix"));
+    assert_eq!(app.pipelines().get(&op, &shop).await.unwrap().value.latest, Version::FIRST);
 }

@@ -97,6 +97,7 @@ async fn nobody_may_do_anything_without_permission() {
         pipelines.versions(shop);
         pipelines.version(shop, Version::FIRST);
         pipelines.delete(shop, None);
+        pipelines.mend(shop, test, false);
         policies.get();
         policies.versions();
         policies.version(Version::FIRST);

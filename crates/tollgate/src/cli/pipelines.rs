@@ -1,12 +1,13 @@
-//! `tollgate new pipeline`: a file to start from.
+//! `tollgate new pipeline`: a file to start from; `tollgate mend`: switches turned on.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tollgate_model::names::PipelineName;
+use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::policies::AccessRequirement;
 
 use super::Context;
 use super::files::with_kind;
+use crate::answers::text;
 use crate::failure::Failure;
 use crate::output::{Format, print_out};
 
@@ -24,6 +25,37 @@ pub(crate) enum NewCommand {
         #[arg(long, default_value = "default")]
         project: tollgate_model::names::ProjectName,
     },
+}
+
+/// Arguments of `tollgate mend`.
+#[derive(Args)]
+pub(crate) struct MendArguments {
+    /// The pipeline.
+    pipeline: PipelineName,
+    /// The environment whose policies it is to conform to.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    env: EnvironmentName,
+    /// Checks everything and saves nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Runs `tollgate mend`.
+pub(crate) async fn mend(context: &Context<'_>, arguments: MendArguments) -> Result<(), Failure> {
+    let MendArguments { pipeline, env, dry_run } = arguments;
+    let path = context.client.realm_path(&["pipelines", pipeline.as_str(), "mend"]);
+    let saved = context.client.post(&path, &json!({ "environment": env, "dryRun": dry_run })).await?;
+    if context.output.format() != Format::Table {
+        context.output.document(&saved);
+        return Ok(());
+    }
+    let version = text(&saved, "version");
+    print_out(&match (text(&saved, "change"), dry_run) {
+        ("unchanged", _) => format!("{pipeline} {version} conforms in {env} as it is\n"),
+        (_, true) => format!("{pipeline} would be saved as {version}, which conforms in {env}\n"),
+        _ => format!("saved {pipeline} {version}, which conforms in {env}\n"),
+    });
+    Ok(())
 }
 
 /// Runs `tollgate new …`.
