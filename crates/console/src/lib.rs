@@ -15,6 +15,7 @@ mod chrome;
 mod errors;
 mod forms;
 mod pages;
+mod paths;
 mod times;
 mod visitor;
 

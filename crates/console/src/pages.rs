@@ -1,6 +1,9 @@
 //! The pages.
 
+mod consumers;
+mod deployments;
 mod overview;
+mod pipelines;
 mod policies;
 mod sign_in;
 
@@ -17,7 +20,10 @@ pub(crate) fn routes() -> Router<Console> {
         .route("/", get(home))
         .merge(sign_in::routes())
         .merge(overview::routes())
+        .merge(pipelines::routes())
+        .merge(deployments::routes())
         .merge(policies::routes())
+        .merge(consumers::routes())
 }
 
 async fn home(State(_): State<Console>, visitor: Visitor) -> Redirect {

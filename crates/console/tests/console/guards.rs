@@ -7,6 +7,10 @@ use crate::world::{PASSWORD, World, encoded_form};
 
 const PAGES: &[&str] = &[
     "/realms/default/overview",
+    "/realms/default/pipelines",
+    "/realms/default/deployments",
+    "/realms/default/consumers",
+    "/realms/default/consumers/new",
     "/realms/default/policies",
     "/realms/default/policies/external-api-access/edit",
     "/realms/default/policies/conformance/test",
