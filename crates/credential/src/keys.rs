@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::text;
 
-const RANDOM_LEN: usize = 32;
+pub(crate) const RANDOM_LEN: usize = 32;
 const IMPORTED_LEN: std::ops::RangeInclusive<usize> = 16..=256;
 
 /// A key as its holder presents it; lives only between the socket and [`PresentedKey::digest`].

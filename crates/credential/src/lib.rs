@@ -6,6 +6,7 @@
 pub mod basic;
 pub mod keys;
 pub mod keysets;
+pub mod leaks;
 pub mod passwords;
 pub mod private_keys;
 pub mod seal;

@@ -9,7 +9,7 @@ use crate::keys::KeyDigest;
 use crate::text;
 
 const PREFIX: &str = "tgu_";
-const RANDOM_LEN: usize = 40;
+pub(crate) const RANDOM_LEN: usize = 40;
 
 /// A new API token of a user.
 pub struct IssuedUserToken {
