@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tollgate_app::access::Permission;
-use tollgate_app::keys::{KeyView as Key, NewKey, ShownKey};
+use tollgate_app::keys::{KeyDigest, KeyView as Key, NewKey, ShownKey};
 use tollgate_model::consumers::{ApiKey, CredentialState};
 use tollgate_model::ids::KeyId;
 use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName};
@@ -78,6 +78,22 @@ struct RotateKeyBody {
     name: Option<CredentialName>,
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct IdentifyKeysBody {
+    /// SHA-256 of each key, 64 lower-case hexadecimal digits; at most 500.
+    #[schemars(with = "Vec<String>")]
+    digests: Vec<KeyDigest>,
+}
+
+/// A key that has one of the digests.
+#[derive(Serialize, JsonSchema)]
+struct IdentifiedKeyView {
+    /// The digest that was sent.
+    digest: String,
+    key: KeyView,
+}
+
 fn day() -> u32 {
     86_400
 }
@@ -85,6 +101,11 @@ fn day() -> u32 {
 /// The name of a key that nobody named.
 pub(crate) fn default_name() -> CredentialName {
     CredentialName::parse("default").unwrap_or_else(|_| unreachable!("`default` is a credential name"))
+}
+
+#[derive(Deserialize)]
+struct OfEnvironment {
+    environment: EnvironmentName,
 }
 
 #[derive(Deserialize)]
@@ -143,6 +164,14 @@ pub(crate) fn operations() -> Vec<Operation> {
             revoke,
         )
         .answers::<KeyView>(),
+        Operation::post(
+            "/realms/{realm}/environments/{environment}/keys/identify",
+            read,
+            "Tells whose keys have these digests: those that were issued here, not imported ones",
+            identify,
+        )
+        .takes::<IdentifyKeysBody>()
+        .answers::<ListView<IdentifiedKeyView>>(),
     ]
 }
 
@@ -194,6 +223,19 @@ async fn rotate(
 async fn revoke(State(api): State<Api>, Caller(op): Caller, In(path): In<OneKey>) -> Answer<Json<KeyView>> {
     let key = api.app.keys().revoke(&op, &path.environment, path.id).await?;
     Ok(Json(KeyView::listed(&key, op.now)))
+}
+
+async fn identify(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<OfEnvironment>,
+    Body(body): Body<IdentifyKeysBody>,
+) -> Answer<Json<ListView<IdentifiedKeyView>>> {
+    let known = api.app.keys().identify(&op, &path.environment, &body.digests).await?;
+    Ok(ListView::whole(known, |(digest, key)| IdentifiedKeyView {
+        digest: digest.to_string(),
+        key: KeyView::listed(&key, op.now),
+    }))
 }
 
 // === impl KeyView ===

@@ -739,3 +739,27 @@ async fn long_lists_come_in_pages() {
     };
     assert_eq!((of("store").await, of("other").await), (5, 0));
 }
+
+#[tokio::test]
+async fn keys_are_identified_by_digests_and_never_by_anything_else() {
+    let api = Api::start().await;
+    let consumer = json!({ "name": "shop", "environments": ["test"], "pipelines": [] });
+    let made = api.call("POST", &format!("{REALM}/consumers"), consumer).await.expect(201, "");
+    let plain = made.body["items"][0]["key"]["key"].as_str().expect("a key").to_owned();
+    let digest =
+        tollgate_credential::keys::PresentedKey::parse(plain.as_bytes(), &"test".parse().expect("a name"))
+            .expect("a key")
+            .digest()
+            .to_string();
+    let path = format!("{REALM}/environments/test/keys/identify");
+    let told = api.call("POST", &path, json!({ "digests": [digest] })).await.expect(200, "");
+    assert_eq!(told.body["items"][0]["digest"], digest);
+    let key = &told.body["items"][0]["key"];
+    assert_eq!((&key["consumer"], &key["state"]), (&json!("shop"), &json!("active")));
+    assert!(!told.body.to_string().contains(&plain));
+    // A key that is sent by mistake is refused and not repeated.
+    let refused = api.call("POST", &path, json!({ "digests": [plain] })).await;
+    assert_eq!(refused.status, 422, "{refused:?}");
+    assert!(!refused.body.to_string().contains(&plain), "{refused:?}");
+    api.call("POST", &path, json!({ "digests": vec![digest; 501] })).await.expect(422, "invalid");
+}

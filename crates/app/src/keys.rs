@@ -1,5 +1,7 @@
 //! API keys: issued and shown once; kept as a digest; rotated with an overlap; revoked at once.
 
+mod identify;
+
 use jiff::Timestamp;
 use tollgate_credential::keys::{IssuedKey, PlainKey};
 use tollgate_model::consumers::{ApiKey, Consumer, CredentialState};
@@ -13,6 +15,9 @@ use crate::access::{Op, Permission};
 use crate::changes::{Draft, expect, overtaken};
 use crate::credentials::{check_expiry, overlap_end};
 use crate::errors::Error;
+
+pub use identify::MAX_IDENTIFIED;
+pub use tollgate_credential::keys::KeyDigest;
 
 /// Use cases of API keys.
 pub struct Keys(pub(crate) App);

@@ -8,6 +8,7 @@ mod credentials;
 mod deployments;
 mod environments;
 mod follower;
+mod identify;
 mod input;
 mod permissions;
 mod policy_versions;

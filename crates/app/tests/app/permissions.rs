@@ -89,6 +89,7 @@ async fn nobody_may_do_anything_without_permission() {
         keys.create(test, ann, new_key());
         keys.import(test, ann, new_key(), "from-another-system");
         keys.rotate(test, key, 60, None);
+        keys.identify(test, &[]);
         keys.revoke(test, key);
         pipelines.save(document("other", KEYED));
         pipelines.get(shop);

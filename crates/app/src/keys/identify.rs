@@ -1,0 +1,61 @@
+//! Whose keys these are, told by their digests: for keys that were found where they should not be.
+
+use std::collections::{HashMap, HashSet};
+
+use tollgate_model::consumers::{ApiKey, Consumer};
+use tollgate_model::names::EnvironmentName;
+use tollgate_store::Stored;
+
+use super::{KeyDigest, KeyView, Keys};
+use crate::access::{Op, Permission};
+use crate::errors::Error;
+
+/// Most digests that are looked up at once.
+pub const MAX_IDENTIFIED: usize = 500;
+
+impl Keys {
+    /// Returns the keys of an environment that have one of these digests, each with its digest; of those that no key
+    /// has nothing is returned.
+    ///
+    /// Imported keys are left out. What another system made may be guessable, and whoever may read keys must not be
+    /// able to try guesses here, past the gateway and its log.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`]; [`crate::errors::ErrorKind::Invalid`] for more than [`MAX_IDENTIFIED`].
+    pub async fn identify(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        digests: &[KeyDigest],
+    ) -> Result<Vec<(KeyDigest, KeyView)>, Error> {
+        op.demand(Permission::ApiKeyRead)?;
+        if digests.len() > MAX_IDENTIFIED {
+            return Err(Error::invalid(format!("at most {MAX_IDENTIFIED} digests are looked up at once"))
+                .hint("send the others in a request of their own"));
+        }
+        self.0.environment(&op.realm, environment).await?;
+        let prefix = format!("{environment}/");
+        let wanted: HashMap<String, KeyDigest> =
+            digests.iter().map(|digest| (digest.to_string(), *digest)).collect();
+        let mut keys = self.0.all::<ApiKey>(&op.realm, &prefix).await?;
+        keys.retain(|key| !key.value.imported && wanted.contains_key(&key.value.digest));
+        let owners: HashSet<_> = keys.iter().map(|key| key.value.consumer).collect();
+        let consumers = if owners.is_empty() { Vec::new() } else { self.0.all(&op.realm, &prefix).await? };
+        let names: HashMap<_, _> = consumers
+            .into_iter()
+            .map(|Stored { value: Consumer { id, name, .. }, .. }| (id, name))
+            .filter(|(id, _)| owners.contains(id))
+            .collect();
+        let mut all = Vec::with_capacity(keys.len());
+        for Stored { value: key, .. } in keys {
+            // A consumer that was deleted at this moment took its keys along.
+            let (Some(digest), Some(consumer)) = (wanted.get(&key.digest), names.get(&key.consumer)) else {
+                continue;
+            };
+            let last_used_at = self.0.last_used(&op.realm, key.id).await?;
+            all.push((*digest, KeyView { key, consumer: consumer.clone(), last_used_at }));
+        }
+        Ok(all)
+    }
+}
