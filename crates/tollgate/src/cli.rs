@@ -30,6 +30,7 @@ mod policies;
 mod realm_settings;
 mod reasons;
 mod resources;
+mod sarif;
 mod secrets;
 mod sessions;
 mod shadow;
@@ -217,7 +218,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Environment(command) => environments::environment(&connect()?, command).await?,
         Command::Realm(command) => environments::realm(&connect()?, command).await?,
         Command::Consumer(command) => consumers::run(&connect()?, command).await?,
-        Command::Key(command) => keys::run(&connect()?, command).await?,
+        Command::Key(command) => return keys::run(connect, output, command).await,
         Command::BasicAuth(command) => basic_auth::run(&connect()?, command).await?,
         Command::Jwt(command) => signing_keys::run(&connect()?, command).await?,
         Command::Global(command) => globals::run(&connect()?, command).await?,

@@ -1,6 +1,9 @@
 //! `tollgate key …`: API keys of consumers.
 
+mod scan;
+
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
@@ -11,11 +14,21 @@ use tollgate_model::sources::Clock as _;
 
 use super::{Context, secrets};
 use crate::failure::Failure;
-use crate::output::{Column, Format};
+use crate::output::{Column, Format, Output};
 
 /// `tollgate key …`
 #[derive(Subcommand)]
 pub(crate) enum KeyCommand {
+    #[command(flatten)]
+    Managed(ManagedKeyCommand),
+    /// Finds keys and API tokens that leaked into files and the history of git repositories; needs no server.
+    #[command(after_help = scan::EXIT_CODES)]
+    Scan(scan::ScanArguments),
+}
+
+/// What a server does with keys.
+#[derive(Subcommand)]
+pub(crate) enum ManagedKeyCommand {
     /// Makes a key for a consumer and prints it once.
     Create {
         #[command(flatten)]
@@ -89,16 +102,27 @@ const KEY_COLUMNS: &[Column] = &[
 ];
 
 /// Runs `tollgate key …`.
-pub(crate) async fn run(context: &Context<'_>, command: KeyCommand) -> Result<(), Failure> {
+pub(crate) async fn run<'a>(
+    connect: impl FnOnce() -> Result<Context<'a>, Failure>,
+    output: &Output,
+    command: KeyCommand,
+) -> Result<ExitCode, Failure> {
+    match command {
+        KeyCommand::Scan(arguments) => scan::scan(connect, output, arguments).await,
+        KeyCommand::Managed(command) => managed(&connect()?, command).await.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+async fn managed(context: &Context<'_>, command: ManagedKeyCommand) -> Result<(), Failure> {
     let client = &context.client;
     match command {
-        KeyCommand::Create { key } => {
+        ManagedKeyCommand::Create { key } => {
             let path =
                 client.environment_path(key.env.as_str(), &["consumers", key.consumer.as_str(), "keys"]);
             let made = client.post(&path, &Value::Object(key.body())).await?;
             show_new(context, &made);
         }
-        KeyCommand::Import { key, key_file } => {
+        ManagedKeyCommand::Import { key, key_file } => {
             let secret = match key_file {
                 Some(path) => secrets::from_file("the key", &path)?,
                 None => secrets::ask("key")?,
@@ -111,16 +135,16 @@ pub(crate) async fn run(context: &Context<'_>, command: KeyCommand) -> Result<()
             let id = made.get("id").and_then(Value::as_str).unwrap_or_default();
             context.output.done(&made, &format!("imported {id} for {} in {}", key.consumer, key.env));
         }
-        KeyCommand::List { consumer, env } => {
+        ManagedKeyCommand::List { consumer, env } => {
             let path = client.environment_path(env.as_str(), &["consumers", consumer.as_str(), "keys"]);
             context.output.list(&client.list(&path).await?, KEY_COLUMNS);
         }
-        KeyCommand::Rotate { id, env, overlap } => {
+        ManagedKeyCommand::Rotate { id, env, overlap } => {
             let path = client.environment_path(env.as_str(), &["keys", &id, "rotate"]);
             let made = client.post(&path, &json!({ "overlapSeconds": overlap.as_secs() })).await?;
             show_new(context, &made);
         }
-        KeyCommand::Revoke { id, env } => {
+        ManagedKeyCommand::Revoke { id, env } => {
             let path = client.environment_path(env.as_str(), &["keys", &id, "revoke"]);
             let key = client.post(&path, &json!({})).await?;
             context.output.done(&key, &format!("revoked {id}"));

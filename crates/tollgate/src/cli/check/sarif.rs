@@ -1,7 +1,5 @@
 //! Findings as SARIF 2.1.0 (OASIS), as code scanning reads it.
 
-use std::path::{Component, Path};
-
 use serde_json::{Value, json};
 use tollgate_model::policies::{AccessPolicy, PolicyName};
 use tollgate_model::verdicts::ViolationCode;
@@ -11,26 +9,19 @@ use super::report::{
     ADVICE, Case, FILE_INVALID, FileReport, Finding, FindingKind, PIPELINE_INVALID, POLICY_INVALID, Report,
     rule_id,
 };
+use crate::cli::sarif::{RuleText, Run, uri};
 
-const SCHEMA: &str =
-    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 /// Most findings of a file that come with an edit: each is tried on a copy of the file first.
 const MAX_FIXES: usize = 200;
-
-/// A rule that findings can break.
-struct RuleText {
-    id: String,
-    short: String,
-    help: String,
-    level: &'static str,
-}
 
 /// Writes the document.
 pub(super) fn document(report: &Report) -> Value {
     let mut rules = catalogue(report);
     for (_, _, finding) in report.findings() {
         if !rules.iter().any(|rule| rule.id == finding.rule) {
-            rules.push(RuleText::other(&finding.rule, &finding.message));
+            // No catalogue names it: such as a custom rule that cannot be evaluated.
+            let help = "Ask whoever answers for the policies of the realm.";
+            rules.push(rule_text(finding.rule.clone(), &finding.message, help, "error"));
         }
     }
     let artifacts: Vec<Value> =
@@ -56,21 +47,8 @@ pub(super) fn document(report: &Report) -> Value {
         }
     }
     let exit = report.exit().map_or(0, |exit| exit as u8);
-    json!({
-        "$schema": SCHEMA,
-        "version": "2.1.0",
-        "runs": [{
-            "tool": { "driver": {
-                "name": "tollgate",
-                "semanticVersion": env!("CARGO_PKG_VERSION"),
-                "rules": rules.iter().map(RuleText::descriptor).collect::<Vec<_>>(),
-            } },
-            "invocations": [{ "executionSuccessful": !report.is_broken(), "exitCode": exit }],
-            "columnKind": "unicodeCodePoints",
-            "artifacts": artifacts,
-            "results": results,
-        }],
-    })
+    let invocation = json!({ "executionSuccessful": !report.is_broken(), "exitCode": exit });
+    Run { rules, invocation, artifacts, results }.document()
 }
 
 fn result(file: &FileReport, index: usize, case: Option<&Case>, finding: &Finding, rule: usize) -> Value {
@@ -130,12 +108,7 @@ fn fix(file: &FileReport, index: usize, advice: &str, edits: &[Edit]) -> Value {
 
 /// Returns what every run can find: also when nothing is found, a reader sees what was looked for.
 fn catalogue(report: &Report) -> Vec<RuleText> {
-    let error = |id: String, short: &str, help: &str| RuleText {
-        id,
-        short: short.to_owned(),
-        help: help.to_owned(),
-        level: "error",
-    };
+    let error = |id: String, short: &str, help: &str| rule_text(id, short, help, "error");
     let mut rules = Vec::new();
     for policy in AccessPolicy::ALL {
         for (code, what, switch) in [
@@ -195,51 +168,13 @@ fn catalogue(report: &Report) -> Vec<RuleText> {
     ] {
         rules.push(error(id.to_owned(), short, help));
     }
-    rules.push(RuleText {
-        id: ADVICE.to_owned(),
-        short: "Allowed, and advised against".to_owned(),
-        help: "The policies let the pipeline pass. The message says what would be better.".to_owned(),
-        level: "warning",
-    });
+    let help = "The policies let the pipeline pass. The message says what would be better.";
+    rules.push(rule_text(ADVICE.to_owned(), "Allowed, and advised against", help, "warning"));
     rules
 }
 
-/// Returns a file's path as a URI reference (RFC 3986): relative to the working directory, with forward slashes.
-pub(super) fn uri(file: &str) -> String {
-    let path = Path::new(file);
-    let below =
-        std::env::current_dir().ok().and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
-    let path = below.as_deref().unwrap_or(path);
-    let segments: Vec<String> = path
-        .components()
-        .filter_map(|component| match component {
-            Component::Normal(segment) => Some(crate::client::segment(&segment.to_string_lossy())),
-            Component::ParentDir => Some("..".to_owned()),
-            Component::Prefix(_) | Component::RootDir | Component::CurDir => None,
-        })
-        .collect();
-    let root = if path.has_root() { "file:///" } else { "" };
-    format!("{root}{}", segments.join("/"))
-}
-
-// === impl RuleText ===
-
-impl RuleText {
-    /// Describes a rule that no catalogue names, such as a custom rule that cannot be evaluated.
-    fn other(id: &str, message: &str) -> Self {
-        let help = "Ask whoever answers for the policies of the realm.".to_owned();
-        Self { id: id.to_owned(), short: message.to_owned(), help, level: "error" }
-    }
-
-    fn descriptor(&self) -> Value {
-        let Self { id, short, help, level } = self;
-        json!({
-            "id": id,
-            "shortDescription": { "text": short },
-            "help": { "text": help },
-            "helpUri": format!("urn:tollgate:violation:{id}"),
-            "defaultConfiguration": { "level": level },
-            "properties": { "tags": ["policy"] },
-        })
-    }
+/// Makes a rule of policies.
+fn rule_text(id: String, short: &str, help: &str, level: &'static str) -> RuleText {
+    let (short, help) = (short.to_owned(), help.to_owned());
+    RuleText { id, short, help, level, family: "violation", properties: json!({ "tags": ["policy"] }) }
 }

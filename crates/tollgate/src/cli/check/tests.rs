@@ -1,10 +1,8 @@
-use std::sync::OnceLock;
-
-use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::Value;
 
 use super::*;
 use crate::cli::files::Source;
+use crate::cli::sarif::tests::assert_sarif;
 
 const OPEN: &str = "kind: Pipeline\nname: NAME\nproject: store\ntrigger: { type: rest, externalApi: true }\n\
                     steps: [{ json: 1 }]\n";
@@ -29,23 +27,6 @@ fn report(files: &[(&str, &str)]) -> Report {
         file.judge(&RealmName::default(), judge.as_ref(), &environments).expect("known environments");
     }
     Report { files, rules: book.map(Rulebook::rules).unwrap_or_default() }
-}
-
-/// Fails unless a document is SARIF 2.1.0, by the schema of the standard.
-#[track_caller]
-fn assert_sarif(document: &Value) {
-    static SCHEMA: OnceLock<(Schemas, SchemaIndex)> = OnceLock::new();
-    let (schemas, index) = SCHEMA.get_or_init(|| {
-        let text = include_str!("../../../tests/schemas/sarif-schema-2.1.0.json");
-        let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
-        compiler.enable_format_assertions();
-        compiler.add_resource("sarif.json", serde_json::from_str(text).expect("JSON")).expect("one schema");
-        let index = compiler.compile("sarif.json", &mut schemas).expect("a schema");
-        (schemas, index)
-    });
-    if let Err(error) = schemas.validate(document, *index) {
-        panic!("{error:#}\n{document:#}");
-    }
 }
 
 fn results(document: &Value) -> &[Value] {
@@ -122,20 +103,6 @@ fn sarif_is_valid_whatever_the_files_are() {
         assert_eq!(report.exit(), exit, "{files:?}");
         let xml = junit::document(&report);
         assert!(roxmltree::Document::parse(&xml).is_ok(), "{xml}");
-    }
-}
-
-#[test]
-fn a_path_becomes_a_relative_uri_with_forward_slashes() {
-    let here = std::env::current_dir().expect("a directory");
-    for (path, uri) in [
-        ("./pipelines/a b.yaml", "pipelines/a%20b.yaml"),
-        ("ü.yaml", "%C3%BC.yaml"),
-        ("../x.yaml", "../x.yaml"),
-        ("/elsewhere/x.yaml", "file:///elsewhere/x.yaml"),
-        (&*here.join("a/b.yaml").display().to_string(), "a/b.yaml"),
-    ] {
-        assert_eq!(sarif::uri(path), uri);
     }
 }
 

@@ -1,0 +1,73 @@
+//! Leaked keys are found offline, and told by a server to whoever may read keys; by digests only.
+
+use serde_json::{Value, json};
+use tollgate_e2e::{Home, Server};
+
+fn field<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("no {pointer} in {value}"))
+}
+
+#[test]
+fn leaked_keys_are_told_with_owner_and_state_and_only_dead_ones_pass() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let made = server.json(&["consumer", "create", "shop", "--env", "test,prod"]);
+    let keys = made["items"].as_array().expect("items");
+    let of = |environment: &str| {
+        keys.iter().map(|it| &it["key"]).find(|it| it["environment"] == environment).expect("a key")
+    };
+    let (live, dead) = (field(of("test"), "/key"), field(of("prod"), "/key"));
+    [live, dead].iter().for_each(|key| home.keep_secret(key));
+    server.cli(&["key", "revoke", field(of("prod"), "/id"), "--env", "prod"]).expect_code(0);
+    std::fs::create_dir(home.path().join("app")).expect("a directory");
+    home.file("app/live.env", &format!("# here\nKEY={live}\n"));
+    home.file("app/dead.env", dead);
+
+    // Offline, with nothing but the files.
+    let scan = |arguments: &[&str]| {
+        let output = home.command(&[&["key", "scan"], arguments].concat()).output().expect("runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(!text.contains(live) && !text.contains(dead), "{text}");
+        (output.status.code(), text)
+    };
+    let (code, text) = scan(&["app"]);
+    let mask = format!("tg_test_…{}", &live[live.len() - 4..]);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains(&format!("app/live.env:2:5: API key {mask} of test\n")), "{text}");
+    assert_eq!(text.lines().count(), 2, "{text}");
+
+    // With the server.
+    let all = server.cli(&["key", "scan", "app", "--identify", "--output", "json"]).expect_code(3).json();
+    let told: Vec<_> = all["findings"]
+        .as_array()
+        .expect("findings")
+        .iter()
+        .map(|it| {
+            (it["file"].clone(), it["state"].clone(), it["key"]["consumer"].clone(), it["counts"].clone())
+        })
+        .collect();
+    let expected = [
+        (json!("app/dead.env"), json!("revoked"), json!("shop"), json!(false)),
+        (json!("app/live.env"), json!("active"), json!("shop"), json!(true)),
+    ];
+    assert_eq!(told, expected);
+    let told = server.cli(&["key", "scan", "app/live.env", "--identify"]).expect_code(3).stdout;
+    assert!(told.contains(": LIVE, key default of consumer shop"), "{told}");
+    server.cli(&["key", "scan", "app/dead.env", "--identify"]).expect_code(0);
+    let sarif = server.cli(&["key", "scan", "app", "--identify", "--format", "sarif"]).expect_code(3).json();
+    assert_eq!(sarif["runs"][0]["results"][1]["level"], "error");
+
+    // A key in an environment that the server does not have; a server that cannot be asked; stdin.
+    let nowhere = ["--realm", "nowhere", "key", "scan", "app", "--identify"];
+    assert!(server.cli(&nowhere).expect_code(3).stdout.contains("not a key of this realm"));
+    let gone =
+        server.cli(&["--server", "http://127.0.0.1:1", "key", "scan", "app", "--identify"]).expect_code(1);
+    assert!(gone.stdout.contains(&mask), "what was found is told all the same: {gone:?}");
+    gone.expect_words("cannot reach http://127.0.0.1:1");
+    let piped = server.cli_with_input(&["key", "scan", "-"], &format!("x {live}\n")).expect_code(3);
+    assert!(piped.stdout.starts_with("<stdin>:1:3: API key"), "{piped:?}");
+    server.cli_with_input(&["key", "scan", "-"], "nothing").expect_code(0);
+    server.cli(&["key", "scan", "missing"]).expect_code(2);
+    server.cli(&["key", "scan", "app", "--format", "sarif", "--output", "yaml"]).expect_code(2);
+    home.assert_secrets_stayed_secret();
+}
