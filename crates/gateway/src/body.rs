@@ -33,7 +33,10 @@ const UNIT_BYTES: usize = 1024;
 
 /// The memory that large bodies share.
 #[derive(Debug)]
-pub(crate) struct BodyMemory(Arc<Semaphore>);
+pub(crate) struct BodyMemory {
+    units: Arc<Semaphore>,
+    total_units: usize,
+}
 
 /// A body's share of the memory; given back when it is dropped, so keep it as long as what the body became: the message
 /// of the flow, then its answer, which may be the body again.
@@ -44,7 +47,14 @@ pub(crate) struct Share(Option<OwnedSemaphorePermit>);
 
 impl BodyMemory {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new((bytes / UNIT_BYTES).min(Semaphore::MAX_PERMITS))))
+        let total_units = (bytes / UNIT_BYTES).min(Semaphore::MAX_PERMITS);
+        Self { units: Arc::new(Semaphore::new(total_units)), total_units }
+    }
+
+    /// Returns how many bytes are taken, and how many there are.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let taken = self.total_units.saturating_sub(self.units.available_permits());
+        (taken * UNIT_BYTES, self.total_units * UNIT_BYTES)
     }
 }
 
@@ -60,7 +70,7 @@ impl Share {
         }
         let permit = u32::try_from(more)
             .ok()
-            .and_then(|more| memory.0.clone().try_acquire_many_owned(more).ok())
+            .and_then(|more| memory.units.clone().try_acquire_many_owned(more).ok())
             .ok_or_else(|| Problem::new(Code::Overloaded).retry_after(1).close())?;
         match &mut self.0 {
             Some(held) => held.merge(permit),
@@ -188,13 +198,13 @@ mod tests {
         assert_eq!(refused.code(), "overloaded");
         let (_, small) = send(64).await.expect("needs nothing of it");
         let (_, second) = send(64 + 40).await.expect("fits beside it");
-        assert_eq!(memory.0.available_permits(), 0);
+        assert_eq!(memory.units.available_permits(), 0);
         let answer = second.keep_with(Bytes::from_static(b"answer"));
         assert_eq!(answer, "answer");
         drop((first, small));
-        assert_eq!(memory.0.available_permits(), 60, "the answer is not written");
+        assert_eq!(memory.units.available_permits(), 60, "the answer is not written");
         drop(answer);
-        assert_eq!(memory.0.available_permits(), 100);
+        assert_eq!(memory.units.available_permits(), 100);
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,6 +28,7 @@ use crate::checks::{Checks, Known, Permit, Target};
 use crate::cors;
 use crate::enforcement;
 use crate::flows::{self, Run};
+use crate::metrics::{Exposition, Held, Kind, Metrics};
 use crate::pages;
 use crate::passwords::PasswordChecks;
 use crate::problem::{Answer, Code, Problem, TOLLGATE_ERROR};
@@ -51,6 +52,7 @@ pub struct Gateway {
     pub(crate) settings: GatewaySettings,
     usage: Arc<Usage>,
     rate_limits: RateLimits,
+    metrics: Metrics,
 }
 
 /// Bounds on what calls may cost.
@@ -130,6 +132,8 @@ struct AccessLine<'a> {
     parts: &'a http::request::Parts,
     request_id: RequestId,
     record: Record,
+    metrics: &'a Metrics,
+    in_flight: Held,
     /// Status and code; `None` until there is an answer.
     answered: Option<(StatusCode, Option<HeaderValue>)>,
 }
@@ -155,6 +159,7 @@ impl Gateway {
             random,
             settings,
             usage,
+            metrics: Metrics::default(),
         })
     }
 
@@ -169,18 +174,34 @@ impl Gateway {
         shutdown: watch::Receiver<bool>,
     ) {
         let id = Arc::new(ListenerId { environment, exposure });
-        let gateway = self.clone();
+        let metrics = self.metrics.listener(&id);
+        let (gateway, counted) = (self.clone(), metrics.clone());
         let handler = move |remote, request| {
-            let (gateway, id) = (gateway.clone(), id.clone());
-            async move { gateway.handle(&id, remote, request).await }
+            let (gateway, id, in_flight) = (gateway.clone(), id.clone(), counted.began());
+            async move { gateway.handle_counted(&id, remote, request, in_flight).await }
         };
-        server::serve(listener, self.settings.listener, shutdown, handler).await;
+        server::serve(listener, self.settings.listener, shutdown, metrics, handler).await;
     }
 
     /// Answers one call.
     ///
     /// Dropping the future ends the call: the caller has hung up.
     pub async fn handle<B>(&self, listener: &ListenerId, remote: SocketAddr, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes>,
+    {
+        let in_flight = self.metrics.listener(listener).began();
+        self.handle_counted(listener, remote, request, in_flight).await
+    }
+
+    /// Answers one call of a listener whose counters are at hand.
+    async fn handle_counted<B>(
+        &self,
+        listener: &ListenerId,
+        remote: SocketAddr,
+        request: Request<B>,
+        in_flight: Held,
+    ) -> Answer
     where
         B: Body<Data = Bytes>,
     {
@@ -194,6 +215,8 @@ impl Gateway {
             parts: &parts,
             request_id,
             record: Record::default(),
+            metrics: &self.metrics,
+            in_flight,
             answered: None,
         };
         let received = Received { parts: &parts, request_id, now, remote };
@@ -269,7 +292,13 @@ impl Gateway {
         };
         let head = Head::read(parts, limits)?;
         let snapshot = self.snapshot.load();
-        if let Some(answer) = pages::answer(&head, &listener.environment, snapshot.as_deref(), now) {
+        if let Some(answer) = pages::answer(
+            &head,
+            &listener.environment,
+            snapshot.as_deref(),
+            self.snapshot.confirmed_at(),
+            now,
+        ) {
             return answer;
         }
         let snapshot = snapshot.ok_or_else(|| Problem::new(Code::CheckUnavailable))?;
@@ -314,6 +343,25 @@ impl Gateway {
         flows::answer(self, permit, &target, received, &found.parameters, body).await
     }
 
+    /// Writes what was counted and what is held, for Prometheus.
+    pub fn write_metrics(&self, out: &mut Exposition) {
+        self.metrics.write(out);
+        let passwords = self.passwords.load();
+        let (taken, limit) = self.bodies.load();
+        for (name, help, value) in [
+            ("tollgate_password_checks_running", "Password checks that run.", passwords.running),
+            ("tollgate_password_checks_waiting", "Password checks that wait.", passwords.waiting),
+            (
+                "tollgate_body_memory_bytes",
+                "What request bodies take beyond the first 64 KiB of each.",
+                taken,
+            ),
+            ("tollgate_body_memory_limit_bytes", "What they may take together.", limit),
+        ] {
+            out.single(name, Kind::Gauge, help, value);
+        }
+    }
+
     /// Returns random bytes for an id. Without randomness ids may come twice, which harms nobody but a reader of logs.
     pub(crate) fn random_bytes(&self) -> [u8; 10] {
         let mut bytes = [0; 10];
@@ -330,6 +378,9 @@ impl Drop for AccessLine<'_> {
     fn drop(&mut self) {
         let Self { listener, record, request_id, .. } = &*self;
         let endpoint = record.endpoint.as_deref();
+        let took = self.started.elapsed();
+        let answered = self.answered.as_ref().map(|(status, code)| (*status, code.as_ref()));
+        self.metrics.count(self.in_flight.listener(), endpoint, answered, took);
         let code = self.answered.as_ref().and_then(|(_, code)| code.as_ref());
         tracing::info!(
             target: "tollgate::access",
@@ -339,7 +390,7 @@ impl Drop for AccessLine<'_> {
             status = self.answered.as_ref().map(|(status, _)| status.as_u16()),
             code = code.and_then(|code| code.to_str().ok()),
             hung_up = self.answered.is_none().then_some(true),
-            duration_ms = self.started.elapsed().as_secs_f64() * 1_000.0,
+            duration_ms = took.as_secs_f64() * 1_000.0,
             environment = listener.environment.as_str(),
             exposure = listener.exposure.as_str(),
             pipeline = endpoint.map(|endpoint| endpoint.pipeline.as_str()),

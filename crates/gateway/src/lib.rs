@@ -18,6 +18,7 @@ mod cors;
 mod enforcement;
 mod flows;
 mod gateway;
+mod metrics;
 mod pages;
 mod passwords;
 mod problem;
@@ -29,6 +30,7 @@ mod upstreams;
 mod usage;
 
 pub use gateway::{Gateway, GatewaySettings, ListenerId, REQUEST_ID, ScheduledRun};
+pub use metrics::{Exposition, Kind};
 pub use problem::{Answer, Code, TOLLGATE_ERROR};
 pub use server::ListenerSettings;
 pub use usage::{CallCounts, Usage};

@@ -7,6 +7,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 use http_body_util::Full;
 use jiff::Timestamp;
+use serde_json::json;
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::triggers::Method;
 use tollgate_snapshot::Snapshot;
@@ -25,12 +26,12 @@ pub(crate) fn answer(
     head: &Head<'_>,
     environment: &EnvironmentName,
     snapshot: Option<&Snapshot>,
+    confirmed_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Option<Result<Answer, Problem>> {
     let page = match head.path {
-        "/healthz" => Ok(text("ok\n")),
-        "/readyz" if snapshot.is_some() => Ok(text("ready\n")),
-        "/readyz" => Err(Problem::new(Code::CheckUnavailable).detail("there is no configuration yet")),
+        "/healthz" => Ok(text("ok\n", "text/plain; charset=utf-8")),
+        "/readyz" => readiness(environment, snapshot, confirmed_at, now),
         path => jwks(realm_of(path)?, environment, snapshot, now),
     };
     if matches!(head.method, Some(Method::Get | Method::Head)) {
@@ -63,9 +64,31 @@ fn jwks(
     Ok(answer)
 }
 
-fn text(text: &'static str) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+/// Tells whether the environment can be called, by which revision, and how old that may be.
+///
+/// A gateway that is cut off from the store goes on serving and stays ready, by design: its age tells. What is broken in
+/// one realm keeps no other from being called, so it is counted here and costs the readiness only when no realm is whole.
+fn readiness(
+    environment: &EnvironmentName,
+    snapshot: Option<&Snapshot>,
+    confirmed_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Answer, Problem> {
+    let not_ready = |detail| Err(Problem::new(Code::CheckUnavailable).detail(detail));
+    let Some(snapshot) = snapshot else { return not_ready("there is no configuration yet") };
+    if !snapshot.is_ready(environment) {
+        return not_ready("there are no policies and key set of this environment yet");
+    }
+    let age = confirmed_at.map(|at| now.duration_since(at).as_secs_f64().max(0.0));
+    let state = json!({
+        "ready": true, "revision": snapshot.seq, "ageSeconds": age, "problems": snapshot.problems().len(),
+    });
+    Ok(text(format!("{state}\n"), "application/json"))
+}
+
+fn text(text: impl Into<Bytes>, media_type: &'static str) -> Answer {
+    let mut answer = Response::new(Full::new(text.into()));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }

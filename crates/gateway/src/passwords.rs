@@ -24,8 +24,17 @@ pub(crate) struct PasswordChecks {
     places: Arc<Semaphore>,
     /// Checks that run.
     workers: Arc<Semaphore>,
+    /// How many of each there are.
+    total: PasswordLoad,
     /// `None` when the system gave no randomness; then nothing is remembered.
     memory: Option<Memory>,
+}
+
+/// How many password checks there are at a moment, or may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PasswordLoad {
+    pub(crate) running: usize,
+    pub(crate) waiting: usize,
 }
 
 struct Memory {
@@ -46,8 +55,18 @@ impl PasswordChecks {
         Self {
             places: Arc::new(Semaphore::new(workers + waiting)),
             workers: Arc::new(Semaphore::new(workers)),
+            total: PasswordLoad { running: workers, waiting },
             memory,
         }
+    }
+
+    /// Returns how many checks run and wait. The two are read one after the other, so that a check that begins between
+    /// may be counted as either.
+    pub(crate) fn load(&self) -> PasswordLoad {
+        let PasswordLoad { running, waiting } = self.total;
+        let held = (running + waiting).saturating_sub(self.places.available_permits());
+        let running = running.saturating_sub(self.workers.available_permits());
+        PasswordLoad { running, waiting: held.saturating_sub(running) }
     }
 
     /// Tells whether a password fits a stored hash; as slow when there is no hash.

@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::metrics::ListenerMetrics;
 use crate::problem::Answer;
 use crate::stalls::WriteTimeout;
 
@@ -61,6 +62,7 @@ pub(crate) async fn serve<H, F>(
     listener: TcpListener,
     settings: ListenerSettings,
     shutdown: watch::Receiver<bool>,
+    metrics: Arc<ListenerMetrics>,
     handler: H,
 ) where
     H: Fn(SocketAddr, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
@@ -77,8 +79,9 @@ pub(crate) async fn serve<H, F>(
         };
         let Some((place, stream, remote)) = accepted else { break };
         let (handler, shutdown) = (handler.clone(), shutdown.clone());
+        let open = metrics.connected();
         connections.spawn(async move {
-            let _place = place;
+            let _held = (place, open);
             serve_connection(stream, remote, settings, shutdown, handler).await;
         });
     }
@@ -172,7 +175,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (stop, shutdown) = watch::channel(false);
-        Server { address, stop, task: tokio::spawn(serve(listener, settings, shutdown, handler)) }
+        Server {
+            address,
+            stop,
+            task: tokio::spawn(serve(listener, settings, shutdown, Arc::default(), handler)),
+        }
     }
 
     fn ok() -> Answer {

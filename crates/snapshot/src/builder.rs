@@ -139,6 +139,14 @@ impl Snapshot {
         self.scopes.get(realm)?.get(environment)
     }
 
+    /// Tells whether an environment can be called: in one realm at least its key set and the policies are loaded, and
+    /// with them everything else.
+    pub fn is_ready(&self, environment: &EnvironmentName) -> bool {
+        let scopes = self.scopes.values().filter_map(|scopes| scopes.get(environment));
+        // What the policies say of an environment is there as soon as they are.
+        scopes.into_iter().any(|scope| scope.key_set.is_ok() && scope.sensitive_fields.is_ok())
+    }
+
     /// Returns the deployments that the clock starts.
     pub fn schedules(&self) -> &[Arc<Schedule>] {
         &self.schedules

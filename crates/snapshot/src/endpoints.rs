@@ -1,6 +1,6 @@
 //! Deployments, made ready to be called.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use tollgate_model::triggers::{HttpTrigger, Method, Methods, SchedulerTrigger, S
 use tollgate_model::versions::Version;
 
 use crate::routes::{distinct, endpoint_routes};
-use crate::{Broken, Enforced};
+use crate::{Broken, CallSeries, Enforced};
 
 /// A deployment that answers HTTP.
 #[derive(Debug, Clone)]
@@ -45,6 +45,8 @@ pub struct Endpoint {
     pub enforced: Result<Option<Arc<Enforced>>, Broken>,
     /// Headers that every response of the flow carries.
     pub response_headers: HeaderMap,
+    /// What the gateway counts of its calls; the first call puts it there.
+    pub series: OnceLock<Arc<CallSeries>>,
     /// Its routes; the first is its main one.
     pub(crate) routes: Vec<Arc<EndpointRoute>>,
 }
@@ -183,6 +185,7 @@ fn endpoint(
         // Nobody is let in before it was judged.
         enforced: Err(Broken(format!("`{}` {} was not judged", placed.pipeline, placed.version))),
         response_headers,
+        series: OnceLock::new(),
         routes,
     }
 }

@@ -13,6 +13,7 @@ mod routes;
 #[cfg(test)]
 mod samples;
 mod scopes;
+mod series;
 mod shared;
 
 pub use builder::{Builder, KINDS, ObjectChange, Snapshot};
@@ -21,6 +22,7 @@ pub use enforcement::Enforced;
 pub use files::{Image, RestoreError};
 pub use routes::{ExposedPath, Found, Routes, exposed_paths};
 pub use scopes::{BasicEntry, ConsumerEntry, KeyEntry, Scope};
+pub use series::CallSeries;
 pub use shared::SharedSnapshot;
 
 /// A part that could not be built. Whoever needs it must answer 503 `check-unavailable`.

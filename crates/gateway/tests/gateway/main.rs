@@ -6,6 +6,7 @@ mod calls;
 mod credentials;
 mod enforcement;
 mod flows;
+mod metrics;
 mod order;
 mod tcp;
 mod world;
