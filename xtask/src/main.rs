@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
 
-mod postgres;
+mod packages;
 
 #[cfg(test)]
 mod tests;
@@ -39,9 +39,9 @@ fn ci() -> anyhow::Result<()> {
     test()
 }
 
-/// Runs every test. The tests start and stop what they need by themselves: PostgreSQL, upstreams, the binary.
+/// Runs every test. The tests start and stop what they need by themselves: PostgreSQL, Prometheus, upstreams, the binary.
 fn test() -> anyhow::Result<()> {
-    postgres::ensure()?;
+    packages::ensure()?;
     cargo(&["build", "--package", "tollgate", "--locked"])?;
     if has_nextest() {
         // Examples in documentation first, so that the sum of all other tests stands at the end.

@@ -1,4 +1,4 @@
-//! PostgreSQL's server, which the tests start by themselves and need installed.
+//! Debian's packages that the tests need: programs that they start by themselves.
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -8,49 +8,72 @@ use anyhow::{Context as _, bail};
 
 use crate::run;
 
-/// Where Debian's packages put the server's programs.
-const DEBIAN: &str = "/usr/lib/postgresql";
+/// Where Debian's packages put PostgreSQL's programs.
+const POSTGRESQL: &str = "/usr/lib/postgresql";
 
-/// Installs PostgreSQL's server when it is missing.
+/// A package, and what of it tests start.
+struct Package {
+    name: &'static str,
+    programs: &'static [&'static str],
+}
+
+const NEEDED: [Package; 3] = [
+    // Histories that `tollgate key scan` reads.
+    Package { name: "git", programs: &["git"] },
+    Package { name: "postgresql", programs: &["initdb", "postgres"] },
+    // Scrapes and lints metrics.
+    Package { name: "prometheus", programs: &["prometheus", "promtool"] },
+];
+
+/// Installs without starting a service: it would listen on a port that somebody may want. What `policy-rc.d` says is
+/// heeded by every package of Debian; one that is there already stays.
+const INSTALL: &str = "\
+set -e
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
+    chmod +x /usr/sbin/policy-rc.d
+fi
+mkdir -p /etc/postgresql-common
+test -e /etc/postgresql-common/createcluster.conf ||
+    echo create_main_cluster = false > /etc/postgresql-common/createcluster.conf
+apt-get update --quiet
+DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends \"$@\"";
+
+/// Installs what is missing.
 ///
 /// # Errors
 ///
 /// With what to do by hand, when this account may not install packages or the system is no Debian.
 pub(crate) fn ensure() -> anyhow::Result<()> {
-    if is_installed() {
+    let missing = missing();
+    if missing.is_empty() {
         return Ok(());
     }
+    let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+    let listed = names.join(" ");
     if !Path::new("/usr/bin/apt-get").exists() {
-        bail!("the tests need PostgreSQL's server: install it so that `initdb` and `postgres` are in PATH");
+        let programs: Vec<&str> = missing.iter().flat_map(|package| package.programs).copied().collect();
+        bail!("the tests need {listed}: install them so that {} are in PATH", programs.join(", "));
     }
     let Some(root) = as_root(is_root()?, has_program("sudo"), std::io::stdin().is_terminal()) else {
         bail!(
-            "the tests need PostgreSQL's server: run `apt-get install --no-install-recommends postgresql` as root"
+            "the tests need {listed}: run `apt-get install --no-install-recommends {listed}` as root, and stop the \
+             services that it starts"
         );
     };
-    let run_as_root = |words: &[&str]| {
-        let words = [root, words].concat();
-        let (program, arguments) = words.split_first().context("a command has a program")?;
-        run(Command::new(program).args(arguments)).context("the tests need PostgreSQL's server (Debian's package `postgresql`), and it could not be installed")
-    };
-    // The package would start a server of its own, on a port that somebody may want.
-    run_as_root(&[
-        "sh",
-        "-c",
-        "mkdir -p /etc/postgresql-common && cd /etc/postgresql-common && \
-         { test -e createcluster.conf || echo create_main_cluster = false > createcluster.conf; }",
-    ])?;
-    run_as_root(&["apt-get", "update", "--quiet"])?;
-    // sudo keeps no variables; `env` sets this one behind it.
-    let install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "postgresql"];
-    run_as_root(&[&["env", "DEBIAN_FRONTEND=noninteractive"], &install[..]].concat())?;
-    if is_installed() { Ok(()) } else { bail!("PostgreSQL's server was installed and cannot be found") }
+    let words = [root, &["sh", "-c", INSTALL, "install"], &names].concat();
+    let (program, arguments) = words.split_first().context("a command has a program")?;
+    run(Command::new(program).args(arguments))
+        .with_context(|| format!("the tests need {listed}, and they could not be installed"))?;
+    match self::missing().first() {
+        None => Ok(()),
+        Some(package) => bail!("{} was installed and cannot be found", package.name),
+    }
 }
 
-fn is_installed() -> bool {
-    let versions = std::fs::read_dir(DEBIAN).into_iter().flatten().flatten();
-    let debian = versions.map(|version| version.path().join("bin")).any(|bin| has_server(&bin));
-    debian || path_directories().iter().any(|bin| has_server(bin))
+fn missing() -> Vec<&'static Package> {
+    NEEDED.iter().filter(|package| !package.is_installed()).collect()
 }
 
 /// Returns what to put in front of a command so that root runs it; `None` when this account has no way to.
@@ -69,10 +92,6 @@ fn has_program(name: &str) -> bool {
     path_directories().iter().any(|directory| directory.join(name).exists())
 }
 
-fn has_server(bin: &Path) -> bool {
-    bin.join("initdb").exists() && bin.join("postgres").exists()
-}
-
 fn path_directories() -> Vec<std::path::PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "a chore looks for programs as a shell does")]
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -82,6 +101,18 @@ fn path_directories() -> Vec<std::path::PathBuf> {
 fn is_root() -> anyhow::Result<bool> {
     let output = Command::new("id").arg("-u").output()?;
     Ok(output.stdout.trim_ascii() == b"0")
+}
+
+// === impl Package ===
+
+impl Package {
+    /// Tells whether its programs are there: in `PATH`, or where Debian puts those of PostgreSQL.
+    fn is_installed(&self) -> bool {
+        let versions = std::fs::read_dir(POSTGRESQL).into_iter().flatten().flatten();
+        let mut places: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
+        places.extend(path_directories());
+        places.iter().any(|place| self.programs.iter().all(|program| place.join(program).exists()))
+    }
 }
 
 #[cfg(test)]
@@ -94,5 +125,11 @@ mod tests {
         assert_eq!(as_root(false, true, true), Some(&["sudo"][..]));
         assert_eq!(as_root(false, true, false), Some(&["sudo", "--non-interactive"][..]));
         assert_eq!(as_root(false, false, true), None);
+    }
+
+    #[test]
+    fn a_package_is_missing_while_one_of_its_programs_is() {
+        assert!(Package { name: "sh", programs: &["sh", "ls"] }.is_installed());
+        assert!(!Package { name: "sh", programs: &["sh", "no-such-program"] }.is_installed());
     }
 }

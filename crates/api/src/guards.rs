@@ -30,7 +30,7 @@ pub(crate) async fn guard(State(api): State<Api>, mut request: Request, next: Ne
         Err(error) => return Problem::from(error).into_response(),
     };
     request.extensions_mut().insert(id);
-    let mut response = if is_ours(&api, request.headers(), request.uri()) {
+    let mut response = if names_us(&api.settings.allowed_hosts, request.headers(), request.uri()) {
         next.run(request).await
     } else {
         let detail = "this server is not reached under that host name";
@@ -69,7 +69,7 @@ async fn with_request_id(response: Response, id: RequestId) -> Response {
 /// Tells whether the request names us by an address, `localhost` or an allowed name.
 ///
 /// A page that makes its own name resolve to this address (DNS rebinding) is refused: a browser sends that name.
-fn is_ours(api: &Api, headers: &HeaderMap, uri: &Uri) -> bool {
+pub fn names_us(allowed_hosts: &[String], headers: &HeaderMap, uri: &Uri) -> bool {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()),
@@ -80,7 +80,7 @@ fn is_ours(api: &Api, headers: &HeaderMap, uri: &Uri) -> bool {
     let name = host.host().trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost")
         || name.parse::<std::net::IpAddr>().is_ok()
-        || api.settings.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+        || allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
 }
 
 /// Answers what no operation answers.

@@ -39,6 +39,7 @@ use axum::middleware;
 use axum::routing::get;
 use tollgate_app::App;
 
+pub use guards::names_us;
 pub use openapi::openapi;
 
 /// Longest request body, in bytes.

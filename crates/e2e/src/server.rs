@@ -111,7 +111,8 @@ impl<'a> Server<'a> {
             if let (Some(name), Some(url)) =
                 (words.next(), words.next().filter(|url| url.starts_with("http://")))
             {
-                self.addresses.insert(name.to_owned(), url.trim_end_matches("/api/v1").to_owned());
+                let url = url.trim_end_matches("/api/v1").trim_end_matches("/metrics");
+                self.addresses.insert(name.to_owned(), url.to_owned());
             }
         }
         if let Ok(token) = std::fs::read_to_string(self.home.data().join("admin-token")) {

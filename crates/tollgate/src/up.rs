@@ -37,6 +37,7 @@ mod first_start;
 mod listeners;
 mod logging;
 mod master_key;
+mod metrics;
 mod scheduler;
 mod supervise;
 mod usage;
@@ -44,6 +45,7 @@ mod usage;
 use console::ConsoleSettings;
 use data_dir::DataDir;
 use listeners::{Listen, Listeners, Name, Place};
+use metrics::{Source, StoreWatch};
 use usage::UsageTask;
 
 /// Longest wait between two attempts to reach the store.
@@ -61,15 +63,16 @@ pub(crate) struct UpArguments {
     /// `postgres://…` instead of the embedded database; prefer the environment variable when it holds a password.
     #[arg(long, value_name = "URL", env = "TOLLGATE_DATABASE", hide_env_values = true)]
     database: Option<String>,
-    /// Address of a listener; repeatable. NAME is console, an environment (test), or its internal listener
-    /// (test.internal). Port 0 takes a free one. Defaults: console 127.0.0.1:7000, test 7001, prod 7002,
+    /// Address of a listener; repeatable. NAME is console, an environment (test), its internal listener
+    /// (test.internal), or metrics, which is off unless it is named. Port 0 takes a free one. Defaults: console 127.0.0.1:7000, test 7001, prod 7002,
     /// test.internal 7011, prod.internal 7012.
     #[arg(long, value_name = "NAME=ADDR", env = "TOLLGATE_LISTEN", value_delimiter = ',')]
     listen: Vec<Listen>,
     /// Name under which browsers and clients reach the console, besides localhost and IP addresses; repeatable.
     #[arg(long, value_name = "HOST", env = "TOLLGATE_CONSOLE_HOST", value_delimiter = ',')]
     console_host: Vec<String>,
-    /// Lets the console listen beyond loopback without TLS, for example behind a proxy that adds it.
+    /// Lets the console listen beyond loopback without TLS, for example behind a proxy that adds it; and metrics, which
+    /// everybody who gets there may read.
     #[arg(long)]
     insecure_http: bool,
     /// What to log, for example `info` or `warn,tollgate::access=off`.
@@ -95,6 +98,7 @@ struct Started {
     console: TcpListener,
     bound: Vec<(Name, std::net::SocketAddr)>,
     banner: String,
+    store_watch: Arc<StoreWatch>,
 }
 
 /// Runs until it is told to stop.
@@ -125,11 +129,26 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
 
     let from_disk = restore(&data, &parts).await;
     let mut tasks = JoinSet::new();
-    let Listeners { console, environments } = listeners;
+    let Listeners { console, metrics, environments } = listeners;
     let mut bound = Vec::new();
     let mut banner = format!("tollgate {}\n", env!("CARGO_PKG_VERSION"));
     banner.push_str(&format!("  console        http://{}/api/v1\n", console.local_addr()?));
     tracing::info!(listener = "console", address = %console.local_addr()?, "listening");
+    let store_watch = Arc::new(StoreWatch::default());
+    if let Some(listener) = metrics {
+        let address = listener.local_addr()?;
+        tracing::info!(listener = "metrics", %address, "listening");
+        banner.push_str(&format!("  metrics        http://{address}/metrics\n"));
+        let source = Source {
+            gateway: parts.gateway.clone(),
+            shared: parts.shared.clone(),
+            store: store_watch.clone(),
+            clock: parts.clock.clone(),
+            started_at: parts.clock.now(),
+        };
+        let router = metrics::router(Arc::new(source), arguments.console_host.clone());
+        tasks.spawn(console::serve(listener, router, ConsoleSettings::default(), parts.shutdown.clone()));
+    }
     let given: Arc<BTreeSet<Place>> = Arc::new(environments.iter().map(|(place, _)| place.clone()).collect());
     for (place, listener) in environments {
         tracing::info!(listener = %place, address = %listener.local_addr()?, "listening");
@@ -149,7 +168,7 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
         store = open_store(&url, from_disk) => store?,
         () = stopping(stopped) => return drain(tasks, None, signals).await,
     };
-    let started = Started { console, bound, banner };
+    let started = Started { console, bound, banner, store_watch };
     let usage = control(&arguments, &data, &parts, store, started, &mut tasks).await?;
     stopping(parts.shutdown.clone()).await;
     tracing::info!("stopping: calls in flight may end");
@@ -166,7 +185,7 @@ async fn control(
     started: Started,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<UsageTask> {
-    let Started { console, bound, mut banner } = started;
+    let Started { console, bound, mut banner, store_watch } = started;
     let app = App::new(store.clone(), parts.master.clone(), parts.clock.clone(), parts.random.clone());
     let first = first_start::prepare(&app, data).await?;
     let follower = Arc::new(Follower {
@@ -181,6 +200,13 @@ async fn control(
         async move { follower.run(shutdown).await }
     }));
     wait_for_snapshot(parts, &store).await?;
+    store_watch.look(&store, &parts.shared, &*parts.clock).await;
+    let (shared, clock, shutdown) = (parts.shared.clone(), parts.clock.clone(), parts.shutdown.clone());
+    tasks.spawn(supervise("store watch", shutdown.clone(), move || {
+        let (watch, store, shared) = (store_watch.clone(), store.clone(), shared.clone());
+        let (clock, shutdown) = (clock.clone(), shutdown.clone());
+        async move { watch.run(&store, &shared, &*clock, shutdown).await }
+    }));
     let (clock, shutdown) = (parts.clock.clone(), parts.shutdown.clone());
     let (runs, gateway, shared) = (app.clone(), parts.gateway.clone(), parts.shared.clone());
     tasks.spawn(supervise("scheduler", shutdown.clone(), move || {

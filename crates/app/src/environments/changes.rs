@@ -28,8 +28,8 @@ use crate::errors::{Error, ErrorKind};
 
 /// How many deployments an error names.
 const NAMED: usize = 5;
-/// The name under which `tollgate up --listen` knows the console.
-const CONSOLE: &str = "console";
+/// The names under which `tollgate up --listen` knows what is no environment.
+const RESERVED: [&str; 2] = ["console", "metrics"];
 
 /// An environment to make.
 #[derive(Debug, Clone)]
@@ -56,10 +56,10 @@ impl Environments {
     pub async fn create(&self, op: &Op, input: NewEnvironment) -> Result<Stored<EnvironmentView>, Error> {
         op.demand(Permission::EnvironmentCreate)?;
         let NewEnvironment { name, policies, listeners, reason } = input;
-        if name.as_str() == CONSOLE {
-            return Err(Error::invalid(
-                "an environment cannot be called `console`: listeners are named after it",
-            )
+        if RESERVED.contains(&name.as_str()) {
+            return Err(Error::invalid(format!(
+                "an environment cannot be called `{name}`: listeners are named after it"
+            ))
             .hint("choose another name"));
         }
         let access = access_values(&name, &policies)?;

@@ -39,6 +39,14 @@ pub(crate) fn connections(limit: Option<u64>, listeners: usize, wanted: usize) -
     granted
 }
 
+/// Returns how many descriptors are in use, and how many there may be; `None` where the system does not tell.
+pub(crate) fn usage() -> Option<(u64, u64)> {
+    // One of them is the directory itself, while it is read.
+    let open = std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1);
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    Some((u64::try_from(open).ok()?, limit))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,8 @@ pub(crate) struct Listen {
 pub(crate) enum Name {
     /// The management API.
     Console,
+    /// What Prometheus reads.
+    Metrics,
     /// A listener of an environment.
     Environment(Place),
 }
@@ -36,6 +38,7 @@ pub(crate) struct Place {
 /// Every address, bound.
 pub(crate) struct Listeners {
     pub(crate) console: TcpListener,
+    pub(crate) metrics: Option<TcpListener>,
     pub(crate) environments: Vec<(Place, TcpListener)>,
 }
 
@@ -59,7 +62,7 @@ pub(crate) fn addresses(given: &[Listen]) -> BTreeMap<Name, SocketAddr> {
 impl Listeners {
     /// Binds every address.
     pub(crate) async fn bind(given: &[Listen], insecure_http: bool) -> anyhow::Result<Self> {
-        let (mut console, mut environments) = (None, Vec::new());
+        let (mut console, mut metrics, mut environments) = (None, None, Vec::new());
         for (name, address) in addresses(given) {
             if name == Name::Console && !address.ip().is_loopback() && !insecure_http {
                 bail!(
@@ -67,15 +70,22 @@ impl Listeners {
                      would travel in clear. Put a proxy with TLS in front and add --insecure-http, or listen on 127.0.0.1"
                 );
             }
+            if name == Name::Metrics && !address.ip().is_loopback() && !insecure_http {
+                bail!(
+                    "metrics would be readable on {address}, beyond this machine, by everybody and without TLS: they \
+                     name environments and pipelines. Listen on 127.0.0.1, or add --insecure-http"
+                );
+            }
             let listener = TcpListener::bind(address).await.with_context(|| {
                 format!("cannot listen on {address} for {name}: choose another with --listen {name}=ADDR")
             })?;
             match name {
                 Name::Console => console = Some(listener),
+                Name::Metrics => metrics = Some(listener),
                 Name::Environment(place) => environments.push((place, listener)),
             }
         }
-        Ok(Self { console: console.context("the console has no address")?, environments })
+        Ok(Self { console: console.context("the console has no address")?, metrics, environments })
     }
 }
 
@@ -92,6 +102,7 @@ impl FromStr for Listen {
             .map_err(|_| format!("`{address}` is no address: write IP:PORT, for example 127.0.0.1:7001"))?;
         let name = match name.split_once('.') {
             None if name == "console" => Name::Console,
+            None if name == "metrics" => Name::Metrics,
             None => {
                 Name::Environment(Place { environment: environment(name)?, exposure: Exposure::External })
             }
@@ -117,6 +128,7 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Console => f.pad("console"),
+            Self::Metrics => f.pad("metrics"),
             Self::Environment(place) => place.fmt(f),
         }
     }
@@ -137,7 +149,7 @@ mod tests {
 
     #[test]
     fn names_and_addresses_are_read_and_the_rest_keeps_its_default() {
-        let given: Vec<Listen> = ["console=127.0.0.1:0", "test.internal=[::1]:9"]
+        let given: Vec<Listen> = ["console=127.0.0.1:0", "test.internal=[::1]:9", "metrics=127.0.0.1:8"]
             .iter()
             .map(|text| text.parse().expect("valid"))
             .collect();
@@ -147,6 +159,7 @@ mod tests {
             shown,
             [
                 "console=127.0.0.1:0",
+                "metrics=127.0.0.1:8",
                 "prod=127.0.0.1:7002",
                 "prod.internal=127.0.0.1:7012",
                 "test=127.0.0.1:7001",
@@ -166,9 +179,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_console_beyond_loopback_needs_a_word() {
-        let given = vec![Listen { name: Name::Console, address: SocketAddr::from(([0, 0, 0, 0], 0)) }];
-        let error = Listeners::bind(&given, false).await.map(|_| ()).expect_err("refused").to_string();
-        assert!(error.contains("--insecure-http"), "{error}");
+    async fn a_console_and_metrics_beyond_loopback_need_a_word() {
+        for name in [Name::Console, Name::Metrics] {
+            let local = ["console", "test", "prod", "test.internal", "prod.internal"];
+            let mut given: Vec<Listen> =
+                local.iter().map(|name| format!("{name}=127.0.0.1:0").parse().expect("valid")).collect();
+            given.push(Listen { name, address: SocketAddr::from(([0, 0, 0, 0], 0)) });
+            let error = Listeners::bind(&given, false).await.map(|_| ()).expect_err("refused").to_string();
+            assert!(error.contains("--insecure-http"), "{error}");
+            assert!(Listeners::bind(&given, true).await.is_ok());
+        }
     }
 }
