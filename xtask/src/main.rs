@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
 
+mod fuzz;
 mod packages;
 
 #[cfg(test)]
@@ -12,13 +13,17 @@ mod tests;
 
 const USAGE: &str = "\
 cargo xtask test    installs what the tests need, builds the binary, runs every test
-cargo xtask ci      formatting, lints, then the same as `test`";
+cargo xtask ci      formatting, lints, then the same as `test`
+cargo xtask fuzz TARGET SECONDS
+                    looks for inputs that break a target, led by coverage";
 
 fn main() -> ExitCode {
-    let argument = std::env::args().nth(1);
-    let done = match argument.as_deref() {
-        Some("test") => test(),
-        Some("ci") => ci(),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        ["test"] => test(),
+        ["ci"] => ci(),
+        ["fuzz", target, seconds] => fuzz::fuzz(target, seconds),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
