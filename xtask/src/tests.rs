@@ -1,5 +1,7 @@
 //! What holds for the workspace as a whole.
 
+mod dependencies;
+
 use std::process::Command;
 
 use serde_json::Value;
