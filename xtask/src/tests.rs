@@ -44,6 +44,13 @@ fn pure_crates_do_no_io() {
 }
 
 #[test]
+fn the_listener_knows_none_of_ours() {
+    let ours: Vec<_> =
+        needs("tollgate-listener").into_iter().filter(|name| name.starts_with("tollgate-")).collect();
+    assert_eq!(ours, ["tollgate-listener"]);
+}
+
+#[test]
 fn the_gateway_does_not_know_the_store_and_the_api_no_database() {
     let gateway = needs("tollgate-gateway");
     for forbidden in ["tollgate-store", "tollgate-app", "sqlx"] {

@@ -108,9 +108,10 @@ impl<'a> Server<'a> {
         self.read_until("  data ");
         for line in self.banner.lines() {
             let mut words = line.split_whitespace();
-            if let (Some(name), Some(url)) =
-                (words.next(), words.next().filter(|url| url.starts_with("http://")))
-            {
+            if let (Some(name), Some(url)) = (
+                words.next(),
+                words.next().filter(|url| url.starts_with("http://") || url.starts_with("https://")),
+            ) {
                 let url = url.trim_end_matches("/api/v1").trim_end_matches("/metrics");
                 self.addresses.insert(name.to_owned(), url.to_owned());
             }

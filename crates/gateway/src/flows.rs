@@ -14,7 +14,7 @@ use tollgate_flow::{
     BoxFuture, Call, CallConsumer, CallMetadata, Flow, FlowFailure, FlowResponse, Host, IssueTokenError,
     Message, Overloaded, UpstreamError, UpstreamRequest, UpstreamResponse, VerifyError, parse_body,
 };
-use tollgate_model::ids::ExecutionId;
+use tollgate_model::ids::{ExecutionId, RequestId};
 use tollgate_model::steps::LogLevel;
 use tollgate_model::triggers::Scope as TokenScope;
 use tollgate_model::users::SESSION_COOKIE;
@@ -25,6 +25,7 @@ use crate::checks::{Permit, Target, TokenError, bearer, verify_token};
 use crate::gateway::{Gateway, Received};
 use crate::problem::{Answer, Code, Problem};
 use crate::request::{API_KEY, API_KEY_PARAMETER, decode_segment};
+use crate::trace::Trace;
 
 /// Headers of a request that no flow sees: they carry credentials.
 const CREDENTIAL_HEADERS: [http::HeaderName; 3] = [API_KEY, AUTHORIZATION, PROXY_AUTHORIZATION];
@@ -35,6 +36,9 @@ pub(crate) struct Run<'a> {
     pub(crate) scope: &'a Scope,
     pub(crate) consumer: Option<Arc<ConsumerEntry>>,
     pub(crate) metadata: CallMetadata,
+    pub(crate) request_id: RequestId,
+    /// The headers of the call; a schedule has none.
+    pub(crate) headers: Option<&'a HeaderMap>,
 }
 
 /// Answers a call, for which the checks gave a permit, by its flow.
@@ -66,7 +70,14 @@ where
         execution_id: ExecutionId::new(received.now, gateway.random_bytes()).to_string(),
         request_id: received.request_id.to_string(),
     };
-    let host = Run { gateway, scope: target.scope()?, consumer: permit.consumer().cloned(), metadata };
+    let host = Run {
+        gateway,
+        scope: target.scope()?,
+        consumer: permit.consumer().cloned(),
+        metadata,
+        request_id: received.request_id,
+        headers: Some(&received.parts.headers),
+    };
     let timeout = Duration::from_millis(endpoint.trigger.timeout_ms.get().into());
     let mut response = run(flow, permit, message, target.head.authorization, timeout, &host).await?;
     response.body = share.keep_with(response.body);
@@ -213,7 +224,9 @@ fn is_taken(taken: &[String], content_type: &str) -> bool {
 // === impl Run ===
 
 impl Host for Run<'_> {
-    fn http(&self, request: UpstreamRequest) -> BoxFuture<'_, Result<UpstreamResponse, UpstreamError>> {
+    fn http(&self, mut request: UpstreamRequest) -> BoxFuture<'_, Result<UpstreamResponse, UpstreamError>> {
+        let none = HeaderMap::new();
+        Trace::of(self.headers.unwrap_or(&none), self.request_id).write(&mut request.headers);
         Box::pin(self.gateway.upstreams.call(request))
     }
 

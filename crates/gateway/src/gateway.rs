@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tollgate_flow::{CallMetadata, Message};
+use tollgate_listener::{Entrance, ListenerSettings, Opened};
 use tollgate_model::environments::Exposure;
 use tollgate_model::ids::{ExecutionId, RequestId};
 use tollgate_model::names::EnvironmentName;
@@ -34,7 +35,7 @@ use crate::passwords::PasswordChecks;
 use crate::problem::{Answer, Code, Problem, TOLLGATE_ERROR};
 use crate::rate_limits::{Decision, RateLimits};
 use crate::request::{Head, HeadLimits};
-use crate::server::{self, ListenerSettings};
+use crate::trace;
 use crate::upstreams::Upstreams;
 use crate::usage::{PassedCall, Usage};
 
@@ -130,6 +131,7 @@ struct AccessLine<'a> {
     started: Instant,
     listener: &'a ListenerId,
     parts: &'a http::request::Parts,
+    remote: SocketAddr,
     request_id: RequestId,
     record: Record,
     metrics: &'a Metrics,
@@ -169,6 +171,7 @@ impl Gateway {
     pub async fn serve(
         self: &Arc<Self>,
         listener: TcpListener,
+        entrance: Entrance,
         environment: EnvironmentName,
         exposure: Exposure,
         shutdown: watch::Receiver<bool>,
@@ -180,7 +183,8 @@ impl Gateway {
             let (gateway, id, in_flight) = (gateway.clone(), id.clone(), counted.began());
             async move { gateway.handle_counted(&id, remote, request, in_flight).await }
         };
-        server::serve(listener, self.settings.listener, shutdown, metrics, handler).await;
+        let entrance = Entrance { opened: Opened::new(move || metrics.connected()), ..entrance };
+        tollgate_listener::serve(listener, entrance, self.settings.listener, shutdown, handler).await;
     }
 
     /// Answers one call.
@@ -213,6 +217,7 @@ impl Gateway {
             started,
             listener,
             parts: &parts,
+            remote,
             request_id,
             record: Record::default(),
             metrics: &self.metrics,
@@ -252,7 +257,7 @@ impl Gateway {
                 execution_id: execution_id.to_string(),
                 request_id: request_id.to_string(),
             };
-            let run = Run { gateway: self, scope, consumer: None, metadata };
+            let run = Run { gateway: self, scope, consumer: None, metadata, request_id, headers: None };
             let timeout = Duration::from_millis(schedule.trigger.timeout_ms.get().into());
             flows::run(flow, Permit::of_schedule(), Message::default(), None, timeout, &run).await
         })
@@ -385,6 +390,9 @@ impl Drop for AccessLine<'_> {
         tracing::info!(
             target: "tollgate::access",
             %request_id,
+            trace_id = trace::named(&self.parts.headers),
+            remote = %self.remote.ip(),
+            protocol = ?self.parts.version,
             method = method_name(&self.parts.method),
             route = record.route.as_ref().map(|route| route.path.as_str()),
             status = self.answered.as_ref().map(|(status, _)| status.as_u16()),

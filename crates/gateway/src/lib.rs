@@ -3,7 +3,7 @@
 //! A call sees one [`tollgate_snapshot::Snapshot`] from its beginning to its end and never the store. It goes through
 //! these modules, in this order:
 //!
-//! 1. [`server`]: the connection, with its limits and timeouts;
+//! 1. [`tollgate_listener`]: the connection, with its limits and timeouts;
 //! 2. [`request`]: the head of the request, which must have one reading only;
 //! 3. [`gateway`]: route, CORS preflight, method, [`enforcement`] of the policies, declared length;
 //! 4. [`checks`]: credentials and rate limits; their outcome is a `Permit`;
@@ -24,13 +24,11 @@ mod passwords;
 mod problem;
 mod rate_limits;
 mod request;
-mod server;
-mod stalls;
+mod trace;
 mod upstreams;
 mod usage;
 
 pub use gateway::{Gateway, GatewaySettings, ListenerId, REQUEST_ID, ScheduledRun};
 pub use metrics::{Exposition, Kind};
 pub use problem::{Answer, Code, TOLLGATE_ERROR};
-pub use server::ListenerSettings;
 pub use usage::{CallCounts, Usage};

@@ -124,6 +124,9 @@ fn check_host(uri: &http::Uri, headers: &HeaderMap) -> Result<(), Problem> {
         .and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok())
         .filter(|host| !host.as_str().contains('@'))
         .ok_or_else(|| Problem::malformed("the Host header is missing or malformed"))?;
+    if uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+        return Err(Problem::malformed("the URL is no URL of HTTP"));
+    }
     match uri.authority() {
         Some(authority) if *authority != host => {
             Err(Problem::malformed("the URL contradicts the Host header"))
@@ -233,6 +236,9 @@ mod tests {
             "/a?x=%00",
             "*",
             "http://other.example/a",
+            "http://user@gateway.example:7001/a",
+            "ftp://gateway.example:7001/a",
+            "gateway.example:7001",
         ] {
             assert_eq!(read(uri, &[HOST]), Err("request-malformed".to_owned()), "{uri}");
         }

@@ -32,6 +32,7 @@ mod data_dir;
 mod demo;
 mod demo_calls;
 mod descriptors;
+mod entrances;
 mod environments;
 mod first_start;
 mod listeners;
@@ -42,8 +43,8 @@ mod scheduler;
 mod supervise;
 mod usage;
 
-use console::ConsoleSettings;
 use data_dir::DataDir;
+use entrances::{EntranceArguments, Entrances};
 use listeners::{Listen, Listeners, Name, Place};
 use metrics::{Source, StoreWatch};
 use usage::UsageTask;
@@ -55,7 +56,7 @@ const STORE_RETRY: Duration = Duration::from_secs(2);
 #[derive(Args)]
 pub(crate) struct UpArguments {
     /// Loads the store and login pipelines with a consumer in each environment, and prints the calls to try.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tls")]
     demo: bool,
     /// Directory for everything that is kept.
     #[arg(long, value_name = "DIR", default_value = "./tollgate-data", env = "TOLLGATE_DATA")]
@@ -71,6 +72,8 @@ pub(crate) struct UpArguments {
     /// Name under which browsers and clients reach the console, besides localhost and IP addresses; repeatable.
     #[arg(long, value_name = "HOST", env = "TOLLGATE_CONSOLE_HOST", value_delimiter = ',')]
     console_host: Vec<String>,
+    #[command(flatten)]
+    entrances: EntranceArguments,
     /// Lets the console listen beyond loopback without TLS, for example behind a proxy that adds it; and metrics, which
     /// everybody who gets there may read.
     #[arg(long)]
@@ -90,6 +93,7 @@ struct Parts {
     shared: Arc<SharedSnapshot>,
     usage: Arc<Usage>,
     gateway: Arc<Gateway>,
+    entrances: Arc<Entrances>,
     shutdown: watch::Receiver<bool>,
 }
 
@@ -109,7 +113,9 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<(), Failure> {
 async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     let _log = logging::start(&arguments.log)?;
     let descriptors = descriptors::raise();
-    let listeners = Listeners::bind(&arguments.listen, arguments.insecure_http).await?;
+    let entrances = Arc::new(Entrances::load(&arguments.entrances)?);
+    let console_may_leave = arguments.insecure_http || entrances.has_tls(&Name::Console);
+    let listeners = Listeners::bind(&arguments.listen, console_may_leave, arguments.insecure_http).await?;
     let data = DataDir::open(&arguments.data)?;
     let master = Arc::new(master_key::find(&arguments.master_key, &data)?);
     let (stop, shutdown) = watch::channel(false);
@@ -124,21 +130,26 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
         listeners.environments.len(),
         settings.listener.max_connections,
     );
+    // However few connections there may be, one address never gets all of them.
+    settings.listener.max_connections_per_address =
+        arguments.entrances.connections_per_address.get().min(settings.listener.max_connections.div_ceil(2));
     let gateway = Gateway::new(shared.clone(), clock.clone(), random.clone(), settings, usage.clone());
-    let parts = Parts { clock, random, master, shared, usage, gateway, shutdown };
+    let parts = Parts { clock, random, master, shared, usage, gateway, entrances, shutdown };
 
     let from_disk = restore(&data, &parts).await;
     let mut tasks = JoinSet::new();
     let Listeners { console, metrics, environments } = listeners;
     let mut bound = Vec::new();
     let mut banner = format!("tollgate {}\n", env!("CARGO_PKG_VERSION"));
-    banner.push_str(&format!("  console        http://{}/api/v1\n", console.local_addr()?));
+    let scheme = parts.entrances.scheme(&Name::Console);
+    banner.push_str(&format!("  console        {scheme}://{}/api/v1\n", console.local_addr()?));
     tracing::info!(listener = "console", address = %console.local_addr()?, "listening");
     let store_watch = Arc::new(StoreWatch::default());
     if let Some(listener) = metrics {
         let address = listener.local_addr()?;
         tracing::info!(listener = "metrics", %address, "listening");
-        banner.push_str(&format!("  metrics        http://{address}/metrics\n"));
+        let scheme = parts.entrances.scheme(&Name::Metrics);
+        banner.push_str(&format!("  metrics        {scheme}://{address}/metrics\n"));
         let source = Source {
             gateway: parts.gateway.clone(),
             shared: parts.shared.clone(),
@@ -147,19 +158,29 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
             started_at: parts.clock.now(),
         };
         let router = metrics::router(Arc::new(source), arguments.console_host.clone());
-        tasks.spawn(console::serve(listener, router, ConsoleSettings::default(), parts.shutdown.clone()));
+        let entrance = parts.entrances.of(&Name::Metrics);
+        let shutdown = parts.shutdown.clone();
+        tasks.spawn(console::serve(listener, entrance, router, console::settings(), shutdown));
     }
     let given: Arc<BTreeSet<Place>> = Arc::new(environments.iter().map(|(place, _)| place.clone()).collect());
     for (place, listener) in environments {
         tracing::info!(listener = %place, address = %listener.local_addr()?, "listening");
-        banner.push_str(&format!("  {place:<14} http://{}\n", listener.local_addr()?));
-        bound.push((Name::Environment(place.clone()), listener.local_addr()?));
+        let name = Name::Environment(place.clone());
+        let scheme = parts.entrances.scheme(&name);
+        banner.push_str(&format!("  {place:<14} {scheme}://{}\n", listener.local_addr()?));
+        bound.push((name, listener.local_addr()?));
         spawn_environment(&mut tasks, &parts, place, listener);
     }
 
+    parts.entrances.tell_unknown(bound.iter().map(|(name, _)| name).chain([&Name::Console]));
+    let (entrances, shutdown) = (parts.entrances.clone(), parts.shutdown.clone());
+    tasks.spawn(supervise("certificates", shutdown.clone(), move || {
+        entrances.clone().watch(shutdown.clone())
+    }));
     let (gateway, shared, shutdown) = (parts.gateway.clone(), parts.shared.clone(), parts.shutdown.clone());
+    let entrances = parts.entrances.clone();
     tasks.spawn(supervise("listeners", shutdown.clone(), move || {
-        environments::run(gateway.clone(), shared.clone(), given.clone(), shutdown.clone())
+        environments::run(gateway.clone(), entrances.clone(), shared.clone(), given.clone(), shutdown.clone())
     }));
 
     let url = arguments.database.clone().unwrap_or_else(|| data.sqlite_url());
@@ -219,7 +240,7 @@ async fn control(
     let settings = tollgate_api::ApiSettings {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         allowed_hosts: arguments.console_host.clone(),
-        secure_cookies: false,
+        secure_cookies: parts.entrances.has_tls(&Name::Console),
     };
     let pages = tollgate_console::router(
         app.clone(),
@@ -230,7 +251,8 @@ async fn control(
     );
     let router = tollgate_api::router(app, settings, pages);
     let shutdown = parts.shutdown.clone();
-    tasks.spawn(console::serve(console, router, ConsoleSettings::default(), shutdown));
+    let entrance = parts.entrances.of(&Name::Console);
+    tasks.spawn(console::serve(console, entrance, router, console::settings(), shutdown));
 
     banner.push_str(&format!("  data           {}\n", data.path().display()));
     banner.push_str(&first);
@@ -264,7 +286,10 @@ async fn tell_unknown_environments(app: &App, bound: &[(Name, std::net::SocketAd
 
 fn spawn_environment(tasks: &mut JoinSet<()>, parts: &Parts, place: Place, listener: TcpListener) {
     let (gateway, shutdown) = (parts.gateway.clone(), parts.shutdown.clone());
-    tasks.spawn(async move { gateway.serve(listener, place.environment, place.exposure, shutdown).await });
+    let entrance = parts.entrances.of(&Name::Environment(place.clone()));
+    tasks.spawn(async move {
+        gateway.serve(listener, entrance, place.environment, place.exposure, shutdown).await;
+    });
 }
 
 /// Publishes the snapshot on disk; tells whether there was one.

@@ -150,3 +150,22 @@ async fn a_schedule_runs_its_flow_and_tells_how_it_ended() {
     let failed = Some("flow-failed".to_owned());
     assert_eq!(ends, [("fails".to_owned(), 500, failed), ("fine".to_owned(), 200, None)]);
 }
+
+#[tokio::test]
+async fn an_upstream_learns_which_trace_its_call_is_part_of() {
+    let test = EnvironmentName::test();
+    let upstream = Upstream::start().await.expect("a port");
+    let mut world = World::new();
+    world.deploy(&open("calls", "", &format!("{{http: {{url: '{}'}}}}", upstream.url("/"))));
+    world.publish();
+    let path = "/pipeline/default/v1/calls";
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    world.call(&test, get(path, &[("traceparent", parent), ("tracestate", "a=1")])).await;
+    let begun = world.call(&test, get(path, &[])).await;
+    let told: Vec<_> = upstream.requests().into_iter().map(|request| request.headers).collect();
+    let first = told[0]["traceparent"].to_str().expect("text");
+    assert!(first.starts_with(&parent[..36]) && first.ends_with("-01") && first != parent, "{first}");
+    assert_eq!(told[0]["tracestate"], "a=1");
+    let id = begun.header("x-request-id").trim_start_matches("req_");
+    assert!(told[1]["traceparent"].to_str().expect("text").starts_with(&format!("00-{id}-")));
+}

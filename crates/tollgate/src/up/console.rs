@@ -1,109 +1,59 @@
-//! The console's listener: as the gateway's, its patience ends. A caller that sends half a request must not keep a
+//! The console's listener: the gateway's, with bounds of its own. A caller that sends half a request must not keep a
 //! connection for ever, nor keep the process from stopping.
 
-use std::time::Duration;
+use std::convert::Infallible;
+use std::net::SocketAddr;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use http::uri::Authority;
+use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tollgate_listener::{Entrance, ListenerSettings};
 use tower::ServiceExt as _;
 
-/// How long a failed `accept` is waited out: the process may have run out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Most connections at once.
+const MAX_CONNECTIONS: usize = 1_000;
 
-/// Bounds on what the console takes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ConsoleSettings {
-    /// Most connections at once; further ones wait in the system's backlog.
-    max_connections: usize,
-    /// Longest wait for a whole head, and for the next request on an idle connection.
-    header_timeout: Duration,
-    /// How long requests in flight may go on after the stop began.
-    drain_timeout: Duration,
-}
-
-// === impl ConsoleSettings ===
-
-impl Default for ConsoleSettings {
-    fn default() -> Self {
-        Self {
-            max_connections: 1_000,
-            header_timeout: Duration::from_secs(15),
-            drain_timeout: Duration::from_secs(30),
-        }
+/// Returns the bounds on what the console takes.
+pub(crate) fn settings() -> ListenerSettings {
+    ListenerSettings {
+        max_connections: MAX_CONNECTIONS,
+        max_connections_per_address: MAX_CONNECTIONS / 2,
+        ..ListenerSettings::default()
     }
 }
 
 /// Serves until `shutdown` turns true or its sender is gone; then lets requests in flight end.
 pub(crate) async fn serve(
     listener: TcpListener,
+    entrance: Entrance,
     router: Router,
-    settings: ConsoleSettings,
+    settings: ListenerSettings,
     shutdown: watch::Receiver<bool>,
 ) {
-    let mut connections = JoinSet::new();
-    let mut stop = std::pin::pin!(super::stopping(shutdown.clone()));
-    loop {
-        let stream = tokio::select! {
-            () = &mut stop => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = listener.accept(), if connections.len() < settings.max_connections => accepted,
-        };
-        match stream {
-            Ok((stream, remote)) => {
-                let (router, shutdown) = (router.clone(), shutdown.clone());
-                connections.spawn(serve_connection(stream, remote, router, settings, shutdown));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection to the console could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    drop(listener);
-    let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(settings.drain_timeout, drained).await.is_err() {
-        tracing::warn!(
-            connections = connections.len(),
-            "requests to the console were cut off: they did not end in time"
-        );
-    }
+    let handler = move |remote, request| answer(router.clone(), remote, request);
+    tollgate_listener::serve(listener, entrance, settings, shutdown, handler).await;
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    remote: std::net::SocketAddr,
-    router: Router,
-    settings: ConsoleSettings,
-    shutdown: watch::Receiver<bool>,
-) {
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(|mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(remote));
-        router.clone().oneshot(request.map(Body::new))
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = super::stopping(shutdown) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection to the console ended early");
+async fn answer(router: Router, remote: SocketAddr, mut request: Request<Incoming>) -> Response<Body> {
+    if contradicts_itself(&request) {
+        let mut answer = Response::new(Body::empty());
+        *answer.status_mut() = StatusCode::BAD_REQUEST;
+        return answer;
     }
+    request.extensions_mut().insert(ConnectInfo(remote));
+    let answered: Result<_, Infallible> = router.oneshot(request.map(Body::new)).await;
+    answered.unwrap_or_else(|never| match never {})
+}
+
+/// Tells whether the URL names another host than the `Host` header: the router looks at one of them only.
+fn contradicts_itself(request: &Request<Incoming>) -> bool {
+    let host = request.headers().get(header::HOST).map(|host| Authority::try_from(host.as_bytes()).ok());
+    request.uri().authority().zip(host).is_some_and(|(authority, host)| host.as_ref() != Some(authority))
 }
 
 #[cfg(test)]
@@ -112,12 +62,17 @@ mod tests {
     use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+    use std::time::Duration;
+
+    use tokio::net::TcpStream;
+    use tokio::task::JoinSet;
+
     use super::*;
 
     /// Longest wait for what must come.
     const SOON: Duration = Duration::from_secs(10);
 
-    async fn start(settings: ConsoleSettings) -> (std::net::SocketAddr, watch::Sender<bool>, JoinSet<()>) {
+    async fn start(settings: ListenerSettings) -> (std::net::SocketAddr, watch::Sender<bool>, JoinSet<()>) {
         let router = Router::new()
             .route(
                 "/",
@@ -128,7 +83,7 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let (stop, shutdown) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, router, settings, shutdown));
+        tasks.spawn(serve(listener, Entrance::default(), router, settings, shutdown));
         (address, stop, tasks)
     }
 
@@ -148,7 +103,13 @@ mod tests {
     #[tokio::test]
     async fn half_a_request_neither_keeps_its_connection_nor_the_process() {
         let brief = Duration::from_millis(20);
-        let settings = ConsoleSettings { max_connections: 2, header_timeout: brief, drain_timeout: brief };
+        let settings = ListenerSettings {
+            max_connections: 2,
+            max_connections_per_address: 2,
+            header_timeout: brief,
+            drain_timeout: brief,
+            ..settings()
+        };
         let (address, stop, mut tasks) = start(settings).await;
         // Each takes one of the two places until its time is over.
         let halves = [send(address, "GET / HTTP/1.1\r\nhost: lo").await, send(address, "").await];

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use tollgate_gateway::Gateway;
 use tollgate_snapshot::SharedSnapshot;
 
-use super::listeners::Place;
+use super::entrances::Entrances;
+use super::listeners::{Name, Place};
 
 /// How often the snapshot is looked at: a deleted environment stops listening within this.
 const TICK: Duration = Duration::from_millis(100);
@@ -26,6 +27,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The listeners that are open, and those that could not be opened.
 struct Environments {
     gateway: Arc<Gateway>,
+    entrances: Arc<Entrances>,
     open: BTreeMap<SocketAddr, Open>,
     failed: BTreeMap<SocketAddr, Failed>,
     serving: JoinSet<()>,
@@ -45,12 +47,13 @@ struct Failed {
 /// Opens and closes listeners until `shutdown` turns true, then lets the calls in flight end.
 pub(crate) async fn run(
     gateway: Arc<Gateway>,
+    entrances: Arc<Entrances>,
     shared: Arc<SharedSnapshot>,
     given: Arc<BTreeSet<Place>>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let mut environments =
-        Environments { gateway, open: BTreeMap::new(), failed: BTreeMap::new(), serving: JoinSet::new() };
+    let (open, failed, serving) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
+    let mut environments = Environments { gateway, entrances, open, failed, serving };
     let mut tick = tokio::time::interval(TICK);
     loop {
         tokio::select! {
@@ -110,8 +113,9 @@ impl Environments {
         tracing::info!(listener = %place, %address, "listening");
         let (stop, stopped) = watch::channel(false);
         let (gateway, served) = (self.gateway.clone(), place.clone());
+        let entrance = self.entrances.of(&Name::Environment(place.clone()));
         self.serving.spawn(async move {
-            gateway.serve(listener, served.environment, served.exposure, stopped).await;
+            gateway.serve(listener, entrance, served.environment, served.exposure, stopped).await;
         });
         self.open.insert(address, Open { place: place.clone(), stop });
     }
@@ -135,7 +139,8 @@ mod tests {
             GatewaySettings::default(),
             Arc::new(Usage::new()),
         );
-        Environments { gateway, open: BTreeMap::new(), failed: BTreeMap::new(), serving: JoinSet::new() }
+        let (open, failed, serving) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
+        Environments { gateway, entrances: Arc::default(), open, failed, serving }
     }
 
     fn staging(address: SocketAddr) -> BTreeMap<SocketAddr, Place> {

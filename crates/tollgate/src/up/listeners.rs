@@ -60,14 +60,20 @@ pub(crate) fn addresses(given: &[Listen]) -> BTreeMap<Name, SocketAddr> {
 // === impl Listeners ===
 
 impl Listeners {
-    /// Binds every address.
-    pub(crate) async fn bind(given: &[Listen], insecure_http: bool) -> anyhow::Result<Self> {
+    /// Binds every address. The console listens beyond this machine only when it may leave it, and metrics when this is
+    /// said of HTTP without TLS.
+    pub(crate) async fn bind(
+        given: &[Listen],
+        console_may_leave: bool,
+        insecure_http: bool,
+    ) -> anyhow::Result<Self> {
         let (mut console, mut metrics, mut environments) = (None, None, Vec::new());
         for (name, address) in addresses(given) {
-            if name == Name::Console && !address.ip().is_loopback() && !insecure_http {
+            if name == Name::Console && !address.ip().is_loopback() && !console_may_leave {
                 bail!(
                     "the console would listen on {address}, beyond this machine, without TLS: passwords and tokens \
-                     would travel in clear. Put a proxy with TLS in front and add --insecure-http, or listen on 127.0.0.1"
+                     would travel in clear. Give it a certificate with --tls console=CERT,KEY, or put a proxy with TLS in \
+                     front and add --insecure-http, or listen on 127.0.0.1"
                 );
             }
             if name == Name::Metrics && !address.ip().is_loopback() && !insecure_http {
@@ -100,21 +106,7 @@ impl FromStr for Listen {
         let address = address
             .parse()
             .map_err(|_| format!("`{address}` is no address: write IP:PORT, for example 127.0.0.1:7001"))?;
-        let name = match name.split_once('.') {
-            None if name == "console" => Name::Console,
-            None if name == "metrics" => Name::Metrics,
-            None => {
-                Name::Environment(Place { environment: environment(name)?, exposure: Exposure::External })
-            }
-            Some((name, "internal")) => {
-                Name::Environment(Place { environment: environment(name)?, exposure: Exposure::Internal })
-            }
-            Some((_, "mtls")) => return Err("mTLS listeners are not in this version".to_owned()),
-            Some((_, other)) => {
-                return Err(format!("there is no listener `{other}` of an environment: there is `internal`"));
-            }
-        };
-        Ok(Self { name, address })
+        Ok(Self { name: name.parse()?, address })
     }
 }
 
@@ -123,6 +115,27 @@ fn environment(name: &str) -> Result<EnvironmentName, String> {
 }
 
 // === impl Name ===
+
+impl FromStr for Name {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name.split_once('.') {
+            None if name == "console" => Ok(Self::Console),
+            None if name == "metrics" => Ok(Self::Metrics),
+            None => {
+                Ok(Self::Environment(Place { environment: environment(name)?, exposure: Exposure::External }))
+            }
+            Some((name, "internal")) => {
+                Ok(Self::Environment(Place { environment: environment(name)?, exposure: Exposure::Internal }))
+            }
+            Some((_, "mtls")) => Err("mTLS listeners are not in this version".to_owned()),
+            Some((_, other)) => {
+                Err(format!("there is no listener `{other}` of an environment: there is `internal`"))
+            }
+        }
+    }
+}
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -185,9 +198,9 @@ mod tests {
             let mut given: Vec<Listen> =
                 local.iter().map(|name| format!("{name}=127.0.0.1:0").parse().expect("valid")).collect();
             given.push(Listen { name, address: SocketAddr::from(([0, 0, 0, 0], 0)) });
-            let error = Listeners::bind(&given, false).await.map(|_| ()).expect_err("refused").to_string();
+            let error = Listeners::bind(&given, false, false).await.map(|_| ()).expect_err("refused").to_string();
             assert!(error.contains("--insecure-http"), "{error}");
-            assert!(Listeners::bind(&given, true).await.is_ok());
+            assert!(Listeners::bind(&given, true, true).await.is_ok());
         }
     }
 }

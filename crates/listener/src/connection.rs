@@ -1,0 +1,267 @@
+//! One connection, from its first byte on.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, timeout};
+
+use crate::exchanges::Exchanges;
+use crate::linger::Linger;
+use crate::places::Place;
+use crate::proxy_protocol;
+use crate::server::{Shared, stopped};
+use crate::stalls::WriteTimeout;
+use crate::stream::Stream;
+use crate::strict::Strict;
+use crate::tls::HTTP2;
+
+/// What requests on HTTP/2 may have sent without being read, in bytes: of each, and of all of a connection. It is memory
+/// that callers take before they have shown who they are.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// Requests that were taken back before they were looked at (CVE-2023-44487), and those that we had to refuse
+/// (CVE-2025-8671): further ones end the connection.
+const MAX_PENDING_RESETS: usize = 20;
+const MAX_OWN_RESETS: usize = 64;
+
+/// How often it is asked on HTTP/2 whether the caller is still there, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How often it is looked whether patience is over on HTTP/2.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A connection on which HTTP can begin.
+struct Opened {
+    stream: Stream,
+    remote: SocketAddr,
+    is_http2: bool,
+    /// Held until the connection ends.
+    _place: Option<Place>,
+}
+
+/// Serves a connection.
+///
+/// # Errors
+///
+/// When it ended in another way than a connection should.
+pub(crate) async fn serve<H, F, B>(
+    shared: &Arc<Shared<H>>,
+    stream: TcpStream,
+    remote: SocketAddr,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), Box<dyn Error + Send + Sync>>
+where
+    H: Fn(SocketAddr, Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    // Answers are written whole; waiting for more to send with them only delays them.
+    let _ = stream.set_nodelay(true);
+    let grace = shared.settings.drain_grace;
+    let opened = tokio::select! {
+        opened = open(shared, stream, remote) => opened?,
+        () = stopped_for(shutdown.clone(), grace) => return Ok(()),
+    };
+    if opened.is_http2 {
+        serve_http2(shared, opened, shutdown).await?;
+    } else {
+        serve_http1(shared, opened, shutdown).await?;
+    }
+    Ok(())
+}
+
+/// Reads what comes before HTTP.
+async fn open<H>(shared: &Shared<H>, mut stream: TcpStream, mut remote: SocketAddr) -> io::Result<Opened> {
+    let Shared { entrance, settings, places, .. } = shared;
+    // A proxy has the connections of all its callers; those are counted where it tells who they are.
+    let mut counts = !entrance.proxies.contains(remote.ip());
+    if entrance.proxy_protocol {
+        if counts {
+            tracing::debug!(%remote, "a connection was refused: it does not come from a trusted proxy");
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let told = timeout(settings.handshake_timeout, proxy_protocol::read(&mut stream)).await??;
+        counts = told.is_some_and(|told| !entrance.proxies.contains(told.ip()));
+        remote = told.unwrap_or(remote);
+    }
+    let place =
+        if counts { Some(places.take(remote.ip()).ok_or(io::ErrorKind::QuotaExceeded)?) } else { None };
+    let (stream, is_http2) = if let Some(tls) = &entrance.tls {
+        let stream = timeout(settings.handshake_timeout, tls.acceptor().accept(stream)).await??;
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+        (Stream::tls(stream), is_http2)
+    } else {
+        let mut stream = Stream::plain(stream);
+        let is_http2 =
+            entrance.cleartext_http2 && timeout(settings.header_timeout, stream.begins_http2()).await??;
+        (stream, is_http2)
+    };
+    Ok(Opened { stream, remote, is_http2, _place: place })
+}
+
+async fn serve_http1<H, F, B>(
+    shared: &Arc<Shared<H>>,
+    opened: Opened,
+    shutdown: watch::Receiver<bool>,
+) -> hyper::Result<()>
+where
+    H: Fn(SocketAddr, Request<Incoming>) -> F,
+    F: Future<Output = Response<B>>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let Shared { settings, .. } = **shared;
+    // Whether an answer says that nothing more is read.
+    let refused = Arc::new(AtomicBool::new(false));
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = (shared.handler)(caller(shared, opened.remote, request.headers()), request);
+        let refused = &refused;
+        async move {
+            let mut answer = answer.await;
+            if answer.headers().contains_key(CONNECTION) {
+                refused.store(true, Ordering::Relaxed);
+            } else if shared.closing.load(Ordering::Relaxed) {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let stream = WriteTimeout::new(opened.stream, settings.write_timeout);
+    let stream = Strict::new(Linger::new(stream, shared.closing.clone(), refused.clone()));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.header_timeout)
+        .max_header_size(usize::try_from(settings.max_head_bytes).unwrap_or(usize::MAX))
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped_for(shutdown, settings.drain_grace) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
+}
+
+async fn serve_http2<H, F, B>(
+    shared: &Arc<Shared<H>>,
+    opened: Opened,
+    shutdown: watch::Receiver<bool>,
+) -> hyper::Result<()>
+where
+    H: Fn(SocketAddr, Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let Shared { settings, .. } = **shared;
+    let exchanges = Exchanges::new();
+    let service = service_fn({
+        let (shared, exchanges, remote) = (shared.clone(), exchanges.clone(), opened.remote);
+        move |mut request: Request<Incoming>| {
+            let exchange = exchanges.begin();
+            name_host(&mut request);
+            let answer = (shared.handler)(caller(&shared, remote, request.headers()), request);
+            async move {
+                let (mut parts, body) = answer.await.into_parts();
+                // What ends a connection of HTTP/1.1 ends one request here, in which nobody else's can hide.
+                parts.headers.remove(CONNECTION);
+                Ok::<_, Infallible>(Response::from_parts(parts, exchange.answer(body)))
+            }
+        }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_header_list_size(settings.max_head_bytes)
+        .max_concurrent_streams(settings.max_streams)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_OWN_RESETS)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(TokioIo::new(WriteTimeout::new(opened.stream, settings.write_timeout)), service);
+    let mut connection = pin!(connection);
+    let mut stopping = pin!(stopped(shutdown));
+    let mut watching =
+        tokio::time::interval(WATCH_INTERVAL.min(settings.header_timeout).min(settings.write_timeout));
+    watching.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut is_stopping, mut is_idle) = (false, false);
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = &mut stopping, if !is_stopping => {
+                is_stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = exchanges.abused() => {
+                tracing::warn!(remote = %opened.remote.ip(), "a connection was closed: it takes back most of its requests");
+                return Ok(());
+            }
+            _ = watching.tick() => {
+                if exchanges.waits_for(settings.write_timeout) {
+                    tracing::debug!("a connection was closed: an answer was not taken");
+                    return Ok(());
+                }
+                let idle = exchanges.idle().unwrap_or_default();
+                if idle >= settings.header_timeout + settings.handshake_timeout {
+                    return Ok(());
+                }
+                if idle >= settings.header_timeout && !is_idle {
+                    is_idle = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// Gives a request of HTTP/2 the `Host` that it has as `:authority` (RFC 9113 section 8.3.1), so that all that reads it
+/// reads the same. Where there is one, it may contradict the authority: that is for the handler to judge, as with the
+/// absolute form of HTTP/1.1.
+fn name_host(request: &mut Request<Incoming>) {
+    if request.headers().contains_key(HOST) {
+        return;
+    }
+    let host = request.uri().authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok());
+    if let Some(host) = host {
+        request.headers_mut().insert(HOST, host);
+    }
+}
+
+/// Returns where a request comes from.
+fn caller<H>(shared: &Shared<H>, remote: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+    let proxies = &shared.entrance.proxies;
+    if proxies.is_empty() {
+        return remote;
+    }
+    match proxies.caller(remote.ip(), headers) {
+        address if address == remote.ip() => remote,
+        address => SocketAddr::new(address, 0),
+    }
+}
+
+/// Completes when so much time has gone by since the shutdown began.
+async fn stopped_for(shutdown: watch::Receiver<bool>, time: Duration) {
+    stopped(shutdown).await;
+    tokio::time::sleep(time).await;
+}

@@ -1,0 +1,32 @@
+//! Listeners: sockets, TLS, the framing of HTTP/1.1 and HTTP/2, and where a call comes from.
+//!
+//! The gateway and the management API stand behind the same door. A connection goes through these modules:
+//!
+//! 1. [`server`]: accepts, within bounds on all connections and on those of one address ([`places`]), and drains;
+//! 2. [`connection`]: the header of the PROXY protocol ([`proxy_protocol`]), then [`tls`], then HTTP/1.1 or HTTP/2;
+//! 3. HTTP/1.1: [`strict`] lets through only what [`framing`] reads in one way; [`stalls`] ends patience with callers who
+//!    do not take their answer, [`linger`] lets them read why they are refused;
+//! 4. HTTP/2: [`exchanges`] watches each request, since the connection as a whole tells nothing of them;
+//! 5. [`proxies`]: the address that the call comes from, as trusted proxies tell it.
+
+mod connection;
+mod exchanges;
+mod framing;
+mod linger;
+mod places;
+mod proxies;
+mod proxy_protocol;
+mod server;
+mod settings;
+mod stalls;
+mod stream;
+mod strict;
+#[cfg(test)]
+mod testing;
+mod tls;
+
+pub use ipnet::IpNet;
+pub use proxies::{ForwardedHeader, TrustedProxies};
+pub use server::serve;
+pub use settings::{Entrance, ListenerSettings, Opened};
+pub use tls::{Certificates, CertificatesError, Tls};

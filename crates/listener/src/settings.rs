@@ -1,0 +1,86 @@
+//! What a listener takes, and how long it waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::proxies::TrustedProxies;
+use crate::tls::Tls;
+
+/// Bounds on what a listener takes.
+#[derive(Debug, Clone, Copy)]
+pub struct ListenerSettings {
+    /// Most connections at once; further ones wait in the system's backlog.
+    pub max_connections: usize,
+    /// Most connections of one address at once, trusted proxies apart; further ones are closed.
+    pub max_connections_per_address: usize,
+    /// Longest wait for the header of the PROXY protocol, and for the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Longest wait for a whole head, and for the next request on an idle connection.
+    pub header_timeout: Duration,
+    /// Longest wait for the caller to take the next piece of its answer.
+    pub write_timeout: Duration,
+    /// Largest head, in bytes. On HTTP/1.1 it can also have no more than 100 fields, hyper's default.
+    pub max_head_bytes: u32,
+    /// Most requests at once on one connection of HTTP/2.
+    pub max_streams: u32,
+    /// How long idle connections may still bring a request after the shutdown began. Its answer says that it is the last.
+    pub drain_grace: Duration,
+    /// How long calls in flight may go on after the shutdown began.
+    pub drain_timeout: Duration,
+}
+
+/// How callers come in.
+#[derive(Debug, Clone, Default)]
+pub struct Entrance {
+    /// TLS, or none.
+    pub tls: Option<Arc<Tls>>,
+    /// Whether connections without TLS may begin with HTTP/2. Under TLS it is negotiated.
+    pub cleartext_http2: bool,
+    /// Whether each connection begins with the PROXY protocol, version 2, and comes from a trusted proxy.
+    pub proxy_protocol: bool,
+    /// Whose word counts about where a call comes from.
+    pub proxies: Arc<TrustedProxies>,
+    /// Who counts the connections.
+    pub opened: Opened,
+}
+
+/// Told of each connection that is accepted; what it returns is dropped when the connection ends.
+#[derive(Clone, Default)]
+pub struct Opened(Option<Arc<dyn Fn() -> Box<dyn Send> + Send + Sync>>);
+
+// === impl Opened ===
+
+impl Opened {
+    /// Tells `count` of each connection.
+    pub fn new<T: Send + 'static>(count: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(move || Box::new(count()))))
+    }
+
+    pub(crate) fn tell(&self) -> Option<Box<dyn Send>> {
+        self.0.as_ref().map(|count| count())
+    }
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Opened").field(&self.0.is_some()).finish()
+    }
+}
+
+// === impl ListenerSettings ===
+
+impl Default for ListenerSettings {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_connections_per_address: 1_000,
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(15),
+            write_timeout: Duration::from_secs(30),
+            max_head_bytes: 64 * 1024,
+            max_streams: 100,
+            drain_grace: Duration::from_millis(500),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
