@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tollgate_bench::{Size, World};
+use tollgate_listener::Entrance;
 use tollgate_model::keysets::Algorithm;
 
 const CALLS: usize = 20_000;
@@ -44,10 +45,10 @@ fn main() {
             let address = listener.local_addr().expect("an address");
             let (stop, shutdown) = watch::channel(false);
             let (gateway, id) = (world.gateway.clone(), world.listener.clone());
-            let server =
-                tokio::spawn(
-                    async move { gateway.serve(listener, id.environment, id.exposure, shutdown).await },
-                );
+            let server = tokio::spawn(async move {
+                let entrance = Entrance::default();
+                gateway.serve(listener, entrance, id.environment, id.exposure, shutdown).await;
+            });
             all.push(measure(name, address, request).await);
             stop.send_replace(true);
             server.abort();

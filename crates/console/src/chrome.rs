@@ -10,7 +10,11 @@ pub(crate) enum Section {
     Pipelines,
     Deployments,
     Policies,
+    Waivers,
     Consumers,
+    Globals,
+    Accounts,
+    SigningKeys,
 }
 
 /// One entry of the navigation.
@@ -45,8 +49,16 @@ const NAVIGATION: [(&str, &[(Section, &str, &str)]); 5] = [
     ("", &[(Section::Overview, "Overview", "overview")]),
     ("Build", &[(Section::Pipelines, "Pipelines", "pipelines")]),
     ("Run", &[(Section::Deployments, "Deployments", "deployments")]),
-    ("Governance", &[(Section::Policies, "Policies", "policies")]),
-    ("Settings", &[(Section::Consumers, "Consumers", "consumers")]),
+    ("Governance", &[(Section::Policies, "Policies", "policies"), (Section::Waivers, "Waivers", "waivers")]),
+    (
+        "Settings",
+        &[
+            (Section::Consumers, "Consumers", "consumers"),
+            (Section::Globals, "Globals", "globals"),
+            (Section::Accounts, "Accounts", "accounts"),
+            (Section::SigningKeys, "Signing keys", "signing-keys"),
+        ],
+    ),
 ];
 
 // === impl Chrome ===

@@ -2,10 +2,14 @@
 
 mod consumers;
 mod deployments;
+mod environments;
 mod overview;
 mod pipelines;
 mod policies;
 mod sign_in;
+mod signing_keys;
+mod values;
+mod waivers;
 
 use axum::Router;
 use axum::extract::State;
@@ -24,6 +28,9 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(deployments::routes())
         .merge(policies::routes())
         .merge(consumers::routes())
+        .merge(values::routes())
+        .merge(waivers::routes())
+        .merge(signing_keys::routes())
 }
 
 async fn home(State(_): State<Console>, visitor: Visitor) -> Redirect {

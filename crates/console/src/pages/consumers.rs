@@ -18,6 +18,7 @@ use tollgate_app::lists::ListRequest;
 use tollgate_model::consumers::CredentialState;
 use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName, PipelineName};
 
+use super::environments::{Tab, chosen, environments};
 use crate::Console;
 use crate::answers::{Answer, page, render, see_other};
 use crate::chrome::{Chrome, Section};
@@ -35,15 +36,10 @@ const OFFERED: u32 = 500;
 #[template(path = "pages/consumers/index.html")]
 struct ConsumersPage {
     chrome: Chrome,
-    environments: Vec<Tab>,
+    tabs: Vec<Tab>,
     environment: String,
     consumers: Vec<Row>,
     next: Option<String>,
-}
-
-struct Tab {
-    name: String,
-    here: bool,
 }
 
 struct Row {
@@ -136,17 +132,12 @@ pub(super) fn routes() -> Router<Console> {
 
 async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Query<ListQuery>) -> Answer {
     let op = &visitor.op;
-    let names = environments(&console, op).await?;
-    let first = || names.first().map(ToString::to_string).unwrap_or_default();
-    let environment: EnvironmentName = named(&query.environment.unwrap_or_else(first))?;
+    let (environment, tabs) = chosen(&console, op, query.environment.as_deref()).await?;
     let request = ListRequest { limit: Some(PAGE), cursor: query.cursor };
     let list = console.app.consumers().list(op, &environment, request).await?;
     page(&ConsumersPage {
         chrome: Chrome::new(&visitor, Section::Consumers, "Consumers"),
-        environments: names
-            .iter()
-            .map(|name| Tab { name: name.to_string(), here: *name == environment })
-            .collect(),
+        tabs,
         consumers: list
             .items
             .into_iter()
@@ -296,11 +287,6 @@ fn place(path: &ConsumerPath) -> Answer<(EnvironmentName, ConsumerName)> {
 
 fn consumer_path(op: &Op, environment: &EnvironmentName, name: &ConsumerName) -> String {
     format!("/realms/{}/consumers/{environment}/{name}", op.realm)
-}
-
-async fn environments(console: &Console, op: &Op) -> Answer<Vec<EnvironmentName>> {
-    let all = console.app.environments().list(op).await?;
-    Ok(all.into_iter().map(|it| it.environment.name).collect())
 }
 
 async fn pick_environments(console: &Console, op: &Op, ticked: &BTreeSet<String>) -> Answer<Vec<Pick>> {

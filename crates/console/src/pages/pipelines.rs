@@ -1,5 +1,7 @@
 //! Pipelines: what there is to deploy, and how each stands to the policies.
 
+mod edit;
+
 use askama::Template;
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -104,6 +106,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new()
         .route("/realms/{realm}/pipelines", get(index))
         .route("/realms/{realm}/pipelines/{pipeline}", get(show))
+        .merge(edit::routes())
 }
 
 async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Query<ListQuery>) -> Answer {
@@ -169,12 +172,12 @@ async fn show(
                 here: it.version.version == version,
             })
             .collect(),
-        yaml: yaml(&pipeline),
+        yaml: as_file(&pipeline),
     })
 }
 
 /// Writes a pipeline as its file.
-fn yaml(pipeline: &Pipeline) -> String {
+fn as_file(pipeline: &Pipeline) -> String {
     let mut document = serde_json::json!({ "kind": "Pipeline" });
     if let (Some(document), Ok(serde_json::Value::Object(fields))) =
         (document.as_object_mut(), serde_json::to_value(pipeline))

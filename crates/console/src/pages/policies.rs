@@ -2,6 +2,8 @@
 
 mod conformance;
 mod edit;
+mod impact;
+mod versions;
 
 use askama::Template;
 use axum::Router;
@@ -60,6 +62,7 @@ pub(super) fn routes() -> Router<Console> {
         .route("/realms/{realm}/policies", get(index))
         .merge(conformance::routes())
         .merge(edit::routes())
+        .merge(versions::routes())
 }
 
 async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Query<IndexQuery>) -> Answer {

@@ -127,3 +127,39 @@ async fn a_rollback_shows_beforehand_what_would_be_refused() {
     let forced = post(&format!("{pipeline}/rollback"), &[("version", "1.0"), ("environment", "test")]).await;
     assert_eq!(forced, 422);
 }
+
+#[tokio::test]
+async fn a_violation_is_waived_until_a_date_and_the_waiver_ended() {
+    let world = saved().await;
+    let set = async |value: &str| {
+        let revision = world.app.policies().get(&world.op).await.unwrap().revision.to_string();
+        let form =
+            [("revision", revision.as_str()), ("test", value), ("confirmation", "external-api-access")];
+        world.post("/realms/default/policies/external-api-access/edit", &form).await.status
+    };
+    set("any").await;
+    let deploy = [("version", "1.0"), ("environment", "test")];
+    assert_eq!(world.post("/realms/default/pipelines/orders/deploy", &deploy).await.status, 303);
+    set("api-key").await;
+    let conformance = "/realms/default/policies/conformance/test";
+    assert!(world.get(conformance).await.text.contains("waivers/new?pipeline=orders"));
+    let form = |reason| {
+        [
+            ("pipeline", "orders"),
+            ("environment", "test"),
+            ("policy", "external-api-access"),
+            ("days", "7"),
+            ("reason", reason),
+        ]
+    };
+    let refused = world.post("/realms/default/waivers", &form("")).await;
+    assert_eq!(refused.status, 422, "a waiver has a reason: {}", refused.text);
+    let waived = world.post("/realms/default/waivers", &form("moving")).await;
+    assert_eq!((waived.status, waived.header("location")), (303, "/realms/default/waivers"));
+    assert!(world.get(conformance).await.text.contains("by waiver"));
+    let page = world.get("/realms/default/waivers").await.text;
+    assert!(page.contains("moving") && page.contains("in 7 days"), "{page}");
+    let id = page.split("name=\"id\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    assert_eq!(world.post("/realms/default/waivers/end", &[("id", id)]).await.status, 303);
+    assert!(world.get("/realms/default/waivers").await.text.contains("Nothing is waived"));
+}

@@ -68,3 +68,23 @@ async fn a_preview_says_what_would_change_and_saves_nothing() {
     );
     assert!(!reply.text.contains("<html"), "only the part that changes");
 }
+
+#[tokio::test]
+async fn an_earlier_version_is_compared_and_brought_back() {
+    let world = World::start().await;
+    let revision = world.app.policies().get(&world.op).await.unwrap().revision.to_string();
+    let form = [("revision", revision.as_str()), ("test", "any"), ("confirmation", "external-api-access")];
+    world.post(EDIT, &form).await;
+    let path = "/realms/default/policy-versions/1.0";
+    let page = world.get(path).await.text;
+    assert!(page.contains("external-api-access in test") && page.contains("test: tightens"), "{page}");
+    let revision = world.app.policies().get(&world.op).await.unwrap().revision.to_string();
+    let refused = world.post(path, &[("revision", &revision), ("confirmation", "1.1")]).await;
+    assert_eq!(refused.status, 422);
+    let late = world.post(path, &[("revision", "1"), ("confirmation", "1.0")]).await;
+    assert_eq!(late.status, 412);
+    let restored = world.post(path, &[("revision", &revision), ("confirmation", "1.0")]).await;
+    assert_eq!(restored.header("location"), "/realms/default/policies?saved=1.2");
+    assert!(world.get("/realms/default/policy-versions").await.text.contains("version 1.0 restored"));
+    assert_eq!(world.get("/realms/default/policy-versions/9.9").await.status, 404);
+}

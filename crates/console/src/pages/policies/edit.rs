@@ -9,13 +9,12 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
 use serde::Deserialize;
-use tollgate_app::Impact;
 use tollgate_app::errors::ErrorKind;
-use tollgate_app::policies::{PolicyEdit, PolicyImpact, PolicyValues};
+use tollgate_app::policies::{PolicyEdit, PolicyValues};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::policies::{AccessPolicy, AccessRequirement, Policies, PolicyName};
 
-use super::super::overview::reasons;
+use super::impact::{ImpactFragment, ImpactView};
 use crate::Console;
 use crate::answers::{Answer, page, refused, render, see_other};
 use crate::chrome::{Chrome, Section};
@@ -39,13 +38,6 @@ struct EditPage<'a> {
     unconfirmed: bool,
 }
 
-/// The impact alone, for htmx.
-#[derive(Template)]
-#[template(path = "pages/policies/impact.html")]
-struct ImpactFragment {
-    impact: Option<ImpactView>,
-}
-
 /// The options of one environment.
 struct Choices {
     environment: String,
@@ -58,26 +50,6 @@ struct Choice {
     help: &'static str,
     chosen: bool,
     today: bool,
-}
-
-/// What a change would do.
-struct ImpactView {
-    environments: Vec<EnvironmentImpact>,
-}
-
-struct EnvironmentImpact {
-    name: String,
-    effect: &'static str,
-    falls_out: Vec<Changed>,
-    comes_in: Vec<Changed>,
-    unchanged: usize,
-    enforced_from: Option<String>,
-}
-
-struct Changed {
-    pipeline: String,
-    version: String,
-    reasons: String,
 }
 
 #[derive(Deserialize)]
@@ -240,59 +212,5 @@ impl Choices {
             today: today == Some(option),
         });
         Self { environment: environment.to_string(), options: options.collect() }
-    }
-}
-
-// === impl ImpactView ===
-
-impl ImpactView {
-    fn new(impact: &PolicyImpact) -> Self {
-        let effect_in = |name: &EnvironmentName| {
-            let meaning = impact.meaning.environments.iter().find(|it| it.environment == *name);
-            meaning.map_or("", |meaning| effect(meaning.changed > 0 || !meaning.settings.is_empty(), meaning))
-        };
-        Self {
-            environments: impact
-                .environments
-                .iter()
-                .map(|it| EnvironmentImpact::new(it, effect_in(&it.environment)))
-                .collect(),
-        }
-    }
-}
-
-fn effect(changes: bool, meaning: &tollgate_app::EnvironmentMeaning) -> &'static str {
-    use tollgate_app::Effect;
-
-    match meaning.effect {
-        Effect::Tightens => "tightens",
-        Effect::Weakens => "weakens",
-        Effect::Both => "tightens and weakens",
-        Effect::None if changes => "neither weakens nor tightens",
-        Effect::None => "nothing changes",
-    }
-}
-
-impl EnvironmentImpact {
-    fn new(impact: &Impact, effect: &'static str) -> Self {
-        let changed = |items: &[tollgate_app::ConformanceItem]| {
-            let changed = items.iter().map(|item| Changed {
-                pipeline: item.pipeline.to_string(),
-                version: item.version.to_string(),
-                reasons: reasons(item.violations.iter().map(|it| it.message.as_str())),
-            });
-            changed.collect()
-        };
-        Self {
-            name: impact.environment.to_string(),
-            effect,
-            falls_out: changed(&impact.falls_out),
-            comes_in: changed(&impact.comes_in),
-            unchanged: impact.unchanged,
-            enforced_from: impact
-                .enforced_from
-                .filter(|_| impact.not_conformant > 0)
-                .map(|at| at.strftime("%Y-%m-%d %H:%M UTC").to_string()),
-        }
     }
 }

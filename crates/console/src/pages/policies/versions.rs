@@ -1,0 +1,165 @@
+//! Versions of the policies: who changed what and why, and bringing one back.
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use serde::Deserialize;
+use serde_json::Value;
+use tollgate_app::PolicyDiff;
+use tollgate_app::policies::PolicyEdit;
+use tollgate_model::versions::Version;
+
+use super::impact::ImpactView;
+use super::shown;
+use crate::Console;
+use crate::answers::{Answer, page, refused, see_other};
+use crate::chrome::{Chrome, Section};
+use crate::forms::Fields;
+use crate::paths::named;
+use crate::times::Moment;
+use crate::visitor::Visitor;
+
+#[derive(Template)]
+#[template(path = "pages/policies/versions.html")]
+struct VersionsPage {
+    chrome: Chrome,
+    versions: Vec<Row>,
+}
+
+struct Row {
+    version: String,
+    at: Moment,
+    by: String,
+    reason: String,
+    current: bool,
+}
+
+#[derive(Template)]
+#[template(path = "pages/policies/version.html")]
+struct VersionPage {
+    chrome: Chrome,
+    version: String,
+    today: String,
+    at: Moment,
+    by: String,
+    reason: String,
+    /// What differs today.
+    changes: Vec<Change>,
+    /// What restoring would do; `None` for the current one, or for whom that is not to ask.
+    impact: Option<ImpactView>,
+    revision: u64,
+    unconfirmed: bool,
+}
+
+struct Change {
+    what: String,
+    then: String,
+    now: String,
+}
+
+#[derive(Deserialize)]
+struct VersionPath {
+    version: String,
+}
+
+#[derive(Deserialize)]
+struct RestoreForm {
+    confirmation: String,
+    revision: u64,
+}
+
+pub(super) fn routes() -> Router<Console> {
+    Router::new()
+        .route("/realms/{realm}/policy-versions", get(index))
+        .route("/realms/{realm}/policy-versions/{version}", get(show).post(restore))
+}
+
+async fn index(State(console): State<Console>, visitor: Visitor) -> Answer {
+    let versions = console.app.policies().versions(&visitor.op).await?;
+    let row = |(index, it): (usize, tollgate_model::policies::PolicyVersion)| Row {
+        version: it.policies.version().to_string(),
+        at: Moment::new(it.created_at, visitor.op.now),
+        by: it.created_by,
+        reason: it.reason,
+        current: index == 0,
+    };
+    page(&VersionsPage {
+        chrome: Chrome::new(&visitor, Section::Policies, "Policy versions"),
+        versions: versions.into_iter().enumerate().map(row).collect(),
+    })
+}
+
+async fn show(State(console): State<Console>, visitor: Visitor, Path(path): Path<VersionPath>) -> Answer {
+    page(&VersionPage::new(&console, &visitor, named(&path.version)?).await?)
+}
+
+async fn restore(
+    State(console): State<Console>,
+    visitor: Visitor,
+    Path(path): Path<VersionPath>,
+    Fields(form): Fields<RestoreForm>,
+) -> Answer<Response> {
+    let version: Version = named(&path.version)?;
+    if form.confirmation.trim() != version.to_string() {
+        let mut again = VersionPage::new(&console, &visitor, version).await?;
+        again.unconfirmed = true;
+        return Ok(refused(&again)?.into_response());
+    }
+    let edit = PolicyEdit::Restore(version);
+    let reason = format!("version {version} restored");
+    let saved = console.app.policies().set(&visitor.op, &edit, &reason, Some(form.revision)).await?;
+    let (realm, version) = (&visitor.op.realm, saved.policies.version());
+    Ok(see_other(&format!("/realms/{realm}/policies?saved={version}")))
+}
+
+// === impl VersionPage ===
+
+impl VersionPage {
+    async fn new(console: &Console, visitor: &Visitor, version: Version) -> Answer<Self> {
+        let (op, policies) = (&visitor.op, console.app.policies());
+        let saved = policies.version(op, version).await?;
+        let today = policies.get(op).await?;
+        let diff = policies.diff(op, version, None).await?;
+        let impact = if version == today.value.version() {
+            None
+        } else {
+            policies.impact(op, &PolicyEdit::Restore(version)).await.ok()
+        };
+        Ok(Self {
+            chrome: Chrome::new(visitor, Section::Policies, format!("Policy version {version}")),
+            version: version.to_string(),
+            today: today.value.version().to_string(),
+            at: Moment::new(saved.created_at, op.now),
+            by: saved.created_by,
+            reason: saved.reason,
+            changes: changes(&diff),
+            impact: impact.as_ref().map(ImpactView::new),
+            revision: today.revision,
+            unconfirmed: false,
+        })
+    }
+}
+
+fn changes(diff: &PolicyDiff) -> Vec<Change> {
+    let text = |value: &Value| if value.is_null() { "nothing".to_owned() } else { shown(value) };
+    let mut changes = Vec::new();
+    for policy in &diff.policies {
+        for it in &policy.environments {
+            changes.push(Change {
+                what: format!("{} in {}", policy.policy, it.name),
+                then: text(&it.before),
+                now: text(&it.after),
+            });
+        }
+        for it in &policy.settings {
+            changes.push(Change {
+                what: format!("{} of {}", it.name, policy.policy),
+                then: text(&it.before),
+                now: text(&it.after),
+            });
+        }
+    }
+    changes
+}

@@ -1,0 +1,230 @@
+//! A real browser: Debian's Chromium, driven through ChromeDriver (W3C WebDriver).
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use thirtyfour::prelude::*;
+
+/// Chromium's flags: without a window, in a container too, and asking nobody else for anything.
+const FLAGS: [&str; 6] = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--no-first-run",
+];
+
+/// Violations of these impacts are faults.
+const SERIOUS: [&str; 2] = ["serious", "critical"];
+
+/// A browser with one page; ended when it is dropped.
+pub struct Browser {
+    /// What drives it.
+    pub driver: WebDriver,
+    chromedriver: Child,
+    _profile: tempfile::TempDir,
+}
+
+/// How a page is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// Width of the page in CSS pixels.
+    pub width: u32,
+    /// Whether the browser prefers dark pages.
+    pub dark: bool,
+}
+
+// === impl Look ===
+
+impl Look {
+    /// The looks at which every page has to do: a desk and a phone, by day and by night.
+    pub const ALL: [Self; 4] = [
+        Self { width: 1440, dark: false },
+        Self { width: 1440, dark: true },
+        Self { width: 390, dark: false },
+        Self { width: 390, dark: true },
+    ];
+}
+
+// === impl Browser ===
+
+impl Browser {
+    /// Starts one.
+    ///
+    /// # Panics
+    ///
+    /// When Chromium or ChromeDriver is not installed: `cargo xtask test` installs both.
+    pub async fn start() -> Self {
+        let mut chromedriver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("ChromeDriver starts; `cargo xtask test` installs it");
+        let output = BufReader::new(chromedriver.stdout.take().expect("piped"));
+        let port = output
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| line.split("started successfully on port ").nth(1).map(str::to_owned))
+            .expect("ChromeDriver names its port");
+        let port = port.trim_end_matches('.').to_owned();
+        let profile = tempfile::tempdir().expect("a directory");
+        let mut capabilities = DesiredCapabilities::chrome();
+        for flag in FLAGS {
+            capabilities.add_arg(flag).expect("a flag");
+        }
+        capabilities.add_arg(&format!("--user-data-dir={}", profile.path().display())).expect("a flag");
+        let driver =
+            WebDriver::new(format!("http://127.0.0.1:{port}"), capabilities).await.expect("a browser");
+        let browser = Self { driver, chromedriver, _profile: profile };
+        browser.look(Look { width: 1440, dark: false }).await;
+        browser
+    }
+
+    /// Opens a page.
+    ///
+    /// # Panics
+    ///
+    /// When the browser does not answer, as all methods here.
+    pub async fn open(&self, url: &str) {
+        self.driver.goto(url).await.expect("opens");
+    }
+
+    /// Clicks the one link or button of a name, once it is there.
+    pub async fn click(&self, name: &str) {
+        let path = format!(
+            "//*[self::a or self::button or self::summary][normalize-space(.)='{name}' and not(ancestor::*[contains(@class,'narrow ')])]"
+        );
+        self.driver
+            .query(By::XPath(path))
+            .and_displayed()
+            .first()
+            .await
+            .unwrap_or_else(|error| panic!("nothing to click named `{name}`: {error}"))
+            .click()
+            .await
+            .unwrap_or_else(|error| panic!("`{name}` cannot be clicked: {error}"));
+    }
+
+    /// Turns the switch of a label.
+    pub async fn turn(&self, label: &str) {
+        let path = format!("//button[@role='switch'][@aria-labelledby=//strong[.='{label}']/@id]");
+        self.driver.query(By::XPath(path)).first().await.expect("a switch").click().await.expect("turns");
+    }
+
+    /// Writes into the field of a label's element id.
+    pub async fn fill(&self, id: &str, text: &str) {
+        let field = self.driver.query(By::Id(id)).first().await.expect("a field");
+        field.clear().await.expect("clears");
+        field.send_keys(text).await.expect("takes text");
+    }
+
+    /// Ticks or chooses the input of a name and a value.
+    pub async fn choose(&self, name: &str, value: &str) {
+        let selector = format!("input[name='{name}'][value='{value}']");
+        self.driver.query(By::Css(selector)).first().await.expect("an input").click().await.expect("clicks");
+    }
+
+    /// Waits until the page shows a text, and returns everything that it shows.
+    pub async fn see(&self, text: &str) -> String {
+        let path = format!("//body[contains(normalize-space(.), '{text}')]");
+        match self.driver.query(By::XPath(path)).first().await {
+            Ok(body) => body.text().await.expect("text"),
+            Err(_) => panic!("the page does not show `{text}`: {}", self.text().await),
+        }
+    }
+
+    /// Returns everything that the page shows.
+    pub async fn text(&self) -> String {
+        self.driver.find(By::Tag("body")).await.expect("a page").text().await.expect("text")
+    }
+
+    /// Changes how pages are looked at.
+    pub async fn look(&self, look: Look) {
+        let scheme = if look.dark { "dark" } else { "light" };
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.develop("Emulation.setEmulatedMedia", media).await;
+        let screen =
+            json!({ "width": look.width, "height": 900, "deviceScaleFactor": 1, "mobile": look.width < 600 });
+        self.develop("Emulation.setDeviceMetricsOverride", screen).await;
+    }
+
+    async fn develop(&self, command: &str, parameters: Value) -> Value {
+        self.driver.cdp().send_raw(command, parameters).await.expect("the browser does it")
+    }
+
+    /// Saves a picture of the whole page as `target/screenshots/NAME-WIDTH-light.png` at every look.
+    pub async fn photograph(&self, name: &str) {
+        let directory = root().join("target/screenshots");
+        std::fs::create_dir_all(&directory).expect("a directory");
+        for look in Look::ALL {
+            self.look(look).await;
+            let width = self.evaluate("return document.documentElement.scrollWidth;").await;
+            assert!(
+                width.as_u64().is_some_and(|width| width <= u64::from(look.width)),
+                "{name} is wider than {} px: {width}",
+                look.width
+            );
+            let picture =
+                self.develop("Page.captureScreenshot", json!({ "captureBeyondViewport": true })).await;
+            let bytes = picture.get("data").and_then(Value::as_str).and_then(from_base64).expect("a picture");
+            let scheme = if look.dark { "dark" } else { "light" };
+            std::fs::write(directory.join(format!("{name}-{}-{scheme}.png", look.width)), bytes)
+                .expect("saved");
+        }
+        self.look(Look { width: 1440, dark: false }).await;
+    }
+
+    /// Checks the page against WCAG 2.2 A and AA with axe-core, light and dark.
+    ///
+    /// # Panics
+    ///
+    /// With each serious or critical violation; when axe-core is not there: `cargo xtask test` brings it.
+    pub async fn assert_accessible(&self, name: &str) {
+        let path = root().join("target/npm/axe-core/axe.min.js");
+        let axe = std::fs::read_to_string(path).expect("axe-core; `cargo xtask test` brings it");
+        for look in [Look { width: 1440, dark: false }, Look { width: 390, dark: true }] {
+            self.look(look).await;
+            let script = format!(
+                "const done = arguments[0]; {axe};
+                 axe.run({{ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }})
+                    .then((found) => done(found.violations.map((it) =>
+                        ({{ id: it.id, impact: it.impact, nodes: it.nodes.map((node) => node.html + ' ' + node.failureSummary) }}))))"
+            );
+            let found = self.driver.execute_async(script, Vec::new()).await.expect("axe runs");
+            let found = found.json().as_array().cloned().expect("a list");
+            let serious: Vec<&Value> = found
+                .iter()
+                .filter(|it| it["impact"].as_str().is_some_and(|impact| SERIOUS.contains(&impact)))
+                .collect();
+            assert!(serious.is_empty(), "{name} at {look:?}: {serious:#?}");
+        }
+        self.look(Look { width: 1440, dark: false }).await;
+    }
+
+    async fn evaluate(&self, script: &str) -> Value {
+        self.driver.execute(script, Vec::new()).await.expect("runs").json().clone()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Ends the browser with it.
+        let _ = self.chromedriver.kill();
+        let _ = self.chromedriver.wait();
+    }
+}
+
+/// Returns the root of the workspace.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    use base64::Engine as _;
+
+    base64::engine::general_purpose::STANDARD.decode(text).ok()
+}
