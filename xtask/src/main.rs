@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
 
+mod axe;
 mod fuzz;
 mod packages;
 
@@ -47,6 +48,7 @@ fn ci() -> anyhow::Result<()> {
 /// Runs every test. The tests start and stop what they need by themselves: PostgreSQL, Prometheus, upstreams, the binary.
 fn test() -> anyhow::Result<()> {
     packages::ensure()?;
+    axe::ensure()?;
     cargo(&["build", "--package", "tollgate", "--locked"])?;
     if has_nextest() {
         // Examples in documentation first, so that the sum of all other tests stands at the end.

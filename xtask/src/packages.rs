@@ -17,7 +17,10 @@ struct Package {
     programs: &'static [&'static str],
 }
 
-const NEEDED: [Package; 3] = [
+const NEEDED: [Package; 5] = [
+    // The browser in which the console is walked through, and what drives it.
+    Package { name: "chromium", programs: &["chromium"] },
+    Package { name: "chromium-driver", programs: &["chromedriver"] },
     // Histories that `tollgate key scan` reads.
     Package { name: "git", programs: &["git"] },
     Package { name: "postgresql", programs: &["initdb", "postgres"] },

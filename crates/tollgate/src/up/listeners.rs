@@ -198,7 +198,8 @@ mod tests {
             let mut given: Vec<Listen> =
                 local.iter().map(|name| format!("{name}=127.0.0.1:0").parse().expect("valid")).collect();
             given.push(Listen { name, address: SocketAddr::from(([0, 0, 0, 0], 0)) });
-            let error = Listeners::bind(&given, false, false).await.map(|_| ()).expect_err("refused").to_string();
+            let error =
+                Listeners::bind(&given, false, false).await.map(|_| ()).expect_err("refused").to_string();
             assert!(error.contains("--insecure-http"), "{error}");
             assert!(Listeners::bind(&given, true, true).await.is_ok());
         }
