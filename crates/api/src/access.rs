@@ -48,18 +48,17 @@ async fn identify(guard: &Guard, parts: &mut http::request::Parts) -> Result<(),
     }
     op.actor = Actor::nobody();
     let realm = realm(parts).await?;
-    op.realm = realm.clone().unwrap_or_default();
     if guard.access != Access::Public {
         sign_in(guard, parts, &mut op).await?;
+    }
+    if let Some(realm) = realm {
+        op = guard.api.app.realms().enter(&op, realm).await?;
     }
     if let Access::Needs(permission) = guard.access {
         op.demand_anywhere(permission)?;
     }
     if let Some(permission) = guard.also {
         op.demand_anywhere(permission)?;
-    }
-    if let Some(realm) = realm {
-        demand_existing(&guard.api, &realm).await?;
     }
     parts.extensions.insert(op);
     Ok(())
@@ -83,24 +82,9 @@ async fn sign_in(guard: &Guard, parts: &mut http::request::Parts, op: &mut Op) -
         (None, None) => return Err(Problem::unauthenticated()),
     };
     let signed_in = guard.api.app.users().authenticate(token, op.now).await?;
-    // Computed once a request: with what the token was made for, authenticating did it for realm `default`.
-    op.actor = if op.realm == RealmName::default() {
-        signed_in.actor
-    } else {
-        guard.api.app.actor_in(&signed_in.actor, &op.realm).await?
-    };
+    op.actor = signed_in.actor;
     parts.extensions.insert(SignedInWith(signed_in.token));
     Ok(())
-}
-
-async fn demand_existing(api: &Api, realm: &RealmName) -> Result<(), Problem> {
-    let realms = api.app.realms().list(&api.app.system_op()?).await?;
-    if realms.iter().any(|it| it.name == *realm) {
-        return Ok(());
-    }
-    let detail = format!("there is no realm `{realm}`");
-    Err(Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
-        .hint("`tollgate realm list` shows the realms"))
 }
 
 /// Returns the realm that the path names.

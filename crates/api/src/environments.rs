@@ -85,7 +85,7 @@ struct NewRealmBody {
 pub(crate) fn operations() -> Vec<Operation> {
     let needs = Access::Needs;
     vec![
-        Operation::get("/realms", needs(Permission::RealmRead), "Lists the realms", realms)
+        Operation::get("/realms", Access::SignedIn, "Lists the realms in which you may do something", realms)
             .answers::<ListView<NamedView>>(),
         Operation::post("/realms", needs(Permission::RealmCreate), "Makes a realm", create_realm)
             .takes::<NewRealmBody>()

@@ -50,7 +50,7 @@ async fn version(State(api): State<Api>) -> Json<VersionView> {
 async fn schema(In(path): In<SchemaPath>) -> Answer<Json<Value>> {
     document::schema(&path.kind).map(Json).ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "not-found", "there is no such kind of resource file")
-            .hint("there are pipeline, policy, consumer and global")
+            .hint("there are pipeline, policy, consumer, global, group and role")
     })
 }
 

@@ -69,6 +69,9 @@ pub(crate) fn all() -> Vec<Operation> {
         journal::operations(),
         crate::waivers::operations(),
         crate::realm_settings::operations(),
+        crate::users::operations(),
+        crate::groups::operations(),
+        crate::roles::operations(),
         usage::operations(),
         shadow::operations(),
     ]

@@ -103,6 +103,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Brings an earlier version of the policies back as the next one",
             restore,
         )
+        .also_needs(Permission::PolicyRead)
         .tagged()
         .conditional()
         .takes::<RestoreBody>()

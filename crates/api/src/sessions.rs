@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tollgate_app::users::ShownToken;
+use tollgate_app::access::{Permission, Reach};
+use tollgate_app::users::{RealmRights, ShownToken};
 use tollgate_model::ids::UserTokenId;
 use tollgate_model::users::UserToken;
 
@@ -17,6 +18,7 @@ use crate::answers::{Answer, Created, ListView};
 use crate::extract::{Body, Caller, In};
 use crate::operations::{Access, Operation};
 use crate::problem::Problem;
+use crate::users::RightView;
 
 /// A name and a password.
 #[derive(Deserialize, JsonSchema)]
@@ -51,7 +53,19 @@ struct WhoamiView {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     token: TokenView,
-    permissions: Vec<String>,
+    /// What you may do in realm `default`, somewhere or everywhere.
+    permissions: Vec<Permission>,
+    /// What you may do in each realm, by your groups and this token.
+    realms: Vec<RealmRightsView>,
+}
+
+/// What somebody may do in a realm.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct RealmRightsView {
+    realm: String,
+    groups: Vec<String>,
+    rights: Vec<RightView>,
 }
 
 /// An API token, without its plain form.
@@ -176,15 +190,18 @@ fn cookie(api: &Api, headers: &HeaderMap, value: &str, more: &str) -> Answer<Res
 }
 
 async fn whoami(
+    State(api): State<Api>,
     Caller(op): Caller,
     Extension(SignedInWith(token)): Extension<SignedInWith>,
-) -> Json<WhoamiView> {
-    Json(WhoamiView {
+) -> Answer<Json<WhoamiView>> {
+    let realms = api.app.users().own_rights(&op).await?;
+    Ok(Json(WhoamiView {
         user: op.actor.name.clone(),
         id: op.actor.user.map(|id| id.to_string()),
         token: TokenView::from(&token),
-        permissions: op.actor.rights().iter().map(|(permission, _)| permission.to_string()).collect(),
-    })
+        permissions: op.actor.rights().iter().map(|(permission, _)| permission).collect(),
+        realms: realms.iter().map(RealmRightsView::from).collect(),
+    }))
 }
 
 async fn list(State(api): State<Api>, Caller(op): Caller) -> Answer<Json<ListView<TokenView>>> {
@@ -203,6 +220,19 @@ async fn create(
 async fn delete(State(api): State<Api>, Caller(op): Caller, In(path): In<TokenPath>) -> Answer<StatusCode> {
     api.app.users().delete_token(&op, path.id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+impl From<&RealmRights> for RealmRightsView {
+    fn from(rights: &RealmRights) -> Self {
+        let views = |(permission, reaches): (Permission, &[Reach])| {
+            reaches.iter().map(|reach| RightView::new(permission, reach)).collect::<Vec<_>>()
+        };
+        Self {
+            realm: rights.realm.to_string(),
+            groups: rights.groups.iter().map(ToString::to_string).collect(),
+            rights: rights.rights.iter().flat_map(views).collect(),
+        }
+    }
 }
 
 impl From<&UserToken> for TokenView {

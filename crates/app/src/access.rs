@@ -33,6 +33,9 @@ pub struct Op {
     pub realm: RealmName,
 }
 
+/// No rights.
+static NOTHING: Rights = Rights::none();
+
 /// Who acts.
 #[derive(Debug, Clone)]
 pub struct Actor {
@@ -40,8 +43,10 @@ pub struct Actor {
     pub user: Option<UserId>,
     /// The name that the journal shows.
     pub name: String,
-    /// What they may do in the realm of the operation.
+    /// What they may do.
     rights: Arc<Rights>,
+    /// In which realm they may: an operation in another finds them without rights. `None` is in each, for the system.
+    realm: Option<RealmName>,
     /// What they are limited to whatever their groups grant, as by the scopes of an API token.
     limit: Option<Arc<Rights>>,
 }
@@ -76,7 +81,7 @@ impl Op {
     ///
     /// [`ErrorKind::Forbidden`] naming the permission.
     pub fn demand_anywhere(&self, permission: Permission) -> Result<(), Error> {
-        if self.actor.rights.allows_anywhere(permission) {
+        if self.rights().allows_anywhere(permission) {
             return Ok(());
         }
         Err(self.refusal(permission, Place::REALM))
@@ -92,7 +97,7 @@ impl Op {
         permission: Permission,
         environment: &EnvironmentName,
     ) -> Result<(), Error> {
-        if self.actor.rights.allows_somewhere_in(permission, environment) {
+        if self.may_somewhere_in(permission, environment) {
             return Ok(());
         }
         Err(self.refusal(permission, Place::environment(environment)))
@@ -100,8 +105,8 @@ impl Op {
 
     /// Refuses unless the actor has a permission where an object lies, which they named without saying where that is.
     ///
-    /// `place` is `None` when there is no such object. To an actor who may neither do this there nor read it, that is the
-    /// same as one that lies elsewhere: `absent` is the answer in both cases.
+    /// To an actor who may neither do this there nor read it (`is_known`), it is as if there were no such object: `absent`
+    /// must be the answer to a name that nothing has, too.
     ///
     /// # Errors
     ///
@@ -109,14 +114,14 @@ impl Op {
     pub fn demand_of(
         &self,
         permission: Permission,
-        read: Permission,
-        place: Option<Place<'_>>,
+        place: Place<'_>,
+        is_known: bool,
         absent: impl FnOnce() -> Error,
     ) -> Result<(), Error> {
-        match place {
-            Some(place) if self.may(permission, place) => Ok(()),
-            Some(place) if self.may(read, place) => Err(self.refusal(permission, place)),
-            _ => Err(absent()),
+        match (self.may(permission, place), is_known) {
+            (true, _) => Ok(()),
+            (false, true) => Err(self.refusal(permission, place)),
+            (false, false) => Err(absent()),
         }
     }
 
@@ -137,12 +142,25 @@ impl Op {
 
     /// Tells whether the actor has a permission in all of a place.
     pub fn may(&self, permission: Permission, place: Place<'_>) -> bool {
-        self.actor.rights.allows(permission, place)
+        self.rights().allows(permission, place)
+    }
+
+    /// Tells whether the actor has a permission for some project of an environment.
+    pub fn may_somewhere_in(&self, permission: Permission, environment: &EnvironmentName) -> bool {
+        self.rights().allows_somewhere_in(permission, environment)
+    }
+
+    /// Returns what the actor may do in the realm of the operation; nothing when what is known of them is of another.
+    pub fn rights(&self) -> &Rights {
+        match &self.actor.realm {
+            Some(realm) if *realm != self.realm => &NOTHING,
+            _ => &self.actor.rights,
+        }
     }
 
     fn refusal(&self, permission: Permission, place: Place<'_>) -> Error {
         // Whoever has it nowhere has no use for knowing where.
-        let message = if self.actor.rights.allows_anywhere(permission) {
+        let message = if self.rights().allows_anywhere(permission) {
             format!("this needs the permission `{permission}` {place}")
         } else {
             format!("this needs the permission `{permission}`")
@@ -157,20 +175,20 @@ impl Op {
 impl Actor {
     /// Returns the actor of what the process does by itself.
     pub fn system() -> Self {
-        Self { user: None, name: "system".to_owned(), rights: Arc::new(Rights::all()), limit: None }
+        Self::new(None, "system", Rights::all())
     }
 
     /// Returns an actor who is nobody and may do nothing.
     pub fn nobody() -> Self {
-        Self { user: None, name: "nobody".to_owned(), rights: Arc::default(), limit: None }
+        Self::new(None, "nobody", Rights::none())
     }
 
-    /// Returns somebody with these rights.
+    /// Returns somebody with these rights, whatever the realm.
     pub fn new(user: Option<UserId>, name: impl Into<String>, rights: Rights) -> Self {
-        Self { user, name: name.into(), rights: Arc::new(rights), limit: None }
+        Self { user, name: name.into(), rights: Arc::new(rights), realm: None, limit: None }
     }
 
-    /// Returns what they may do in the realm of the operation.
+    /// Returns what they may do in the realm that they were looked up in.
     pub fn rights(&self) -> &Rights {
         &self.rights
     }
@@ -186,11 +204,11 @@ impl Actor {
         Self { rights, limit: Some(Arc::new(limit)), ..self }
     }
 
-    /// Returns the same actor with what groups grant them elsewhere, or by now.
+    /// Returns the same actor with what groups of a realm grant them by now.
     #[must_use]
-    pub(crate) fn with_rights(&self, granted: Rights) -> Self {
+    pub(crate) fn with_rights(&self, granted: Rights, realm: &RealmName) -> Self {
         let rights = self.limited_to(granted);
-        Self { rights: Arc::new(rights), ..self.clone() }
+        Self { rights: Arc::new(rights), realm: Some(realm.clone()), ..self.clone() }
     }
 
     /// Returns what is left of rights by the actor's limit.

@@ -10,7 +10,7 @@ use tollgate_snapshot::contexts;
 use tollgate_store::{Expect, Stored};
 
 use crate::App;
-use crate::access::{Op, Permission};
+use crate::access::{Op, Permission, Place};
 use crate::changes::{Draft, expect};
 use crate::errors::Error;
 
@@ -51,7 +51,7 @@ impl Accounts {
     ///
     /// [`crate::errors::ErrorKind::NotFound`] when there is no such environment.
     pub async fn list(&self, op: &Op, environment: &EnvironmentName) -> Result<Vec<AccountView>, Error> {
-        op.demand(Permission::AccountRead)?;
+        op.demand_in(Permission::AccountRead, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         let accounts = self.0.all::<Account>(&op.realm, &format!("{environment}/")).await?;
         Ok(accounts.into_iter().map(AccountView::from).collect())
@@ -71,7 +71,7 @@ impl Accounts {
         fields: AccountFields,
         if_match: Option<u64>,
     ) -> Result<AccountView, Error> {
-        op.demand(Permission::AccountUpdate)?;
+        op.demand_in(Permission::AccountUpdate, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         check_fields(&fields)?;
         let mut sealed = BTreeMap::new();
@@ -106,7 +106,7 @@ impl Accounts {
         name: &ValueName,
         if_match: Option<u64>,
     ) -> Result<(), Error> {
-        op.demand(Permission::AccountUpdate)?;
+        op.demand_in(Permission::AccountUpdate, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         let key = keys::account(environment, name);
         let stored = self.0.store().get::<Account>(&op.realm, &key).await?.ok_or_else(|| {

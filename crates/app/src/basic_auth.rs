@@ -8,7 +8,7 @@ use tollgate_model::objects::keys;
 use tollgate_store::Expect;
 
 use crate::App;
-use crate::access::{Op, Permission};
+use crate::access::{Op, Permission, Place};
 use crate::changes::{Draft, expect, overtaken};
 use crate::errors::Error;
 
@@ -38,7 +38,7 @@ impl BasicAuths {
         environment: &EnvironmentName,
         consumer: &ConsumerName,
     ) -> Result<Vec<BasicAuth>, Error> {
-        op.demand(Permission::BasicAuthRead)?;
+        op.demand_in(Permission::BasicAuthRead, Place::environment(environment))?;
         let consumer = self.0.consumer(&op.realm, environment, consumer).await?.value.id;
         let all = self.0.all::<BasicAuth>(&op.realm, &format!("{environment}/")).await?;
         Ok(all.into_iter().map(|stored| stored.value).filter(|it| it.consumer == consumer).collect())
@@ -58,7 +58,7 @@ impl BasicAuths {
         username: &str,
         password: Option<Password>,
     ) -> Result<CreatedBasicAuth, Error> {
-        op.demand(Permission::BasicAuthCreate)?;
+        op.demand_in(Permission::BasicAuthCreate, Place::environment(environment))?;
         check_username(username)?;
         let owner = self.0.consumer(&op.realm, environment, consumer).await?;
         let (plain, made_up) = match password {
@@ -101,7 +101,7 @@ impl BasicAuths {
         environment: &EnvironmentName,
         id: BasicAuthId,
     ) -> Result<BasicAuth, Error> {
-        op.demand(Permission::BasicAuthRevoke)?;
+        op.demand_in(Permission::BasicAuthRevoke, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         let mut attempts = self.0.attempts();
         while attempts.next().await {

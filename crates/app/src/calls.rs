@@ -19,7 +19,7 @@ use tollgate_policy::{ConformanceItem, Impact};
 use tollgate_store::{CallBatch, CallFilter, CallSum};
 
 use crate::App;
-use crate::access::{Op, Permission};
+use crate::access::{Op, Permission, Place};
 use crate::errors::Error;
 
 /// How long counts are kept, in days.
@@ -206,23 +206,30 @@ impl Days {
 // === impl Calls ===
 
 impl Calls {
-    /// Returns how many calls there were, by deployment, caller and credentials.
+    /// Returns how many calls there were, by deployment, caller and credentials, as far as the actor may read that.
     ///
     /// # Errors
     ///
     /// [`crate::errors::ErrorKind::NotFound`] when there is no such environment, or no such pipeline and no call to it.
     pub async fn report(&self, op: &Op, query: &CallQuery) -> Result<CallReport, Error> {
-        op.demand(Permission::UsageRead)?;
+        self.0.demand_list(op, Permission::UsageRead, query.environment.as_ref()).await?;
         self.0.current_policies(&op.realm).await?;
-        if let Some(environment) = &query.environment {
-            self.0.environment(&op.realm, environment).await?;
-        }
         let since = query.days.before(op.now);
         let (environment, pipeline) = (query.environment.as_ref(), query.pipeline.as_ref());
-        let sums = self.sums(&op.realm, since, environment, pipeline).await?;
+        let mut sums = self.sums(&op.realm, since, environment, pipeline).await?;
+        let read = [Permission::UsageRead];
+        if !op.may(Permission::UsageRead, Place::REALM) {
+            let owners = self.0.owners(&op.realm).await?;
+            sums.retain(|sum| owners.may(op, &read, &sum.of.environment, &sum.of.pipeline));
+        }
         if let Some(pipeline) = pipeline.filter(|_| sums.is_empty()) {
             let head = self.0.store().get::<PipelineHead>(&op.realm, &keys::pipeline(pipeline)).await?;
-            if head.is_none() {
+            let rights = op.rights();
+            let is_known = |head: &PipelineHead| {
+                rights.allows_somewhere_for(Permission::UsageRead, &head.project)
+                    || rights.allows(Permission::PipelineRead, Place::project(&head.project))
+            };
+            if !head.is_some_and(|head| is_known(&head.value)) {
                 return Err(Error::not_found(format!(
                     "there is no pipeline `{pipeline}`, and no call to one"
                 ))
@@ -240,27 +247,33 @@ impl Calls {
         Ok(CallReport { since, calls: items.iter().map(|item| item.calls).sum(), items })
     }
 
-    /// Returns who called the deployments that would fall out, and how many of these calls lacked what would be demanded.
+    /// Returns who called the deployments that would fall out, where the actor may read that, and how many of these calls
+    /// lacked what would be demanded.
     ///
     /// # Errors
     ///
     /// [`crate::errors::ErrorKind::Forbidden`], [`crate::errors::ErrorKind::Unavailable`].
     pub async fn of_impact(&self, op: &Op, impact: &[Impact], days: Days) -> Result<CallerImpact, Error> {
-        op.demand(Permission::UsageRead)?;
+        op.demand_anywhere(Permission::UsageRead)?;
         let fall_out = impact.iter().flat_map(|impact| {
             impact.falls_out.iter().map(|item| NotAdmitted::new(&impact.environment, item))
         });
-        self.of_deployments(op, fall_out.collect(), days.before(op.now)).await
+        let mut fall_out: Vec<_> = fall_out.collect();
+        if !op.may(Permission::UsageRead, Place::REALM) {
+            let owners = self.0.owners(&op.realm).await?;
+            fall_out.retain(|it| owners.may(op, &[Permission::UsageRead], it.environment, it.pipeline));
+        }
+        self.of_deployments(op, fall_out, days.before(op.now)).await
     }
 
-    /// Returns who called these deployments.
+    /// Returns who called these deployments; the actor must be allowed to read that of each.
     pub(crate) async fn of_deployments(
         &self,
         op: &Op,
         deployments: Vec<NotAdmitted<'_>>,
         since: Timestamp,
     ) -> Result<CallerImpact, Error> {
-        op.demand(Permission::UsageRead)?;
+        op.demand_anywhere(Permission::UsageRead)?;
         let mut called: BTreeMap<_, Vec<CallSum>> = BTreeMap::new();
         if !deployments.is_empty() {
             for sum in self.sums(&op.realm, since, None, None).await? {

@@ -24,7 +24,7 @@ pub struct ConformanceReport {
 // === impl ConformanceReports ===
 
 impl ConformanceReports {
-    /// Judges what runs, in one environment or in all.
+    /// Judges what runs, in one environment or in all, where the actor may read that.
     ///
     /// # Errors
     ///
@@ -34,16 +34,16 @@ impl ConformanceReports {
         op: &Op,
         environment: Option<&EnvironmentName>,
     ) -> Result<ConformanceReport, Error> {
-        op.demand(Permission::PolicyRead)?;
+        self.0.demand_list(op, Permission::PolicyRead, environment).await?;
         let ruling = self.0.ruling(&op.realm).await?;
-        if let Some(environment) = environment {
-            self.0.environment(&op.realm, environment).await?;
-        }
         let prefix = environment.map(|name| format!("{name}/")).unwrap_or_default();
-        let deployed = self.0.deployed(&op.realm, &prefix).await?;
+        let deployed = self.0.deployed_for(op, &[Permission::PolicyRead], &prefix).await?;
         let policies = &ruling.policies.value;
         let policy_version = policies.version();
-        let names = policies.environments().filter(|name| environment.is_none_or(|wanted| wanted == *name));
+        let names = policies.environments().filter(|name| {
+            environment.is_none_or(|wanted| wanted == *name)
+                && op.may_somewhere_in(Permission::PolicyRead, name)
+        });
         let (names, now): (Vec<_>, _) = (names.cloned().collect(), op.now);
         judging::away(move || {
             let judge = ruling.judge(now);

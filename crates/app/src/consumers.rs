@@ -11,7 +11,7 @@ use tollgate_model::objects::{Kind, Object, keys};
 use tollgate_store::{CommitError, Expect, Stored};
 
 use crate::App;
-use crate::access::{Op, Permission};
+use crate::access::{Op, Permission, Place};
 use crate::changes::{Draft, expect, overtaken};
 use crate::credentials::check_expiry;
 use crate::errors::Error;
@@ -57,13 +57,18 @@ impl Consumers {
     /// [`crate::errors::ErrorKind::Conflict`] when one of them exists, [`crate::errors::ErrorKind::NotFound`] for an unknown environment or
     /// pipeline, [`crate::errors::ErrorKind::Invalid`]. Nothing is made then.
     pub async fn create(&self, op: &Op, input: NewConsumer) -> Result<Vec<CreatedConsumer>, Error> {
-        op.demand(Permission::ConsumerCreate)?;
+        op.demand_anywhere(Permission::ConsumerCreate)?;
+        for environment in &input.environments {
+            op.demand_in(Permission::ConsumerCreate, Place::environment(environment))?;
+            if input.first_key.is_some() {
+                op.demand_in(Permission::ApiKeyCreate, Place::environment(environment))?;
+            }
+        }
         if input.environments.is_empty() {
             return Err(Error::invalid("a consumer needs an environment")
                 .hint("name at least one, for example `test`"));
         }
         if let Some(key) = &input.first_key {
-            op.demand(Permission::ApiKeyCreate)?;
             check_expiry(key.expires_at, op.now)?;
         }
         let mut draft = Draft::new(op, "consumer.create");
@@ -118,7 +123,7 @@ impl Consumers {
         environment: &EnvironmentName,
         request: ListRequest,
     ) -> Result<ListPage<Consumer>, Error> {
-        op.demand(Permission::ConsumerRead)?;
+        op.demand_in(Permission::ConsumerRead, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         let page = self.0.page::<Consumer>(&op.realm, format!("{environment}/"), request).await?;
         Ok(page.map(|stored| stored.value))
@@ -135,7 +140,7 @@ impl Consumers {
         environment: &EnvironmentName,
         name: &ConsumerName,
     ) -> Result<Stored<Consumer>, Error> {
-        op.demand(Permission::ConsumerRead)?;
+        op.demand_in(Permission::ConsumerRead, Place::environment(environment))?;
         self.0.consumer(&op.realm, environment, name).await
     }
 
@@ -152,7 +157,7 @@ impl Consumers {
         pipelines: BTreeSet<PipelineName>,
         if_match: Option<u64>,
     ) -> Result<Stored<Consumer>, Error> {
-        op.demand(Permission::ConsumerUpdate)?;
+        op.demand_in(Permission::ConsumerUpdate, Place::environment(environment))?;
         let mut draft = Draft::new(op, "consumer.associate");
         self.check_pipelines(op, &pipelines, &mut draft).await?;
         let change = |consumer: &mut Consumer| consumer.pipelines.extend(pipelines.iter().cloned());
@@ -172,7 +177,7 @@ impl Consumers {
         pipelines: BTreeSet<PipelineName>,
         if_match: Option<u64>,
     ) -> Result<Stored<Consumer>, Error> {
-        op.demand(Permission::ConsumerUpdate)?;
+        op.demand_in(Permission::ConsumerUpdate, Place::environment(environment))?;
         let draft = Draft::new(op, "consumer.dissociate");
         let change = |consumer: &mut Consumer| consumer.pipelines.retain(|name| !pipelines.contains(name));
         self.change(op, environment, name, if_match, draft, change).await
@@ -191,7 +196,7 @@ impl Consumers {
         name: &ConsumerName,
         if_match: Option<u64>,
     ) -> Result<Stored<Consumer>, Error> {
-        op.demand(Permission::TokenRevoke)?;
+        op.demand_in(Permission::TokenRevoke, Place::environment(environment))?;
         let draft = Draft::new(op, "consumer.revoke-tokens");
         let before: Timestamp = op.now;
         // `None` is less than every time.
@@ -213,7 +218,7 @@ impl Consumers {
         name: &ConsumerName,
         if_match: Option<u64>,
     ) -> Result<(), Error> {
-        op.demand(Permission::ConsumerDelete)?;
+        op.demand_in(Permission::ConsumerDelete, Place::environment(environment))?;
         let mut attempts = self.0.attempts();
         while attempts.next().await {
             let consumer = self.0.consumer(&op.realm, environment, name).await?;

@@ -55,13 +55,13 @@ impl Deployments {
         version: Option<Version>,
         if_match: Option<u64>,
     ) -> Result<Deployed, Error> {
-        op.demand(Permission::DeploymentCreate)?;
+        self.0.demand_at(op, Permission::DeploymentCreate, environment, pipeline).await?;
         let version = self.deploy_target(op, environment, pipeline, version).await?;
         self.place(op, Placement { environment, version: &version, action: DeployAction::Deploy, if_match })
             .await
     }
 
-    /// Runs in environment `to` the version that runs in `from`.
+    /// Runs in environment `to` the version that runs in `from`, where the actor must be allowed to see it.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl Deployments {
         to: &EnvironmentName,
         major: Option<u32>,
     ) -> Result<Deployed, Error> {
-        op.demand(Permission::DeploymentCreate)?;
+        self.demand_promotion(op, pipeline, from, to).await?;
         let version = self.promote_target(op, pipeline, from, to, major).await?;
         let placement =
             Placement { environment: to, version: &version, action: DeployAction::Promote, if_match: None };
@@ -94,7 +94,7 @@ impl Deployments {
         major: Option<u32>,
         version: Option<Version>,
     ) -> Result<Deployed, Error> {
-        op.demand(Permission::DeploymentCreate)?;
+        self.0.demand_at(op, Permission::DeploymentCreate, environment, pipeline).await?;
         let version = self.rollback_target(op, environment, pipeline, major, version).await?;
         let placement =
             Placement { environment, version: &version, action: DeployAction::Rollback, if_match: None };
@@ -115,15 +115,28 @@ impl Deployments {
         major: Option<u32>,
         if_match: Option<u64>,
     ) -> Result<(), Error> {
-        op.demand(Permission::DeploymentDelete)?;
+        let head = self.0.demand_at(op, Permission::DeploymentDelete, environment, pipeline).await?;
         let running = self.find(op, environment, pipeline, major).await?;
         let version = self.0.pipeline_version(op, pipeline, running.value.version).await?;
         let mut draft = Draft::new(op, "deployment.undeploy");
+        self.0.guard_owner(op, Permission::DeploymentDelete, environment, &head, &mut draft);
         draft.delete::<Deployment>(running.value.key(), crate::changes::expect(&running, if_match));
         for claim in routes::claims(&op.realm, environment, &version) {
             draft.delete::<RouteClaim>(claim.key(), Expect::Exists);
         }
         self.0.commit(op, draft).await?;
+        Ok(())
+    }
+
+    async fn demand_promotion(
+        &self,
+        op: &Op,
+        pipeline: &PipelineName,
+        from: &EnvironmentName,
+        to: &EnvironmentName,
+    ) -> Result<(), Error> {
+        self.0.demand_at(op, Permission::DeploymentCreate, to, pipeline).await?;
+        self.0.demand_at(op, Permission::DeploymentRead, from, pipeline).await?;
         Ok(())
     }
 

@@ -54,7 +54,7 @@ impl Directory {
     /// Returns the operation as of now, in this realm: with what the actor may do by what was read.
     pub(crate) fn renew(&self, op: &Op) -> Op {
         let actor = match op.actor.user {
-            Some(user) => op.actor.with_rights(self.rights_of(user)),
+            Some(user) => op.actor.with_rights(self.rights_of(user), &self.realm),
             None => op.actor.clone(),
         };
         Op { actor, realm: self.realm.clone(), ..op.clone() }
@@ -176,7 +176,7 @@ impl App {
     /// [`ErrorKind::Unavailable`] when that can't be told.
     pub async fn actor_in(&self, actor: &Actor, realm: &RealmName) -> Result<Actor, Error> {
         match actor.user {
-            Some(user) => Ok(actor.with_rights(self.directory(realm).await?.rights_of(user))),
+            Some(user) => Ok(actor.with_rights(self.directory(realm).await?.rights_of(user), realm)),
             None => Ok(actor.clone()),
         }
     }

@@ -11,7 +11,7 @@ use tollgate_model::policies::{Policies, PolicyName};
 use tollgate_store::Stored;
 
 use crate::App;
-use crate::access::{Op, Permission};
+use crate::access::{Op, Permission, Place};
 use crate::errors::Error;
 
 pub use changes::NewEnvironment;
@@ -37,7 +37,7 @@ impl Environments {
     ///
     /// [`crate::errors::ErrorKind::NotFound`] when there is no such realm.
     pub async fn list(&self, op: &Op) -> Result<Vec<EnvironmentView>, Error> {
-        op.demand(Permission::EnvironmentRead)?;
+        op.demand_anywhere(Permission::EnvironmentRead)?;
         let policies = self.0.current_policies(&op.realm).await?.value;
         let environments = self.0.all::<Environment>(&op.realm, "").await?;
         Ok(environments.into_iter().map(|stored| view(&policies, stored.value)).collect())
@@ -49,20 +49,22 @@ impl Environments {
     ///
     /// [`crate::errors::ErrorKind::NotFound`].
     pub async fn get(&self, op: &Op, name: &EnvironmentName) -> Result<Stored<EnvironmentView>, Error> {
-        op.demand(Permission::EnvironmentRead)?;
+        op.demand_anywhere(Permission::EnvironmentRead)?;
         let policies = self.0.current_policies(&op.realm).await?.value;
         let Stored { value, revision } = self.stored(&op.realm, name).await?;
         Ok(Stored { value: view(&policies, value), revision })
     }
 
-    /// Returns every project of the realm.
+    /// Returns the projects of the realm whose pipelines the actor may read.
     ///
     /// # Errors
     ///
     /// [`crate::errors::ErrorKind::Forbidden`], [`crate::errors::ErrorKind::Unavailable`].
     pub async fn projects(&self, op: &Op) -> Result<Vec<Project>, Error> {
-        op.demand(Permission::PipelineRead)?;
-        Ok(self.0.all::<Project>(&op.realm, "").await?.into_iter().map(|stored| stored.value).collect())
+        op.demand_anywhere(Permission::PipelineRead)?;
+        let all = self.0.all::<Project>(&op.realm, "").await?.into_iter().map(|stored| stored.value);
+        let visible = |project: &Project| op.may(Permission::PipelineRead, Place::project(&project.name));
+        Ok(all.filter(visible).collect())
     }
 }
 

@@ -7,7 +7,7 @@ use tollgate_model::values::Global;
 use tollgate_store::{Expect, Stored};
 
 use crate::App;
-use crate::access::{Op, Permission};
+use crate::access::{Op, Permission, Place};
 use crate::changes::{Draft, expect};
 use crate::errors::Error;
 
@@ -28,7 +28,7 @@ impl Globals {
     ///
     /// [`crate::errors::ErrorKind::NotFound`] when there is no such environment.
     pub async fn list(&self, op: &Op, environment: &EnvironmentName) -> Result<Vec<Stored<Global>>, Error> {
-        op.demand(Permission::GlobalRead)?;
+        op.demand_in(Permission::GlobalRead, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         self.0.all::<Global>(&op.realm, &format!("{environment}/")).await
     }
@@ -47,7 +47,7 @@ impl Globals {
         value: Value,
         if_match: Option<u64>,
     ) -> Result<Stored<Global>, Error> {
-        op.demand(Permission::GlobalUpdate)?;
+        op.demand_in(Permission::GlobalUpdate, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         if value.to_string().len() > MAX_BYTES {
             return Err(
@@ -78,7 +78,7 @@ impl Globals {
         name: &ValueName,
         if_match: Option<u64>,
     ) -> Result<(), Error> {
-        op.demand(Permission::GlobalUpdate)?;
+        op.demand_in(Permission::GlobalUpdate, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         let key = keys::global(environment, name);
         let stored = self.0.store().get::<Global>(&op.realm, &key).await?.ok_or_else(|| {

@@ -11,7 +11,7 @@ use tollgate_model::objects::keys;
 use tollgate_store::{Expect, Stored};
 
 use crate::App;
-use crate::access::{Op, Permission};
+use crate::access::{Op, Permission, Place};
 use crate::changes::{Draft, expect, overtaken};
 use crate::credentials::{check_expiry, overlap_end};
 use crate::errors::Error;
@@ -67,7 +67,7 @@ impl Keys {
         environment: &EnvironmentName,
         consumer: &ConsumerName,
     ) -> Result<Vec<KeyView>, Error> {
-        op.demand(Permission::ApiKeyRead)?;
+        op.demand_in(Permission::ApiKeyRead, Place::environment(environment))?;
         let consumer = self.0.consumer(&op.realm, environment, consumer).await?.value;
         let mut views = Vec::new();
         for Stored { value: key, .. } in self.of_consumer(op, environment, consumer.id).await? {
@@ -89,7 +89,7 @@ impl Keys {
         consumer: &ConsumerName,
         input: NewKey,
     ) -> Result<ShownKey, Error> {
-        op.demand(Permission::ApiKeyCreate)?;
+        op.demand_in(Permission::ApiKeyCreate, Place::environment(environment))?;
         let issued = IssuedKey::generate(environment, self.0.random())?;
         self.store(op, environment, consumer, &input, issued, false).await
     }
@@ -108,7 +108,7 @@ impl Keys {
         input: NewKey,
         secret: &str,
     ) -> Result<ShownKey, Error> {
-        op.demand(Permission::ApiKeyCreate)?;
+        op.demand_in(Permission::ApiKeyCreate, Place::environment(environment))?;
         let issued = IssuedKey::import(secret, environment).map_err(|error| {
             Error::invalid(format!("this key can't be imported: {error}"))
                 .hint("an imported key has 16 to 256 visible ASCII characters and does not begin with `tg_`")
@@ -133,7 +133,7 @@ impl Keys {
         overlap_seconds: u32,
         name: Option<CredentialName>,
     ) -> Result<ShownKey, Error> {
-        op.demand(Permission::ApiKeyCreate)?;
+        op.demand_in(Permission::ApiKeyCreate, Place::environment(environment))?;
         let until = overlap_end(op.now, overlap_seconds)?;
         let mut attempts = self.0.attempts();
         while attempts.next().await {
@@ -173,7 +173,7 @@ impl Keys {
     ///
     /// [`crate::errors::ErrorKind::NotFound`].
     pub async fn revoke(&self, op: &Op, environment: &EnvironmentName, id: KeyId) -> Result<KeyView, Error> {
-        op.demand(Permission::ApiKeyRevoke)?;
+        op.demand_in(Permission::ApiKeyRevoke, Place::environment(environment))?;
         let mut attempts = self.0.attempts();
         while attempts.next().await {
             let mut stored = self.find(op, environment, id).await?;

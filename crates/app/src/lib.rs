@@ -15,6 +15,7 @@ pub mod environments;
 pub mod errors;
 pub mod follower;
 pub mod globals;
+pub mod groups;
 pub mod idempotency;
 pub mod journal;
 pub mod keys;
@@ -22,6 +23,7 @@ pub mod lists;
 pub mod pipelines;
 pub mod policies;
 pub mod realms;
+pub mod roles;
 pub mod schedule;
 pub mod shadow;
 pub mod signing_keys;
@@ -33,6 +35,7 @@ mod changes;
 mod credentials;
 mod directory;
 mod judging;
+mod places;
 mod realm_settings;
 
 // What use cases take and give, so that API and console need no crate below this one.
@@ -97,6 +100,8 @@ resources! {
     environments: environments::Environments,
     /// Returns the use cases of globals.
     globals: globals::Globals,
+    /// Returns the use cases of groups.
+    groups: groups::Groups,
     /// Returns the answers kept for repeated requests.
     idempotency: idempotency::Answers,
     /// Returns the use cases of the journal.
@@ -109,6 +114,8 @@ resources! {
     policies: policies::PolicyUseCases,
     /// Returns the use cases of realms.
     realms: realms::Realms,
+    /// Returns the use cases of roles.
+    roles: roles::RoleUseCases,
     /// Returns the runs of scheduled pipelines.
     schedule: schedule::Schedule,
     /// Returns the use cases of shadow policies.

@@ -15,7 +15,7 @@ use tollgate_policy::Judge;
 use tollgate_store::{CommitError, Expect, Stored};
 
 use crate::App;
-use crate::access::{Op, Permission};
+use crate::access::{Op, Permission, Place};
 use crate::changes::{Draft, overtaken};
 use crate::errors::{Error, ErrorKind};
 use crate::lists::{ListPage, ListRequest};
@@ -87,14 +87,19 @@ impl Pipelines {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`] with the places at fault; [`ErrorKind::PreconditionFailed`] when somebody saved it
-    /// since `if_match` or at the same moment. Nothing is stored then.
+    /// [`ErrorKind::Forbidden`] without the permission in the pipeline's project, and in the one that it is in by now;
+    /// [`ErrorKind::Invalid`] with the places at fault; [`ErrorKind::PreconditionFailed`] when somebody saved it since
+    /// `if_match` or at the same moment. Nothing is stored then.
     pub async fn save(&self, op: &Op, input: SavePipeline) -> Result<SavedPipeline, Error> {
-        op.demand(Permission::PipelineUpdate)?;
+        op.demand_anywhere(Permission::PipelineUpdate)?;
         let Located { value: pipeline, positions } = document::parse_pipeline(&input.document)?;
+        op.demand_in(Permission::PipelineUpdate, Place::project(&pipeline.project))?;
         check::check(&op.realm, &pipeline, &positions)?;
         let verdicts = self.verdicts(op, &pipeline).await?;
         let head = self.0.store().get::<PipelineHead>(&op.realm, &keys::pipeline(&pipeline.name)).await?;
+        if let Some(head) = &head {
+            demand_not_taken(op, &head.value, &pipeline.project)?;
+        }
         check_if_match(input.if_match, head.as_ref())?;
         let (version, change) = match &head {
             None => (Version::FIRST, SaveChange::Created),
@@ -166,19 +171,24 @@ impl Pipelines {
     ///
     /// [`ErrorKind::NotFound`].
     pub async fn get(&self, op: &Op, name: &PipelineName) -> Result<Stored<PipelineHead>, Error> {
-        op.demand(Permission::PipelineRead)?;
-        self.0.pipeline_head(op, name).await
+        self.0.pipeline_for(op, name, Permission::PipelineRead).await
     }
 
-    /// Returns a page of the pipelines by name.
+    /// Returns a page of the pipelines by name: of those that the actor may read.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Forbidden`], [`ErrorKind::Unavailable`].
     pub async fn list(&self, op: &Op, request: ListRequest) -> Result<ListPage<PipelineHead>, Error> {
-        op.demand(Permission::PipelineRead)?;
-        let page = self.0.page::<PipelineHead>(&op.realm, String::new(), request).await?;
-        Ok(page.map(|stored| stored.value))
+        op.demand_anywhere(Permission::PipelineRead)?;
+        if op.may(Permission::PipelineRead, Place::REALM) {
+            let page = self.0.page::<PipelineHead>(&op.realm, String::new(), request).await?;
+            return Ok(page.map(|stored| stored.value));
+        }
+        let all = self.0.all::<PipelineHead>(&op.realm, "").await?;
+        let visible = |head: &PipelineHead| op.may(Permission::PipelineRead, Place::project(&head.project));
+        let heads = all.into_iter().map(|stored| stored.value).filter(visible);
+        Ok(ListPage::of(heads, request, |head| head.name.to_string()))
     }
 
     /// Returns a page of one project's pipelines by name.
@@ -192,7 +202,7 @@ impl Pipelines {
         project: &ProjectName,
         request: ListRequest,
     ) -> Result<ListPage<PipelineHead>, Error> {
-        op.demand(Permission::PipelineRead)?;
+        op.demand_in(Permission::PipelineRead, Place::project(project))?;
         let all = self.0.all::<PipelineHead>(&op.realm, "").await?;
         let heads = all.into_iter().map(|stored| stored.value).filter(|head| head.project == *project);
         Ok(ListPage::of(heads, request, |head| head.name.to_string()))
@@ -204,8 +214,7 @@ impl Pipelines {
     ///
     /// [`ErrorKind::NotFound`].
     pub async fn versions(&self, op: &Op, name: &PipelineName) -> Result<Vec<JudgedVersion>, Error> {
-        op.demand(Permission::PipelineRead)?;
-        self.0.pipeline_head(op, name).await?;
+        self.0.pipeline_for(op, name, Permission::PipelineRead).await?;
         let versions = self.0.all::<PipelineVersion>(&op.realm, &format!("{name}/")).await?;
         let ruling = self.0.ruling(&op.realm).await?;
         let judge = ruling.judge(op.now);
@@ -227,8 +236,7 @@ impl Pipelines {
         name: &PipelineName,
         version: Version,
     ) -> Result<JudgedVersion, Error> {
-        op.demand(Permission::PipelineRead)?;
-        self.0.pipeline_head(op, name).await?;
+        self.0.pipeline_for(op, name, Permission::PipelineRead).await?;
         let version = self.0.pipeline_version(op, name, version).await?;
         let verdicts = self.verdicts(op, &version.pipeline).await?;
         Ok(JudgedVersion { version, verdicts })
@@ -241,10 +249,10 @@ impl Pipelines {
     ///
     /// [`ErrorKind::Conflict`] while a version of it runs somewhere; [`ErrorKind::PreconditionFailed`].
     pub async fn delete(&self, op: &Op, name: &PipelineName, if_match: Option<u64>) -> Result<(), Error> {
-        op.demand(Permission::PipelineDelete)?;
+        op.demand_anywhere(Permission::PipelineDelete)?;
         let mut attempts = self.0.attempts();
         while attempts.next().await {
-            let head = self.0.pipeline_head(op, name).await?;
+            let head = self.0.pipeline_for(op, name, Permission::PipelineDelete).await?;
             check_if_match(if_match, Some(&head))?;
             let draft = self.deletion(op, name, head).await?;
             match self.0.commit(op, draft).await {
@@ -357,10 +365,23 @@ impl App {
         op: &Op,
         name: &PipelineName,
     ) -> Result<Stored<PipelineHead>, Error> {
-        self.store().get::<PipelineHead>(&op.realm, &keys::pipeline(name)).await?.ok_or_else(|| {
-            Error::not_found(format!("there is no pipeline `{name}`"))
-                .hint("save it first: `tollgate apply -f FILE`")
-        })
+        let stored = self.store().get::<PipelineHead>(&op.realm, &keys::pipeline(name)).await?;
+        stored.ok_or_else(|| no_pipeline(name))
+    }
+
+    /// Returns a pipeline's head when the actor may do this in its project. One in a project where they may not read is
+    /// answered as one that is not there.
+    pub(crate) async fn pipeline_for(
+        &self,
+        op: &Op,
+        name: &PipelineName,
+        permission: Permission,
+    ) -> Result<Stored<PipelineHead>, Error> {
+        op.demand_anywhere(permission)?;
+        let head = self.pipeline_head(op, name).await?;
+        let place = Place::project(&head.value.project);
+        op.demand_of(permission, place, op.may(Permission::PipelineRead, place), || no_pipeline(name))?;
+        Ok(head)
     }
 
     pub(crate) async fn pipeline_version(
@@ -376,6 +397,32 @@ impl App {
                 .hint(format!("`tollgate get pipeline {name} --versions` lists its versions"))
         })
     }
+}
+
+/// Says that there is no such pipeline, or none that the actor may know of.
+pub(crate) fn no_pipeline(name: &PipelineName) -> Error {
+    Error::not_found(format!("there is no pipeline `{name}`"))
+        .hint("save it first: `tollgate apply -f FILE`; you see those of the projects that you may read")
+}
+
+/// Refuses to save a pipeline whose name one has in a project where the actor may not save: it would take that one over.
+///
+/// Names are unique in a realm, so it can't be helped that the refusal tells that the name is taken; of what by, it tells
+/// only whoever may read that.
+fn demand_not_taken(op: &Op, head: &PipelineHead, project: &ProjectName) -> Result<(), Error> {
+    let held = Place::project(&head.project);
+    if head.project == *project || op.may(Permission::PipelineUpdate, held) {
+        return Ok(());
+    }
+    if op.may(Permission::PipelineRead, held) {
+        return op.demand_in(Permission::PipelineUpdate, held);
+    }
+    Err(Error::new(
+        ErrorKind::Forbidden,
+        "forbidden",
+        format!("you may not save a pipeline `{}` in project `{project}`", head.name),
+    )
+    .hint("choose another name"))
 }
 
 fn check_if_match<T>(if_match: Option<u64>, stored: Option<&Stored<T>>) -> Result<(), Error> {

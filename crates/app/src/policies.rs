@@ -30,7 +30,7 @@ pub struct PolicyImpact {
     pub proposed: Policies,
     /// What the change means, over every combination of a trigger's switches.
     pub meaning: Meaning,
-    /// What it does to what runs, per environment.
+    /// What it does to what runs, per environment, as far as the actor may see that.
     pub environments: Vec<Impact>,
 }
 
@@ -61,7 +61,7 @@ impl PolicyUseCases {
     ///
     /// [`crate::errors::ErrorKind::NotFound`] when there is no such realm.
     pub async fn get(&self, op: &Op) -> Result<Stored<Policies>, Error> {
-        op.demand(Permission::PolicyRead)?;
+        op.demand_anywhere(Permission::PolicyRead)?;
         self.0.current_policies(&op.realm).await
     }
 
@@ -71,7 +71,7 @@ impl PolicyUseCases {
     ///
     /// [`crate::errors::ErrorKind::Forbidden`], [`crate::errors::ErrorKind::Unavailable`].
     pub async fn versions(&self, op: &Op) -> Result<Vec<PolicyVersion>, Error> {
-        op.demand(Permission::PolicyRead)?;
+        op.demand_anywhere(Permission::PolicyRead)?;
         let versions = self.0.all::<PolicyVersion>(&op.realm, "").await?;
         Ok(versions.into_iter().rev().map(|stored| stored.value).collect())
     }
@@ -86,7 +86,7 @@ impl PolicyUseCases {
     }
 
     async fn stored_version(&self, op: &Op, version: Version) -> Result<Stored<PolicyVersion>, Error> {
-        op.demand(Permission::PolicyRead)?;
+        op.demand_anywhere(Permission::PolicyRead)?;
         let stored = self.0.store().get::<PolicyVersion>(&op.realm, &keys::policy_version(version)).await?;
         stored.ok_or_else(|| {
             Error::not_found(format!("the policies have no version {version}"))
@@ -100,7 +100,7 @@ impl PolicyUseCases {
     ///
     /// [`crate::errors::ErrorKind::Invalid`] when the change could not be saved.
     pub async fn impact(&self, op: &Op, edit: &PolicyEdit) -> Result<PolicyImpact, Error> {
-        op.demand(Permission::PolicyRead)?;
+        op.demand_anywhere(Permission::PolicyRead)?;
         let ruling = self.0.ruling(&op.realm).await?;
         let proposed = self.apply(op, edit, &ruling.policies.value).await?;
         self.0.policy_impact(op, &ruling, proposed).await
@@ -192,12 +192,17 @@ impl App {
         ruling: &Ruling,
         proposed: Policies,
     ) -> Result<PolicyImpact, Error> {
-        let deployed = self.deployed(&op.realm, "").await?;
+        // Whoever changes the policies of the whole realm sees the whole of what that does.
+        let seen = [Permission::PolicyRead, Permission::PolicyUpdate];
+        let deployed = self.deployed_for(op, &seen, "").await?;
+        let is_seen =
+            |name: &&EnvironmentName| seen.iter().any(|permission| op.may_somewhere_in(*permission, name));
+        let names: Vec<EnvironmentName> =
+            ruling.policies.value.environments().filter(is_seen).cloned().collect();
         let (ruling, now) = (ruling.clone(), op.now);
         judging::away(move || {
             let (today, tomorrow) = (ruling.judge(now), Judge::new(&proposed, &ruling.waivers, now));
             let meaning = tollgate_policy::meaning(&today, &tomorrow)?;
-            let names: Vec<EnvironmentName> = ruling.policies.value.environments().cloned().collect();
             let environments = judging::in_each(&names, &deployed, |name, here| {
                 Ok(tollgate_policy::impact(&today, &tomorrow, name, here.iter().copied())?)
             })?;

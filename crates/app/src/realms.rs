@@ -48,6 +48,26 @@ impl Realms {
         Ok(realms)
     }
 
+    /// Turns an operation of realm `default` into one of another realm, with what the actor may do there by now.
+    ///
+    /// Whoever may make realms learns which there are. To all others one that is not there is like one where they may
+    /// nothing: what is demanded of them next is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`], [`ErrorKind::Unavailable`].
+    pub async fn enter(&self, op: &Op, realm: RealmName) -> Result<Op, Error> {
+        if realm == op.realm {
+            return Ok(op.clone());
+        }
+        let actor = self.0.actor_in(&op.actor, &realm).await?;
+        let entered = Op { actor, realm, ..op.clone() };
+        if op.demand_server(Permission::RealmCreate).is_ok() {
+            self.0.realm(&entered).await?;
+        }
+        Ok(entered)
+    }
+
     /// Makes a realm with all that it begins with, in one transaction. Whoever makes it may do everything in it.
     ///
     /// # Errors

@@ -96,7 +96,7 @@ impl Schedule {
         pipeline: &PipelineName,
         major: Option<u32>,
     ) -> Result<Vec<Run>, Error> {
-        op.demand(Permission::DeploymentRead)?;
+        self.0.demand_at(op, Permission::DeploymentRead, environment, pipeline).await?;
         let deployment = self.0.deployments().find(op, environment, pipeline, major).await?.value.id;
         let records = self.kept(&op.realm, deployment, SHOWN).await?;
         records.iter().map(|record| serde_json::from_str(&record.body).map_err(Error::internal)).collect()

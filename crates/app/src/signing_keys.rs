@@ -13,7 +13,7 @@ use tollgate_snapshot::contexts;
 use tollgate_store::{Expect, Stored};
 
 use crate::App;
-use crate::access::{Op, Permission};
+use crate::access::{Op, Permission, Place};
 use crate::changes::{Draft, expect};
 use crate::credentials::overlap_end;
 use crate::errors::Error;
@@ -44,7 +44,7 @@ impl SigningKeys {
     ///
     /// [`crate::errors::ErrorKind::NotFound`] when there is no such environment.
     pub async fn list(&self, op: &Op, environment: &EnvironmentName) -> Result<Vec<SigningKey>, Error> {
-        op.demand(Permission::SigningKeyRead)?;
+        op.demand_in(Permission::SigningKeyRead, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         let keys = self.of(&op.realm, environment).await?;
         Ok(keys.into_iter().map(|stored| stored.value).collect())
@@ -63,7 +63,7 @@ impl SigningKeys {
         algorithm: Option<Algorithm>,
         overlap_seconds: u32,
     ) -> Result<SigningKey, Error> {
-        op.demand(Permission::SigningKeyUpdate)?;
+        op.demand_in(Permission::SigningKeyUpdate, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         let until = overlap_end(op.now, overlap_seconds)?;
         let mut draft = Draft::new(op, "signing-key.rotate");
@@ -95,7 +95,7 @@ impl SigningKeys {
         environment: &EnvironmentName,
         kid: &str,
     ) -> Result<SigningKey, Error> {
-        op.demand(Permission::SigningKeyUpdate)?;
+        op.demand_in(Permission::SigningKeyUpdate, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         let all = self.of(&op.realm, environment).await?;
         let mut key = all.into_iter().find(|key| key.value.kid == kid).ok_or_else(|| {
@@ -130,7 +130,7 @@ impl SigningKeys {
         jti: &str,
         expires_at: Option<Timestamp>,
     ) -> Result<TokenRevocation, Error> {
-        op.demand(Permission::TokenRevoke)?;
+        op.demand_in(Permission::TokenRevoke, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         let shaped = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
         if !(1..=64).contains(&jti.len()) || !jti.bytes().all(shaped) {
@@ -168,7 +168,7 @@ impl SigningKeys {
         environment: &EnvironmentName,
         token: &str,
     ) -> Result<InspectedToken, Error> {
-        op.demand(Permission::SigningKeyRead)?;
+        op.demand_in(Permission::SigningKeyRead, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         let said = tokens::decode_unverified(token)
             .ok_or_else(|| Error::invalid("this is no JWT").hint("send the token alone, without `Bearer`"))?;

@@ -1,8 +1,10 @@
 //! Users of the management API: the first admin, signing in, API tokens.
 
+mod admin;
 mod sign_ins;
 mod token_index;
 
+pub use admin::{HeldRight, NewUser, RealmRights, UserRights, UserView, UserWithPassword};
 pub use sign_ins::SignIns;
 
 use std::collections::HashMap;

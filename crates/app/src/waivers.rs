@@ -17,7 +17,7 @@ use tollgate_model::waivers::Waiver;
 use tollgate_store::{Expect, Stored};
 
 use crate::App;
-use crate::access::{Op, Permission};
+use crate::access::{Op, Permission, Place};
 use crate::changes::{Draft, expect, overtaken};
 use crate::errors::{Error, ErrorKind};
 use crate::policies::Ruling;
@@ -82,16 +82,19 @@ impl Waivers {
     /// latest version nor one that runs has the violation (`waiver-unfounded`); [`ErrorKind::Conflict`] (`already-waived`)
     /// when a waiver lets it pass already and is not to be replaced. Nothing is stored then.
     pub async fn create(&self, op: &Op, input: NewWaiver) -> Result<Stored<Waiver>, Error> {
-        op.demand(Permission::WaiverCreate)?;
+        op.demand_somewhere_in(Permission::WaiverCreate, &input.environment)?;
         if input.replace {
-            op.demand(Permission::WaiverEnd)?;
+            op.demand_somewhere_in(Permission::WaiverEnd, &input.environment)?;
         }
         let reason = checked_reason(&input.reason)?;
         let mut attempts = self.0.attempts();
         while attempts.next().await {
             let realm = self.0.realm(op).await?;
-            self.0.environment(&op.realm, &input.environment).await?;
-            let head = self.0.pipeline_head(op, &input.pipeline).await?;
+            let (environment, pipeline) = (&input.environment, &input.pipeline);
+            let head = self.0.demand_at(op, Permission::WaiverCreate, environment, pipeline).await?;
+            if input.replace {
+                op.demand_in(Permission::WaiverEnd, Place::both(environment, &head.value.project))?;
+            }
             let until = checked_end(op, input.end, &realm.value)?;
             let ruling = self.0.ruling(&op.realm).await?;
             let code = pick(&input, &self.waivable(op, &input, &head.value, &ruling).await?)?;
@@ -154,22 +157,26 @@ impl Waivers {
         Ok(draft)
     }
 
-    /// Returns the waivers by environment and pipeline.
+    /// Returns the waivers by environment and pipeline, of those that the actor may read.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`] when there is no such environment.
     pub async fn list(&self, op: &Op, filter: &WaiverFilter) -> Result<Vec<Stored<Waiver>>, Error> {
-        op.demand(Permission::WaiverRead)?;
-        if let Some(environment) = &filter.environment {
-            self.0.environment(&op.realm, environment).await?;
-        }
+        self.0.demand_list(op, Permission::WaiverRead, filter.environment.as_ref()).await?;
         let prefix = filter.environment.as_ref().map(|name| format!("{name}/")).unwrap_or_default();
         let mut waivers = self.0.all::<Waiver>(&op.realm, &prefix).await?;
         waivers.retain(|Stored { value, .. }| {
             filter.pipeline.as_ref().is_none_or(|name| *name == value.pipeline)
                 && (filter.ended || op.now < value.until)
         });
+        if !op.may(Permission::WaiverRead, Place::REALM) {
+            let owners = self.0.owners(&op.realm).await?;
+            waivers.retain(|stored| {
+                let Waiver { environment, pipeline, .. } = &stored.value;
+                owners.may(op, &[Permission::WaiverRead], environment, pipeline)
+            });
+        }
         Ok(waivers)
     }
 
@@ -179,8 +186,7 @@ impl Waivers {
     ///
     /// [`ErrorKind::NotFound`].
     pub async fn get(&self, op: &Op, id: WaiverId) -> Result<Stored<Waiver>, Error> {
-        op.demand(Permission::WaiverRead)?;
-        self.find(op, id).await
+        Ok(self.find(op, Permission::WaiverRead, id).await?.0)
     }
 
     /// Ends a waiver before its time, or takes one off the list that ended by itself. What runs goes on running.
@@ -189,20 +195,33 @@ impl Waivers {
     ///
     /// [`ErrorKind::NotFound`], [`ErrorKind::PreconditionFailed`].
     pub async fn end(&self, op: &Op, id: WaiverId, if_match: Option<u64>) -> Result<(), Error> {
-        op.demand(Permission::WaiverEnd)?;
-        let waiver = self.find(op, id).await?;
+        let (waiver, head) = self.find(op, Permission::WaiverEnd, id).await?;
         let mut draft = Draft::new(op, "waiver.end").reason(format!("{id}: {}", sentence(&waiver.value)));
+        self.0.guard_owner(op, Permission::WaiverEnd, &waiver.value.environment, &head, &mut draft);
         draft.delete::<Waiver>(waiver.value.key(), expect(&waiver, if_match));
         self.0.commit(op, draft).await?;
         Ok(())
     }
 
-    async fn find(&self, op: &Op, id: WaiverId) -> Result<Stored<Waiver>, Error> {
-        let waivers = self.0.all::<Waiver>(&op.realm, "").await?;
-        waivers.into_iter().find(|stored| stored.value.id == id).ok_or_else(|| {
+    /// Finds a waiver, with the pipeline whose violation it is, when the actor may do this there.
+    async fn find(
+        &self,
+        op: &Op,
+        permission: Permission,
+        id: WaiverId,
+    ) -> Result<(Stored<Waiver>, Stored<PipelineHead>), Error> {
+        op.demand_anywhere(permission)?;
+        let absent = || {
             Error::not_found(format!("there is no waiver {id}"))
                 .hint("`tollgate waiver list --all` shows those that exist")
-        })
+        };
+        let waivers = self.0.all::<Waiver>(&op.realm, "").await?;
+        let waiver = waivers.into_iter().find(|stored| stored.value.id == id).ok_or_else(absent)?;
+        let key = keys::pipeline(&waiver.value.pipeline);
+        let head = self.0.store().get::<PipelineHead>(&op.realm, &key).await?.ok_or_else(absent)?;
+        let place = Place::both(&waiver.value.environment, &head.value.project);
+        op.demand_of(permission, place, op.may(Permission::WaiverRead, place), absent)?;
+        Ok((waiver, head))
     }
 
     /// Returns what the latest version, and what runs there, breaks in the environment; waived or not.

@@ -46,7 +46,7 @@ impl FromRequestParts<Console> for Visitor {
         };
         op.actor = signed_in.actor;
         if let Some(realm) = realm(parts).await? {
-            op.realm = realm;
+            op = console.app.realms().enter(&op, realm).await?;
         }
         Ok(Self { op, session: signed_in.token })
     }

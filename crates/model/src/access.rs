@@ -20,3 +20,6 @@ pub use permissions::{ParsePermissionError, Permission, Scope};
 pub use places::{Extent, Place, Reach};
 pub use rights::Rights;
 pub use roles::{Role, Roles};
+
+#[cfg(test)]
+mod tests;

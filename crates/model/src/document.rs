@@ -4,7 +4,7 @@
 //! refused: anchors and aliases, tags, duplicate keys, `.nan` and `.inf`. A text is at most 1 MiB, its nesting at
 //! most 64 deep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::names::{ConsumerName, EnvironmentName, PipelineName, ValueName};
+use crate::access::{Grant, Role};
+use crate::names::{ConsumerName, EnvironmentName, GroupName, PipelineName, UserName, ValueName};
 use crate::pipelines::Pipeline;
 use crate::policies::{
     AccessPolicyFile, EnforcementFile, LoginFlowsFile, Policy, PolicyName, Rule, SensitiveFieldsFile,
@@ -39,6 +40,10 @@ pub enum Resource {
     Consumer(ConsumerFile),
     /// `kind: Global`.
     Global(GlobalFile),
+    /// `kind: Group`.
+    Group(GroupFile),
+    /// `kind: Role`.
+    Role(Role),
     /// `kind: Waiver`, as `tollgate policy export` writes it for checks without a server.
     Waiver(Waiver),
 }
@@ -67,6 +72,23 @@ pub struct GlobalFile {
     pub name: ValueName,
     /// Its value in each environment: any JSON.
     pub environments: BTreeMap<EnvironmentName, serde_json::Value>,
+}
+
+/// A group of users as written in a file: members by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GroupFile {
+    /// Its name.
+    pub name: GroupName,
+    /// Who is in it, and what for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Its members.
+    #[serde(default)]
+    pub members: BTreeSet<UserName>,
+    /// What its members hold.
+    #[serde(default)]
+    pub grants: BTreeSet<Grant>,
 }
 
 /// A value with the positions of its parts in the text that it was read from.
@@ -114,7 +136,7 @@ pub struct DocumentError {
 }
 
 /// The kinds of resource files, as `kind` spells them.
-const KINDS: [&str; 5] = ["Pipeline", "Policy", "Consumer", "Global", "Waiver"];
+const KINDS: [&str; 7] = ["Pipeline", "Policy", "Consumer", "Global", "Group", "Role", "Waiver"];
 
 /// Reads every document of a text, `---` between them.
 ///
@@ -149,13 +171,16 @@ pub fn parse_pipeline(text: &str) -> Result<Located<Pipeline>, DocumentError> {
     }
 }
 
-/// Returns the JSON Schema of a kind of resource file: `pipeline`, `policy`, `consumer` or `global`.
+/// Returns the JSON Schema of a kind of resource file: `pipeline`, `policy`, `consumer`, `global`, `group` or
+/// `role`.
 pub fn schema(kind: &str) -> Option<serde_json::Value> {
     let (name, schema) = match kind {
         "pipeline" => ("Pipeline", schemars::schema_for!(Pipeline)),
         "policy" => return policy_schema(),
         "consumer" => ("Consumer", schemars::schema_for!(ConsumerFile)),
         "global" => ("Global", schemars::schema_for!(GlobalFile)),
+        "group" => ("Group", schemars::schema_for!(GroupFile)),
+        "role" => ("Role", schemars::schema_for!(Role)),
         _ => return None,
     };
     let mut schema = schema.to_value();
@@ -217,6 +242,8 @@ fn resource(tree: Tree) -> Result<Located<Resource>, DocumentError> {
         "Policy" => Resource::Policy(policy(&tree)?),
         "Consumer" => Resource::Consumer(read(&tree)?),
         "Global" => Resource::Global(read(&tree)?),
+        "Group" => Resource::Group(read(&tree)?),
+        "Role" => Resource::Role(read(&tree)?),
         "Waiver" => Resource::Waiver(read(&tree)?),
         other => {
             let mut error =
@@ -298,6 +325,8 @@ impl Resource {
             Self::Policy(_) => "Policy",
             Self::Consumer(_) => "Consumer",
             Self::Global(_) => "Global",
+            Self::Group(_) => "Group",
+            Self::Role(_) => "Role",
             Self::Waiver(_) => "Waiver",
         }
     }

@@ -22,6 +22,7 @@ mod deployments;
 mod environments;
 mod files;
 mod globals;
+mod groups;
 mod impact;
 mod journal;
 mod keys;
@@ -30,6 +31,7 @@ mod policies;
 mod realm_settings;
 mod reasons;
 mod resources;
+mod roles;
 mod sarif;
 mod secrets;
 mod sessions;
@@ -38,6 +40,7 @@ mod signing_keys;
 mod standings;
 mod tools;
 mod usage;
+mod users;
 mod versions;
 mod waivers;
 
@@ -160,6 +163,16 @@ enum Command {
     #[command(subcommand)]
     Account(accounts::AccountCommand),
 
+    /// Who can sign in to this server, and what they may do.
+    #[command(subcommand)]
+    User(users::UserCommand),
+    /// Who holds which roles in the realm, and where.
+    #[command(subcommand)]
+    Group(groups::GroupCommand),
+    /// Sets of permissions.
+    #[command(subcommand)]
+    Role(roles::RoleCommand),
+
     /// The journal: who changed what, when.
     #[command(subcommand)]
     Audit(journal::AuditCommand),
@@ -223,6 +236,9 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Jwt(command) => signing_keys::run(&connect()?, command).await?,
         Command::Global(command) => globals::run(&connect()?, command).await?,
         Command::Account(command) => accounts::run(&connect()?, command).await?,
+        Command::User(command) => users::run(&connect()?, command).await?,
+        Command::Group(command) => groups::run(&connect()?, command).await?,
+        Command::Role(command) => roles::run(&connect()?, command).await?,
         Command::Audit(command) => return journal::run(&connect()?, command).await,
         Command::Usage(arguments) => usage::usage(&connect()?, arguments).await?,
         Command::Schema(arguments) => tools::schema(output, &arguments)?,

@@ -42,7 +42,7 @@ impl Deployments {
         pipeline: &PipelineName,
         major: Option<u32>,
     ) -> Result<Vec<RollbackCandidate>, Error> {
-        op.demand(Permission::DeploymentRead)?;
+        self.0.demand_at(op, Permission::DeploymentRead, environment, pipeline).await?;
         let running = self.find(op, environment, pipeline, major).await?.value;
         let ruling = self.0.ruling(&op.realm).await?;
         let judge = ruling.judge(op.now);

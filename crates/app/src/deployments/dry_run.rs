@@ -28,7 +28,7 @@ impl Deployments {
         version: Option<Version>,
         if_match: Option<u64>,
     ) -> Result<Deployed, Error> {
-        op.demand(Permission::DeploymentCreate)?;
+        self.0.demand_at(op, Permission::DeploymentCreate, environment, pipeline).await?;
         let version = self.deploy_target(op, environment, pipeline, version).await?;
         let action = DeployAction::Deploy;
         self.rehearse(op, Placement { environment, version: &version, action, if_match }).await
@@ -47,7 +47,7 @@ impl Deployments {
         to: &EnvironmentName,
         major: Option<u32>,
     ) -> Result<Deployed, Error> {
-        op.demand(Permission::DeploymentCreate)?;
+        self.demand_promotion(op, pipeline, from, to).await?;
         let version = self.promote_target(op, pipeline, from, to, major).await?;
         let action = DeployAction::Promote;
         self.rehearse(op, Placement { environment: to, version: &version, action, if_match: None }).await
@@ -66,7 +66,7 @@ impl Deployments {
         major: Option<u32>,
         version: Option<Version>,
     ) -> Result<Deployed, Error> {
-        op.demand(Permission::DeploymentCreate)?;
+        self.0.demand_at(op, Permission::DeploymentCreate, environment, pipeline).await?;
         let version = self.rollback_target(op, environment, pipeline, major, version).await?;
         let action = DeployAction::Rollback;
         self.rehearse(op, Placement { environment, version: &version, action, if_match: None }).await
@@ -96,7 +96,7 @@ impl Deployments {
             if let Some(Stored { value: held, .. }) = held
                 && (held.pipeline != *name || held.major != version.version.major)
             {
-                return Err(place::taken(held, environment));
+                return Err(self.taken(op, held, environment).await?);
             }
         }
         let deployment = self.deployment(op, &placement, &admission, running.as_ref())?;

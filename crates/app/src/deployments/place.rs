@@ -10,14 +10,14 @@ use tollgate_model::deployments::{DeployAction, Deployment, RouteClaim};
 use tollgate_model::ids::DeploymentId;
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::objects::{Kind, Object, keys};
-use tollgate_model::pipelines::PipelineVersion;
+use tollgate_model::pipelines::{PipelineHead, PipelineVersion};
 use tollgate_model::policies::Policies;
 use tollgate_model::verdicts::Verdict;
 use tollgate_policy::{Admission, AdmitError};
 use tollgate_store::{CommitError, Expect, Stored};
 
 use super::{Deployed, Deployments, routes};
-use crate::access::Op;
+use crate::access::{Op, Permission};
 use crate::changes::{Draft, expect_or_absent, overtaken};
 use crate::errors::{Error, ErrorKind};
 use crate::waivers::passes;
@@ -44,6 +44,10 @@ impl Deployments {
     pub(super) async fn place(&self, op: &Op, placement: Placement<'_>) -> Result<Deployed, Error> {
         let mut attempts = self.0.attempts();
         while attempts.next().await {
+            // Again: meanwhile it may have been moved to a project where the actor may not deploy.
+            let name = &placement.version.pipeline.name;
+            let head =
+                self.0.demand_at(op, Permission::DeploymentCreate, placement.environment, name).await?;
             let ruling = self.0.ruling(&op.realm).await?;
             let judge = ruling.judge(op.now);
             let admission = match judge.admit(&placement.version.pipeline, placement.environment) {
@@ -53,7 +57,7 @@ impl Deployments {
                     return Err(self.refuse(op, &placement, refusal.verdict).await?);
                 }
             };
-            match self.attempt(op, &placement, admission, &ruling.policies).await {
+            match self.attempt(op, &placement, admission, &ruling.policies, &head).await {
                 Ok(deployment) => {
                     return self.deployed(op, deployment, placement.version, &judge).await;
                 }
@@ -70,6 +74,7 @@ impl Deployments {
         placement: &Placement<'_>,
         admission: Admission,
         policies: &Stored<Policies>,
+        head: &Stored<PipelineHead>,
     ) -> Result<Deployment, PlaceError> {
         let Placement { environment, version, action, if_match } = placement;
         let name = &version.pipeline.name;
@@ -81,6 +86,7 @@ impl Deployments {
             admission.verdict().waived.iter().map(|it| format!("admitted by {}", passes(it))).collect();
         let mut draft = Draft::new(op, action_name(*action)).reason(waived.join("; "));
         draft.guard(Kind::Policies, keys::POLICIES, Expect::Revision(policies.revision));
+        self.0.guard_owner(op, Permission::DeploymentCreate, environment, head, &mut draft);
         draft.guard(Kind::PipelineVersion, version.key(), Expect::Revision(self.judged(op, version).await?));
         // A waiver that is taken away meanwhile no longer lets anything pass.
         for waived in &admission.verdict().waived {
@@ -115,7 +121,9 @@ impl Deployments {
             Err(CommitError::Conflict { kind: Kind::Deployment, .. }) if if_match.is_none() => {
                 Err(PlaceError::Again)
             }
-            Err(CommitError::Conflict { kind: Kind::Policies | Kind::Waiver, .. }) => Err(PlaceError::Again),
+            Err(CommitError::Conflict { kind: Kind::Policies | Kind::Waiver | Kind::Pipeline, .. }) => {
+                Err(PlaceError::Again)
+            }
             Err(error) => Err(PlaceError::Failed(error.into())),
         }
     }
@@ -161,7 +169,29 @@ impl Deployments {
         let Some(claim) = self.0.store().get::<RouteClaim>(&op.realm, key).await? else {
             return Ok(PlaceError::Again);
         };
-        Ok(PlaceError::Failed(taken(claim.value, environment)))
+        Ok(PlaceError::Failed(self.taken(op, claim.value, environment).await?))
+    }
+
+    /// Says who holds a route, to whoever may see them there.
+    pub(super) async fn taken(
+        &self,
+        op: &Op,
+        claim: RouteClaim,
+        environment: &EnvironmentName,
+    ) -> Result<Error, Error> {
+        let RouteClaim { shape, pipeline, major, exposure, .. } = claim;
+        let visible = [Permission::DeploymentRead];
+        let is_visible = self.0.owners(&op.realm).await?.may(op, &visible, environment, &pipeline);
+        let (holder, hint) = if is_visible {
+            let holder = format!("pipeline `{pipeline}` v{major}");
+            (holder, format!("choose another route, or undeploy `{pipeline}` v{major} first"))
+        } else {
+            ("a pipeline that you may not see".to_owned(), "choose another route".to_owned())
+        };
+        let listener = exposure.as_str();
+        let message =
+            format!("route `{shape}` on the {listener} listener of {environment} is taken by {holder}");
+        Ok(Error::conflict("route-taken", message).hint(hint))
     }
 
     /// Journals a refused attempt, which changes nothing else.
@@ -193,17 +223,6 @@ pub(super) fn refused(placement: &Placement<'_>, verdict: Verdict, what: &str) -
 fn deleted(version: &PipelineVersion) -> Error {
     Error::not_found(format!("pipeline `{}` was deleted meanwhile", version.pipeline.name))
         .hint("save it again, or look at who did, then deploy again")
-}
-
-/// Says who holds a route.
-pub(super) fn taken(claim: RouteClaim, environment: &EnvironmentName) -> Error {
-    let RouteClaim { shape, pipeline, major, exposure, .. } = claim;
-    let message = format!(
-        "route `{shape}` on the {} listener of {environment} is taken by pipeline `{pipeline}` v{major}",
-        exposure.as_str()
-    );
-    Error::conflict("route-taken", message)
-        .hint(format!("choose another route, or undeploy `{pipeline}` v{major} first"))
 }
 
 // === impl PlaceError ===

@@ -87,7 +87,7 @@ impl DeploymentView {
 // === impl Deployments ===
 
 impl Deployments {
-    /// Returns what runs, in one environment or in all.
+    /// Returns what runs, in one environment or in all, of what the actor may read.
     ///
     /// # Errors
     ///
@@ -97,14 +97,11 @@ impl Deployments {
         op: &Op,
         environment: Option<&EnvironmentName>,
     ) -> Result<Vec<DeploymentView>, Error> {
-        op.demand(Permission::DeploymentRead)?;
-        if let Some(environment) = environment {
-            self.0.environment(&op.realm, environment).await?;
-        }
+        self.0.demand_list(op, Permission::DeploymentRead, environment).await?;
         let ruling = self.0.ruling(&op.realm).await?;
         let judge = ruling.judge(op.now);
         let prefix = environment.map(|name| format!("{name}/")).unwrap_or_default();
-        let deployed = self.0.deployed(&op.realm, &prefix).await?;
+        let deployed = self.0.deployed_for(op, &[Permission::DeploymentRead], &prefix).await?;
         deployed
             .into_iter()
             .map(|(deployment, version)| DeploymentView::new(&op.realm, deployment, &version, &judge))
@@ -123,7 +120,7 @@ impl Deployments {
         pipeline: &PipelineName,
         major: Option<u32>,
     ) -> Result<Stored<DeploymentView>, Error> {
-        op.demand(Permission::DeploymentRead)?;
+        self.0.demand_at(op, Permission::DeploymentRead, environment, pipeline).await?;
         let Stored { value, revision } = self.find(op, environment, pipeline, major).await?;
         let ruling = self.0.ruling(&op.realm).await?;
         let version = self.0.pipeline_version(op, pipeline, value.version).await?;
@@ -142,9 +139,7 @@ impl Deployments {
         environment: &EnvironmentName,
         pipeline: &PipelineName,
     ) -> Result<Vec<HistoryItem>, Error> {
-        op.demand(Permission::DeploymentRead)?;
-        self.0.environment(&op.realm, environment).await?;
-        let head = self.0.pipeline_head(op, pipeline).await?.value;
+        let head = self.0.demand_at(op, Permission::DeploymentRead, environment, pipeline).await?.value;
         let mut majors: Vec<_> = head.versions.iter().map(|version| version.major).collect();
         majors.dedup();
         let mut items = Vec::new();

@@ -74,6 +74,7 @@ impl Environments {
             let mut draft = Draft::new(op, "environment.create").reason(&reason);
             // Nothing may be left here of one that had this name, and there can't be; if there were, it would work again.
             self.take_along(&op.realm, &name, &mut draft).await?;
+            self.0.cut_grants(&op.realm, &name, &mut draft).await?;
             draft.put(&environment, Expect::Absent)?;
             let key = self.0.make_signing_key(&op.realm, &name, Algorithm::Es256, op.now).await?;
             draft.put(&key, Expect::Absent)?;
@@ -127,6 +128,7 @@ impl Environments {
             }
             draft.delete::<Environment>(keys::environment(name), Expect::Revision(stored.revision));
             self.forget_in_shadow(&op.realm, name, &mut draft).await?;
+            self.0.cut_grants(&op.realm, name, &mut draft).await?;
             let expected = Expect::Revision(today.revision);
             self.0.policies().put(op, &mut draft, &policies, &reason, expected)?;
             if self.0.commit_decided(op, draft).await?.is_some() {

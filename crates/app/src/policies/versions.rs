@@ -22,7 +22,7 @@ impl PolicyUseCases {
     ///
     /// [`crate::errors::ErrorKind::NotFound`] when there is no such version.
     pub async fn diff(&self, op: &Op, from: Version, to: Option<Version>) -> Result<PolicyDiff, Error> {
-        op.demand(Permission::PolicyRead)?;
+        op.demand_anywhere(Permission::PolicyRead)?;
         let before = self.version(op, from).await?.policies;
         let after = match to {
             Some(to) => self.version(op, to).await?.policies,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod administration;
 mod agreement;
 mod calls;
 mod credentials;
@@ -10,9 +11,10 @@ mod environments;
 mod follower;
 mod identify;
 mod input;
+mod people;
 mod permissions;
 mod policy_versions;
-
+mod reach;
 mod records;
 mod shadow;
 mod users;

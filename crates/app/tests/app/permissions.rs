@@ -8,7 +8,9 @@ use tollgate_app::access::Permission;
 use tollgate_app::accounts::AccountFields;
 use tollgate_app::calls::Days;
 use tollgate_app::errors::{Error, ErrorKind};
+use tollgate_app::groups::GroupEdit;
 use tollgate_app::lists::ListRequest;
+use tollgate_app::users::NewUser;
 use tollgate_app::waivers::WaiverFilter;
 use tollgate_model::environments::RealmSettings;
 use tollgate_model::ids::{BasicAuthId, KeyId, UserTokenId, WaiverId};
@@ -17,6 +19,7 @@ use tollgate_model::versions::Version;
 
 use crate::calls::every_call;
 use crate::environments::new_environment;
+use crate::people::{add, grant, group_file, group_name, own_role, role_name, user_name};
 use crate::shadow::shadowed;
 use crate::waivers::new_waiver;
 use crate::world::{KEYED, World, consumer, document, new_consumer, new_key, pipeline, tightening};
@@ -37,6 +40,7 @@ async fn nobody_may_do_anything_without_permission() {
     let page = ListRequest::default;
     let names = || BTreeSet::from([pipeline("shop")]);
     let rule = &RuleName::parse("a-rule").unwrap();
+    let (team, ada) = (&group_name("team"), &user_name("ada"));
     let project = &ProjectName::parse("store").unwrap();
     macro_rules! try_each {
         ($($resource:ident.$method:ident($($argument:expr),*);)*) => {
@@ -83,6 +87,13 @@ async fn nobody_may_do_anything_without_permission() {
         globals.list(test);
         globals.set(test, crm.clone(), 1.into(), None);
         globals.delete(test, crm, None);
+        groups.list();
+        groups.get(team);
+        groups.create(&group_file("team", &[], &[]));
+        groups.put(&group_file("team", &[], &[]), None);
+        groups.edit(team, &add("ada"), None);
+        groups.edit(team, &GroupEdit::Grant(grant("administrator")), None);
+        groups.delete(team, None);
         journal.list(JournalFilter::default());
         journal.verify();
         keys.list(test, ann);
@@ -110,6 +121,11 @@ async fn nobody_may_do_anything_without_permission() {
         realms.initialise();
         realms.get();
         realms.update(RealmSettings::default(), None);
+        roles.list();
+        roles.get(&role_name("viewer"));
+        roles.create(&own_role("mine", [Permission::UserRead]));
+        roles.put(&own_role("mine", [Permission::UserRead]), None);
+        roles.delete(&role_name("mine"), None);
         schedule.runs(test, shop, None);
         shadow.set(&shadowed(), "", None);
         shadow.remove_rule(rule, "", None);
@@ -126,6 +142,15 @@ async fn nobody_may_do_anything_without_permission() {
         waivers.create(new_waiver());
         waivers.end(waiver, None);
         users.create_first_admin(None);
+        users.list();
+        users.get(ada);
+        users.create(NewUser { name: ada.clone(), password: None, groups: BTreeSet::new() });
+        users.disable(ada, None);
+        users.enable(ada, None);
+        users.reset_password(ada, None);
+        users.end_sessions(ada);
+        users.delete(ada, None);
+        users.rights(ada);
         users.tokens();
         users.create_token("laptop", None);
         users.delete_token(UserTokenId::new(at, [0; 10]));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Extent, Permission, Place, Reach};
-use crate::names::EnvironmentName;
+use crate::names::{EnvironmentName, ProjectName};
 
 /// What somebody may do in one realm, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,8 +16,8 @@ pub struct Rights {
 
 impl Rights {
     /// Returns no rights at all.
-    pub fn none() -> Self {
-        Self::default()
+    pub const fn none() -> Self {
+        Self { by_permission: BTreeMap::new() }
     }
 
     /// Returns every right there is.
@@ -75,6 +75,11 @@ impl Rights {
     /// Tells whether something may be done for some project of an environment.
     pub fn allows_somewhere_in(&self, permission: Permission, environment: &EnvironmentName) -> bool {
         self.reaches(permission).iter().any(|reach| reach.environments.has(Some(environment)))
+    }
+
+    /// Tells whether something may be done for a project in some environment.
+    pub fn allows_somewhere_for(&self, permission: Permission, project: &ProjectName) -> bool {
+        self.reaches(permission).iter().any(|reach| reach.projects.has(Some(project)))
     }
 
     /// Returns what either has.

@@ -63,6 +63,7 @@ pub(crate) async fn apply(context: &Context<'_>, mut arguments: ApplyArguments) 
             Resource::Policy(policy) => apply_policy(context, &mut arguments, policy).await,
             Resource::Consumer(consumer) => apply_consumer(context, &arguments, consumer, &pipelines).await,
             Resource::Global(global) => apply_global(context, &arguments, global).await,
+            Resource::Group(_) | Resource::Role(_) => apply_access(context, &arguments, &file).await,
             Resource::Waiver(waiver) => {
                 crate::output::say!("hint: a waiver is made with a command of its own; no file makes one");
                 Ok(json!({ "kind": "Waiver", "name": waiver.id, "change": "left out" }))
@@ -240,6 +241,35 @@ async fn apply_global(
         }
     }
     Ok(json!({ "kind": "Global", "name": global.name, "change": change }))
+}
+
+/// Saves a group or a role as a whole.
+async fn apply_access(
+    context: &Context<'_>,
+    arguments: &ApplyArguments,
+    file: &FileResource,
+) -> Result<Value, Failure> {
+    let (kind, mut wanted) = (file.located.value.kind(), file.to_json());
+    let name = wanted.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let before = match resources::as_file(context, &file.located.value).await {
+        Ok(before) => before,
+        Err(Failure::Problem { status: 404, .. }) => Value::Null,
+        Err(failure) => return Err(failure),
+    };
+    let change = match &before {
+        Value::Null => "created",
+        before if *before == wanted => "unchanged",
+        _ => "updated",
+    };
+    if change != "unchanged" && !arguments.dry_run {
+        let path =
+            context.client.realm_path(&[if kind == "Group" { "groups" } else { "roles" }, name.as_str()]);
+        if let Some(fields) = wanted.as_object_mut() {
+            fields.retain(|field, _| field != "kind" && field != "name");
+        }
+        context.client.put(&path, &wanted).await?;
+    }
+    Ok(json!({ "kind": kind, "name": name, "change": change }))
 }
 
 /// Shows what `apply` would change, as a unified diff.

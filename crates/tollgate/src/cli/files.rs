@@ -147,6 +147,8 @@ pub(crate) fn to_json(resource: &Resource) -> Value {
         Resource::Policy(it) => json!(it),
         Resource::Consumer(it) => json!(it),
         Resource::Global(it) => json!(it),
+        Resource::Group(it) => json!(it),
+        Resource::Role(it) => json!(it),
         Resource::Waiver(it) => json!(it),
     };
     with_kind(resource.kind(), fields)

@@ -8,6 +8,7 @@ use tollgate_model::versions::Version;
 
 use super::files::with_kind;
 use super::{Context, standings};
+use crate::answers::items;
 use crate::failure::Failure;
 use crate::output::{Column, Format};
 
@@ -35,12 +36,18 @@ pub(crate) enum ResourceKind {
     /// Environments.
     #[value(alias = "environments")]
     Environment,
+    /// Groups of users.
+    #[value(alias = "groups")]
+    Group,
     /// Projects.
     #[value(alias = "projects")]
     Project,
     /// Realms.
     #[value(alias = "realms")]
     Realm,
+    /// Roles: sets of permissions.
+    #[value(alias = "roles")]
+    Role,
 }
 
 /// Arguments of `tollgate get`.
@@ -64,7 +71,7 @@ pub(crate) struct GetArguments {
 /// Arguments of `tollgate delete`.
 #[derive(Args)]
 pub(crate) struct DeleteArguments {
-    /// The kind: pipeline, consumer, global, account or environment.
+    /// The kind: pipeline, consumer, global, account, environment, group or role.
     kind: ResourceKind,
     /// Which one.
     name: String,
@@ -95,6 +102,8 @@ pub(crate) async fn get(context: &Context<'_>, arguments: GetArguments) -> Resul
             let policy = client.get(&client.realm_path(&["policies", &name])).await?;
             policy_as_file(&policy)
         }
+        ResourceKind::Group => group_as_file(&client.get(&client.realm_path(&["groups", &name])).await?),
+        ResourceKind::Role => role_as_file(&client.get(&client.realm_path(&["roles", &name])).await?),
         ResourceKind::Consumer | ResourceKind::Deployment => {
             let path =
                 format!("{}/{}", list_path_in(context, kind, env.as_ref())?, crate::client::segment(&name));
@@ -123,6 +132,8 @@ pub(crate) async fn delete(context: &Context<'_>, arguments: DeleteArguments) ->
             list_path_in(context, kind, env.as_ref())?
         }
         ResourceKind::Environment => context.client.realm_path(&["environments"]),
+        ResourceKind::Group => context.client.realm_path(&["groups"]),
+        ResourceKind::Role => context.client.realm_path(&["roles"]),
         ResourceKind::Deployment => {
             return Err(
                 Failure::usage("a deployment is not deleted").hint("stop it with `tollgate undeploy`")
@@ -145,6 +156,28 @@ pub(crate) fn policy_as_file(policy: &Value) -> Value {
     let fields = ["name", "condition", "message", "fix", "environments"];
     let written = fields.into_iter().filter_map(|name| Some((name.to_owned(), policy.get(name)?.clone())));
     with_kind("Policy", Value::Object(Map::from_iter(written)))
+}
+
+/// Returns a group in the form of its file.
+fn group_as_file(group: &Value) -> Value {
+    let mut grants = items(group, "grants").to_vec();
+    for grant in grants.iter_mut().filter_map(Value::as_object_mut) {
+        grant.shift_remove("withoutEffect");
+    }
+    let mut file = written(group, &["name", "description", "members"]);
+    file.insert("grants".to_owned(), grants.into());
+    with_kind("Group", Value::Object(file))
+}
+
+/// Returns a role in the form of its file.
+fn role_as_file(role: &Value) -> Value {
+    with_kind("Role", Value::Object(written(role, &["name", "description", "permissions"])))
+}
+
+/// Returns the fields that a file writes; a text of nothing is left out.
+fn written(value: &Value, fields: &[&str]) -> Map<String, Value> {
+    let kept = fields.iter().filter_map(|field| Some(((*field).to_owned(), value.get(*field)?.clone())));
+    kept.filter(|(_, value)| value.as_str() != Some("")).collect()
 }
 
 /// Returns what is saved of a resource in the form of its file, for comparison.
@@ -184,6 +217,14 @@ pub(crate) async fn as_file(context: &Context<'_>, resource: &Resource) -> Resul
             fields.extend(saved.get("description").map(|text| ("description".to_owned(), text.clone())));
             fields.insert("pipelines".to_owned(), saved.get("pipelines").cloned().unwrap_or_default());
             Ok(with_kind("Consumer", Value::Object(fields)))
+        }
+        Resource::Group(group) => {
+            let saved = client.get(&client.realm_path(&["groups", group.name.as_str()])).await?;
+            Ok(group_as_file(&saved))
+        }
+        Resource::Role(role) => {
+            let saved = client.get(&client.realm_path(&["roles", role.name.as_str()])).await?;
+            Ok(role_as_file(&saved))
         }
         // Nothing would change: no file makes a waiver.
         Resource::Waiver(waiver) => Ok(with_kind(resource.kind(), json!(waiver))),
@@ -271,6 +312,8 @@ fn list_path(
             None => realm("deployments"),
         },
         ResourceKind::Realm => Ok("/realms".to_owned()),
+        ResourceKind::Group => realm("groups"),
+        ResourceKind::Role => realm("roles"),
         ResourceKind::Consumer | ResourceKind::Global | ResourceKind::Account => {
             list_path_in(context, kind, environment)
         }
@@ -304,6 +347,8 @@ fn word(kind: ResourceKind) -> &'static str {
         ResourceKind::Account => "account",
         ResourceKind::Deployment => "deployment",
         ResourceKind::Environment => "environment",
+        ResourceKind::Group => "group",
+        ResourceKind::Role => "role",
         ResourceKind::Project => "project",
         ResourceKind::Realm => "realm",
     }
@@ -326,6 +371,8 @@ fn columns(kind: ResourceKind) -> &'static [Column] {
             ("VERSION", "/version"),
             ("CONFORMS", "/shown/conforms"),
         ],
+        ResourceKind::Group => &[("NAME", "/name"), ("MEMBERS", "/members"), ("DESCRIPTION", "/description")],
+        ResourceKind::Role => &[("NAME", "/name"), ("BUILT IN", "/builtIn"), ("DESCRIPTION", "/description")],
         ResourceKind::Environment | ResourceKind::Project | ResourceKind::Realm => {
             &[("NAME", "/name"), ("CREATED", "/createdAt")]
         }
