@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tollgate_app::access::Permission;
+use tollgate_app::change_requests::Proposal;
 use tollgate_app::environments::NewEnvironment;
 use tollgate_model::environments::{Exposure, Realm};
 use tollgate_model::names::{EnvironmentName, RealmName};
@@ -16,6 +18,7 @@ use tollgate_model::policies::PolicyName;
 
 use crate::Api;
 use crate::answers::{Answer, Created, ListView, Tagged};
+use crate::change_requests::asked;
 use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
 use crate::problem::Problem;
@@ -104,6 +107,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Makes an environment with its listeners, a signing key and a value for every policy",
             create,
         )
+        .under_four_eyes()
         .takes::<NewEnvironmentBody>()
         .answers::<EnvironmentView>()
         .creates(),
@@ -122,6 +126,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             delete,
         )
         .conditional()
+        .under_four_eyes()
         .asks::<ReasonQuery>(),
         Operation::get(
             "/realms/{realm}/projects",
@@ -162,7 +167,7 @@ async fn create(
     State(api): State<Api>,
     Caller(op): Caller,
     Body(body): Body<NewEnvironmentBody>,
-) -> Answer<Created<EnvironmentView>> {
+) -> Answer<Response> {
     let NewEnvironmentBody { name, policies, listeners, reason } = body;
     let policies = policies
         .into_iter()
@@ -178,8 +183,12 @@ async fn create(
     let listeners = [(Exposure::External, external), (Exposure::Internal, internal)];
     let listeners = listeners.into_iter().filter_map(|(exposure, address)| Some((exposure, address?)));
     let input = NewEnvironment { name, policies, listeners: listeners.collect(), reason };
+    let reason = input.reason.clone();
+    if let Some(response) = asked(&api, &op, Proposal::CreateEnvironment(&input), &reason).await? {
+        return Ok(response);
+    }
     let made = api.app.environments().create(&op, input).await?;
-    Ok(Created(EnvironmentView::from(&made.value)))
+    Ok(Created(EnvironmentView::from(&made.value)).into_response())
 }
 
 async fn delete(
@@ -188,9 +197,14 @@ async fn delete(
     IfMatch(if_match): IfMatch,
     In(path): In<Place>,
     Ask(query): Ask<ReasonQuery>,
-) -> Answer<StatusCode> {
-    api.app.environments().delete(&op, &path.environment, if_match, &query.reason).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Answer<Response> {
+    let name = &path.environment;
+    let proposal = Proposal::DeleteEnvironment { name, if_match };
+    if let Some(response) = asked(&api, &op, proposal, &query.reason).await? {
+        return Ok(response);
+    }
+    api.app.environments().delete(&op, name, if_match, &query.reason).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 impl From<&tollgate_app::environments::EnvironmentView> for EnvironmentView {

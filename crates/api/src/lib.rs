@@ -8,6 +8,7 @@ mod access;
 mod accounts;
 mod answers;
 mod basic_auth;
+mod change_requests;
 mod consumers;
 mod deployments;
 mod environments;

@@ -4,6 +4,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::change_requests::AskedView;
 use crate::operations::{self, Access, Operation};
 
 /// Returns the OpenAPI 3.1 document of the management API.
@@ -69,6 +70,12 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     let mut responses = json!({ operation.status.to_string(): answer });
     if let (Some(_), Some(fields)) = (operation.file, responses.as_object_mut()) {
         fields.insert("200".to_owned(), answer);
+    }
+    if let (true, Some(fields)) = (operation.four_eyes, responses.as_object_mut()) {
+        let schema = generator.subschema_for::<AskedView>();
+        fields.insert("202".to_owned(), json!({ "description": "Asked for: the realm wants somebody else to approve it.",
+            "headers": { "Location": { "schema": { "type": "string" }, "description": "The change request." } },
+            "content": { "application/json": { "schema": schema } } }));
     }
     let problem = json!({ "description": "Refused.",
         "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } } });

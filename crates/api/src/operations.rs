@@ -45,6 +45,8 @@ pub(crate) struct Operation {
     pub(crate) file: Option<&'static str>,
     /// Whether a repeated request with the same `Idempotency-Key` gets the first one's answer.
     pub(crate) repeatable: bool,
+    /// Whether it answers 202 where the realm wants a second person: what was asked for is not made yet.
+    pub(crate) four_eyes: bool,
     handler: MethodRouter<Api>,
 }
 
@@ -67,6 +69,7 @@ pub(crate) fn all() -> Vec<Operation> {
         globals::operations(),
         accounts::operations(),
         journal::operations(),
+        crate::change_requests::operations(),
         crate::waivers::operations(),
         crate::realm_settings::operations(),
         crate::users::operations(),
@@ -147,6 +150,7 @@ impl Operation {
             conditional: false,
             file: None,
             repeatable: false,
+            four_eyes: false,
             handler: on(filter, handler),
         }
     }
@@ -188,6 +192,12 @@ impl Operation {
     /// Says that it makes something, and not the same twice: 201.
     pub(crate) fn created(mut self) -> Self {
         self.status = 201;
+        self
+    }
+
+    /// Says that it makes no more than a change request where the realm wants a second person: 202.
+    pub(crate) fn under_four_eyes(mut self) -> Self {
+        self.four_eyes = true;
         self
     }
 

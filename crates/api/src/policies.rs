@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tollgate_app::access::{Op, Permission};
 use tollgate_app::calls::Days;
+use tollgate_app::change_requests::Proposal;
 use tollgate_app::policies::{PolicyEdit, PolicyImpact, PolicyValues};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::policies::{Policies, Policy, PolicyName, PolicyVersion, RuleFix};
@@ -17,6 +19,7 @@ use tollgate_model::versions::Version;
 
 use crate::Api;
 use crate::answers::{Answer, ListView, Tagged};
+use crate::change_requests::asked;
 use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
 use crate::problem::Problem;
@@ -80,6 +83,9 @@ struct VersionItem {
     created_at: String,
     created_by: String,
     reason: String,
+    /// Who approved it, where the realm wanted a second person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approved_by: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -153,6 +159,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         )
         .tagged()
         .conditional()
+        .under_four_eyes()
         .takes::<ChangeBody>()
         .answers::<SavedView>(),
         Operation::post(
@@ -207,12 +214,18 @@ async fn set(
     IfMatch(if_match): IfMatch,
     In(path): In<Named>,
     Body(body): Body<ChangeBody>,
-) -> Answer<Tagged<SavedView>> {
+) -> Answer<Response> {
     let (values, reason) = values(&path, body)?;
     let name = values.policy.clone();
-    let saved = api.app.policies().set(&op, &PolicyEdit::Set(values), &reason, if_match).await?;
+    let edit = PolicyEdit::Set(values);
+    let proposal = Proposal::Policy { edit: &edit, if_match };
+    if let Some(response) = asked(&api, &op, proposal, &reason).await? {
+        return Ok(response);
+    }
+    let saved = api.app.policies().set(&op, &edit, &reason, if_match).await?;
     let impact = ImpactView::from(&saved.impact);
-    Ok(Tagged(SavedView { policy: view(&saved.policies, &name)?, impact }, saved.revision))
+    let view = SavedView { policy: view(&saved.policies, &name)?, impact };
+    Ok(Tagged(view, saved.revision).into_response())
 }
 
 async fn impact(
@@ -317,5 +330,6 @@ fn item(version: &PolicyVersion) -> VersionItem {
         created_at: version.created_at.to_string(),
         created_by: version.created_by.clone(),
         reason: version.reason.clone(),
+        approved_by: version.approved_by.clone(),
     }
 }

@@ -2,16 +2,19 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tollgate_app::PolicyDiff;
-use tollgate_app::access::Permission;
+use tollgate_app::access::{Op, Permission};
+use tollgate_app::change_requests::Proposal;
 use tollgate_app::policies::{PolicyEdit, SavedPolicies};
 use tollgate_model::versions::Version;
 
 use crate::Api;
 use crate::answers::{Answer, Tagged};
+use crate::change_requests::asked;
 use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
 use crate::policies::{ImpactAnswer, ImpactView, Named, VersionPath, impact_of, named};
@@ -27,7 +30,7 @@ struct SavedVersionView {
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct DiffView {
+pub(crate) struct DiffView {
     from: String,
     to: String,
     /// Environments that only `to` has values for.
@@ -75,6 +78,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     )
     .tagged()
     .conditional()
+    .under_four_eyes()
     .asks::<RemoveQuery>()
     .answers::<SavedVersionView>();
     remove.status = 200;
@@ -106,6 +110,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         .also_needs(Permission::PolicyRead)
         .tagged()
         .conditional()
+        .under_four_eyes()
         .takes::<RestoreBody>()
         .answers::<SavedVersionView>(),
         Operation::post(
@@ -126,9 +131,9 @@ async fn remove(
     IfMatch(if_match): IfMatch,
     In(path): In<Named>,
     Ask(query): Ask<RemoveQuery>,
-) -> Answer<Tagged<SavedVersionView>> {
+) -> Answer<Response> {
     let edit = PolicyEdit::remove(&named(&path)?)?;
-    Ok(saved(&api.app.policies().set(&op, &edit, &query.reason, if_match).await?))
+    save(&api, &op, &edit, &query.reason, if_match).await
 }
 
 async fn removal_impact(
@@ -155,9 +160,9 @@ async fn restore(
     IfMatch(if_match): IfMatch,
     In(path): In<VersionPath>,
     Body(body): Body<RestoreBody>,
-) -> Answer<Tagged<SavedVersionView>> {
+) -> Answer<Response> {
     let edit = PolicyEdit::Restore(path.version);
-    Ok(saved(&api.app.policies().set(&op, &edit, &body.reason, if_match).await?))
+    save(&api, &op, &edit, &body.reason, if_match).await
 }
 
 async fn restore_impact(
@@ -167,6 +172,20 @@ async fn restore_impact(
     Ask(query): Ask<DaysQuery>,
 ) -> Answer<Json<ImpactAnswer>> {
     impact_of(&api, &op, &PolicyEdit::Restore(path.version), &query).await
+}
+
+/// Saves a change, or asks for it.
+async fn save(
+    api: &Api,
+    op: &Op,
+    edit: &PolicyEdit,
+    reason: &str,
+    if_match: Option<u64>,
+) -> Answer<Response> {
+    if let Some(response) = asked(api, op, Proposal::Policy { edit, if_match }, reason).await? {
+        return Ok(response);
+    }
+    Ok(saved(&api.app.policies().set(op, edit, reason, if_match).await?).into_response())
 }
 
 fn saved(saved: &SavedPolicies) -> Tagged<SavedVersionView> {

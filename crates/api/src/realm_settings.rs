@@ -1,14 +1,17 @@
 //! One realm, and what it decided about itself.
 
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tollgate_app::Stored;
 use tollgate_app::access::Permission;
-use tollgate_model::environments::{Realm, RealmSettings, WaiverDays};
+use tollgate_app::change_requests::Proposal;
+use tollgate_model::environments::{FourEyes, Realm, RealmSettings, WaiverDays};
 
 use crate::Api;
 use crate::answers::{Answer, Tagged};
+use crate::change_requests::asked;
 use crate::extract::{Body, Caller, IfMatch};
 use crate::operations::{Access, Operation};
 
@@ -26,6 +29,12 @@ struct RealmView {
 struct SettingsBody {
     /// How long a waiver can last, in days: 1 to 365.
     max_waiver_days: WaiverDays,
+    /// What one person asks for and another must approve; kept as it is when it is left out. While any of it is on, so are
+    /// the settings.
+    four_eyes: Option<FourEyes>,
+    /// Why, for the journal.
+    #[serde(default)]
+    reason: String,
 }
 
 pub(crate) fn operations() -> Vec<Operation> {
@@ -46,6 +55,8 @@ pub(crate) fn operations() -> Vec<Operation> {
         )
         .tagged()
         .conditional()
+        .under_four_eyes()
+        .also_needs(Permission::RealmRead)
         .takes::<SettingsBody>()
         .answers::<RealmView>(),
     ]
@@ -60,9 +71,15 @@ async fn set(
     Caller(op): Caller,
     IfMatch(if_match): IfMatch,
     Body(body): Body<SettingsBody>,
-) -> Answer<Tagged<RealmView>> {
-    let settings = RealmSettings { max_waiver_days: body.max_waiver_days };
-    Ok(tagged(api.app.realms().update(&op, settings, if_match).await?))
+) -> Answer<Response> {
+    let before = api.app.realms().get(&op).await?.value.settings;
+    let SettingsBody { max_waiver_days, four_eyes, reason } = body;
+    let settings = RealmSettings { max_waiver_days, four_eyes: four_eyes.unwrap_or(before.four_eyes) };
+    let proposal = Proposal::Settings { settings, if_match };
+    if let Some(response) = asked(&api, &op, proposal, &reason).await? {
+        return Ok(response);
+    }
+    Ok(tagged(api.app.realms().update_because(&op, settings, &reason, if_match).await?).into_response())
 }
 
 fn tagged(stored: Stored<Realm>) -> Tagged<RealmView> {

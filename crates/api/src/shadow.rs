@@ -2,19 +2,22 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tollgate_app::access::Permission;
+use tollgate_app::change_requests::Proposal;
 use tollgate_app::policies::PolicyImpact;
-use tollgate_app::shadow::ShadowReport;
+use tollgate_app::shadow::{PromotionRead, ShadowReport};
 use tollgate_model::names::RuleName;
 use tollgate_model::policies::{PolicyName, ShadowPolicies};
 use tollgate_model::versions::Version;
 
 use crate::Api;
 use crate::answers::{Answer, Tagged};
+use crate::change_requests::asked;
 use crate::extract::{Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
 use crate::policies::{ChangeBody, ImpactView, Named, PolicyView, policy_view, values};
@@ -120,6 +123,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             promote,
         )
         .conditional()
+        .under_four_eyes()
         .takes::<PromoteBody>()
         .answers::<PromotedView>(),
         Operation::delete("/realms/{realm}/shadow", update, "Ends the shadow policies", end).conditional(),
@@ -166,13 +170,18 @@ async fn promote(
     Caller(op): Caller,
     IfMatch(if_match): IfMatch,
     Body(body): Body<PromoteBody>,
-) -> Answer<Json<PromotedView>> {
+) -> Answer<Response> {
     let PromoteBody { reason, policy_version } = body;
+    let read = PromotionRead { policy_version, revision: if_match };
+    if let Some(response) = asked(&api, &op, Proposal::PromoteShadow(read), &reason).await? {
+        return Ok(response);
+    }
     let saved = api.app.shadow().promote(&op, &reason, policy_version, if_match).await?;
-    Ok(Json(PromotedView {
+    let view = PromotedView {
         version: saved.policies.version().to_string(),
         impact: ImpactView::from(&saved.impact),
-    }))
+    };
+    Ok(Json(view).into_response())
 }
 
 async fn end(State(api): State<Api>, Caller(op): Caller, IfMatch(if_match): IfMatch) -> Answer<StatusCode> {

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tollgate_app::Stored;
 use tollgate_app::access::Permission;
+use tollgate_app::change_requests::Proposal;
 use tollgate_app::waivers::{NewWaiver, WaiverEnd, WaiverFilter};
 use tollgate_model::ids::WaiverId;
 use tollgate_model::names::{EnvironmentName, PipelineName};
@@ -18,6 +19,7 @@ use tollgate_model::waivers::Waiver;
 
 use crate::Api;
 use crate::answers::{Answer, ListView, Tagged};
+use crate::change_requests::asked;
 use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
 use crate::problem::Problem;
@@ -38,6 +40,9 @@ struct WaiverView {
     reason: String,
     created_at: String,
     created_by: String,
+    /// Who approved it, where the realm wanted a second person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approved_by: Option<String>,
 }
 
 /// A violation to waive, and until when: one of `until` and `forSeconds`.
@@ -98,6 +103,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             create,
         )
         .tagged()
+        .under_four_eyes()
         .takes::<NewWaiverBody>()
         .answers::<WaiverView>()
         .creates(),
@@ -148,6 +154,10 @@ async fn create(
         }
     };
     let input = NewWaiver { pipeline, environment, policy, code, end, reason, replace };
+    let asked_reason = input.reason.clone();
+    if let Some(response) = asked(&api, &op, Proposal::Waiver(&input), &asked_reason).await? {
+        return Ok(response);
+    }
     let Stored { value, revision } = api.app.waivers().create(&op, input).await?;
     Ok((StatusCode::CREATED, Tagged(WaiverView::new(value, op.now), revision)).into_response())
 }
@@ -182,6 +192,7 @@ impl WaiverView {
             reason: waiver.reason,
             created_at: waiver.created_at.to_string(),
             created_by: waiver.created_by,
+            approved_by: waiver.approved_by,
         }
     }
 }

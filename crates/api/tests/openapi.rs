@@ -63,6 +63,30 @@ fn every_operation_has_a_name_of_its_own_a_permission_and_an_answer() {
 }
 
 #[test]
+fn what_needs_a_second_person_says_so() {
+    let document = tollgate_api::openapi();
+    let mut asking: Vec<_> = operations(&document)
+        .into_iter()
+        .filter(|(_, it)| it["responses"].get("202").is_some())
+        .map(|(name, _)| name)
+        .collect();
+    asking.sort();
+    assert_eq!(
+        asking,
+        [
+            "delete /realms/{realm}/environments/{environment}",
+            "delete /realms/{realm}/policies/{name}",
+            "post /realms/{realm}/environments",
+            "post /realms/{realm}/policy-versions/{version}/restore",
+            "post /realms/{realm}/shadow/promote",
+            "post /realms/{realm}/waivers",
+            "put /realms/{realm}/policies/{name}",
+            "put /realms/{realm}/settings",
+        ]
+    );
+}
+
+#[test]
 fn every_reference_of_the_document_leads_somewhere() {
     fn references(value: &Value, all: &mut BTreeSet<String>) {
         match value {

@@ -2,12 +2,14 @@
 
 use tokio::sync::{Mutex, MutexGuard};
 use tollgate_model::consumers::Consumer;
+use tollgate_model::environments::Realm;
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::objects::{Kind, Object, keys};
 use tollgate_store::{Change, CommitError, Expect, Guard, Mutation, Page, Stored};
 
 use crate::App;
 use crate::access::Op;
+use crate::change_requests::{Leave, Subject};
 use crate::errors::Error;
 
 /// Objects read at once.
@@ -34,6 +36,8 @@ pub(crate) struct Draft {
     reason: String,
     guards: Vec<Guard>,
     mutations: Vec<Mutation>,
+    /// What of the protected it may write.
+    leave: &'static [Subject],
 }
 
 // === impl Attempts ===
@@ -60,7 +64,30 @@ impl Draft {
             reason: String::new(),
             guards: Vec::new(),
             mutations: Vec::new(),
+            leave: &[],
         }
+    }
+
+    /// Lets it write what four eyes protect, as long as the realm's settings are those that were looked at.
+    pub(crate) fn with(mut self, leave: &Leave) -> Self {
+        self.leave = leave.subjects();
+        if let Some(revision) = leave.realm_revision() {
+            let key = keys::realm(&self.realm);
+            self.guard(Kind::Realm, key, Expect::Revision(revision));
+        }
+        self
+    }
+
+    /// Returns the newest revision of what it was based on: whoever changes any of that, or makes it anew, makes this
+    /// number a greater one. That it has leave is no part of that.
+    pub(crate) fn base(&self) -> u64 {
+        let guarded = self.guards.iter().filter(|guard| guard.kind != Kind::Realm).map(|guard| guard.expect);
+        let written = self.mutations.iter().map(|mutation| mutation.expect);
+        let revision = |expect| match expect {
+            Expect::Revision(revision) => Some(revision),
+            _ => None,
+        };
+        guarded.chain(written).filter_map(revision).max().unwrap_or_default()
     }
 
     pub(crate) fn reason(mut self, reason: impl Into<String>) -> Self {
@@ -82,7 +109,22 @@ impl Draft {
         self.guards.push(Guard { realm: Some(realm.clone()), kind, key: key.into(), expect });
     }
 
+    /// Writes an object.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::Internal`] when four eyes protect objects of its kind and the use case has no leave:
+    /// a fault of ours, and nothing is written.
     pub(crate) fn put<T: Object>(&mut self, object: &T, expect: Expect) -> Result<(), Error> {
+        if let Some(subject) = Subject::of(T::KIND)
+            && !self.leave.contains(&subject)
+        {
+            return Err(Error::internal(format!("`{}` writes {} without leave", self.action, T::KIND)));
+        }
+        self.write(object, expect)
+    }
+
+    fn write<T: Object>(&mut self, object: &T, expect: Expect) -> Result<(), Error> {
         self.mutations.push(Mutation::put(object, expect).map_err(Error::internal)?);
         Ok(())
     }
@@ -97,6 +139,11 @@ impl Draft {
     /// listed its credentials by a revision that this change makes an old one.
     pub(crate) fn hold_consumer(&mut self, consumer: &Stored<Consumer>) -> Result<(), Error> {
         self.put(&consumer.value, Expect::Revision(consumer.revision))
+    }
+
+    /// Makes whoever reads the realm at the same moment take turns; it stays as it is.
+    pub(crate) fn hold_realm(&mut self, realm: &Stored<Realm>) -> Result<(), Error> {
+        self.write(&realm.value, Expect::Revision(realm.revision))
     }
 
     pub(crate) fn delete<T: Object>(&mut self, key: impl Into<String>, expect: Expect) {
@@ -134,6 +181,16 @@ impl App {
         match self.commit(op, draft).await {
             Ok(revision) => Ok(Some(revision)),
             Err(CommitError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Commits a change that was made with leave; `None` when the realm was written since its settings were looked at, so
+    /// that they are to be looked at again.
+    pub(crate) async fn commit_with_leave(&self, op: &Op, draft: Draft) -> Result<Option<u64>, Error> {
+        match self.commit(op, draft).await {
+            Ok(revision) => Ok(Some(revision)),
+            Err(CommitError::Conflict { kind: Kind::Realm, .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -177,6 +234,21 @@ pub(crate) fn overtaken() -> Error {
         .hint("try again in a moment")
 }
 
+/// Returns what a change of an object expects: the revision that was read.
+///
+/// # Errors
+///
+/// As when it is committed, when the caller read another.
+pub(crate) fn expect_read<T: Object>(stored: &Stored<T>, if_match: Option<u64>) -> Result<Expect, Error> {
+    match if_match {
+        Some(said) if said != stored.revision => {
+            let (expected, found) = (Expect::Revision(said), Some(stored.revision));
+            Err(CommitError::Conflict { kind: T::KIND, key: stored.value.key(), expected, found }.into())
+        }
+        _ => Ok(Expect::Revision(stored.revision)),
+    }
+}
+
 /// Returns what a change of an object expects: what the caller said, else the revision that was read.
 pub(crate) fn expect<T>(stored: &Stored<T>, if_match: Option<u64>) -> Expect {
     Expect::Revision(if_match.unwrap_or(stored.revision))
@@ -185,4 +257,60 @@ pub(crate) fn expect<T>(stored: &Stored<T>, if_match: Option<u64>) -> Expect {
 /// As [`expect`], for an object that need not be there yet.
 pub(crate) fn expect_or_absent<T>(stored: Option<&Stored<T>>, if_match: Option<u64>) -> Expect {
     if_match.or(stored.map(|stored| stored.revision)).map_or(Expect::Absent, Expect::Revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tollgate_model::environments::RealmSettings;
+    use tollgate_model::ids::RequestId;
+    use tollgate_model::policies::{Policies, PolicyVersion};
+    use tollgate_model::waivers::Waiver;
+
+    use super::*;
+    use crate::access::Actor;
+    use crate::errors::ErrorKind;
+
+    #[test]
+    fn what_four_eyes_protect_is_written_with_leave_or_not_at_all() {
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let op = Op {
+            actor: Actor::system(),
+            source: "test".to_owned(),
+            request_id: RequestId::new(now, [0; 10]),
+            now,
+            realm: RealmName::default(),
+        };
+        let realm = Realm { name: op.realm.clone(), created_at: now, settings: RealmSettings::default() };
+        let policies = Policies::initial(&BTreeSet::from([EnvironmentName::test()]));
+        let version = PolicyVersion {
+            policies: policies.clone(),
+            created_at: now,
+            created_by: "ann".to_owned(),
+            reason: String::new(),
+            approved_by: None,
+        };
+        let waiver: Waiver = serde_json::from_value(serde_json::json!({
+            "id": tollgate_model::ids::WaiverId::new(now, [0; 10]), "pipeline": "shop", "environment": "test",
+            "policy": "external-api-access", "code": "missing-jwt", "until": now, "reason": "a test",
+            "createdAt": now, "createdBy": "ann",
+        }))
+        .expect("a waiver");
+        let put = |draft: &mut Draft| {
+            [
+                draft.put(&realm, Expect::Any).err(),
+                draft.put(&policies, Expect::Any).err(),
+                draft.put(&version, Expect::Any).err(),
+                draft.put(&waiver, Expect::Any).err(),
+            ]
+            .map(|error| error.map(|error| error.kind))
+        };
+        let mut without = Draft::new(&op, "test");
+        assert_eq!(put(&mut without), [Some(ErrorKind::Internal); 4]);
+        assert!(without.mutations.is_empty());
+        // The leave to make a realm is not one to waive.
+        let mut making = Draft::new(&op, "test").with(&Leave::of_new_realm());
+        assert_eq!(put(&mut making), [None, None, None, Some(ErrorKind::Internal)]);
+    }
 }

@@ -9,7 +9,7 @@ use tollgate_model::environments::{Environment, Realm};
 use tollgate_model::ids::ConsumerId;
 use tollgate_model::names::{ConsumerName, EnvironmentName, RealmName};
 use tollgate_model::objects::keys;
-use tollgate_store::{Expect, Stored};
+use tollgate_store::Stored;
 
 use crate::App;
 use crate::changes::Draft;
@@ -69,7 +69,7 @@ impl App {
             Error::not_found(format!("there is no realm `{realm}`"))
                 .hint("`tollgate realm list` shows the realms")
         })?;
-        draft.put(&stored.value, Expect::Revision(stored.revision))
+        draft.hold_realm(&stored)
     }
 
     /// Returns a consumer by name.

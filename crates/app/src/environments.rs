@@ -15,6 +15,7 @@ use crate::access::{Op, Permission, Place};
 use crate::errors::Error;
 
 pub use changes::NewEnvironment;
+pub(crate) use changes::WantedEnvironment;
 
 /// Use cases of environments and projects.
 pub struct Environments(pub(crate) App);

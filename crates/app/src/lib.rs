@@ -8,6 +8,7 @@ pub mod access;
 pub mod accounts;
 pub mod basic_auth;
 pub mod calls;
+pub mod change_requests;
 pub mod conformance;
 pub mod consumers;
 pub mod deployments;
@@ -90,6 +91,8 @@ resources! {
     basic_auth: basic_auth::BasicAuths,
     /// Returns the use cases of calls.
     calls: calls::Calls,
+    /// Returns the use cases of change requests.
+    change_requests: change_requests::ChangeRequests,
     /// Returns the use cases of conformance.
     conformance: conformance::ConformanceReports,
     /// Returns the use cases of consumers.

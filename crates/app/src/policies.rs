@@ -14,11 +14,13 @@ use tollgate_store::{Expect, Stored};
 
 use crate::App;
 use crate::access::{Op, Permission};
-use crate::changes::{Draft, expect};
+use crate::change_requests::{Leave, Subject};
+use crate::changes::{Draft, expect_read, overtaken};
 use crate::errors::Error;
 use crate::judging;
 
 pub use edits::{PolicyEdit, PolicyValues};
+pub(crate) use versions::check_reason;
 
 /// Use cases of policies.
 pub struct PolicyUseCases(pub(crate) App);
@@ -43,6 +45,13 @@ pub struct SavedPolicies {
     pub revision: u64,
     /// What the change means and does.
     pub impact: PolicyImpact,
+}
+
+/// Other policies, and what they would take the place of.
+#[derive(Clone)]
+pub(crate) struct PolicyChange {
+    pub(crate) ruling: Ruling,
+    pub(crate) proposed: Policies,
 }
 
 /// What a realm judges by: its policies and the waivers that let violations pass.
@@ -110,6 +119,7 @@ impl PolicyUseCases {
     ///
     /// # Errors
     ///
+    /// [`crate::errors::ErrorKind::Conflict`] with code `four-eyes` where the realm wants a second person;
     /// [`crate::errors::ErrorKind::Invalid`] when an environment is left out or unknown, a custom rule does not fit, or
     /// a date has passed; [`crate::errors::ErrorKind::PreconditionFailed`] when somebody changed the policies since
     /// `if_match`, or at the same moment.
@@ -121,14 +131,45 @@ impl PolicyUseCases {
         if_match: Option<u64>,
     ) -> Result<SavedPolicies, Error> {
         op.demand(Permission::PolicyUpdate)?;
-        versions::check_reason(reason)?;
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
+            let leave = self.0.leave(op, Subject::Policies).await?;
+            let (draft, change) = self.drafted(op, edit, reason, if_match, &leave).await?;
+            if let Some(saved) = self.save(op, draft, change).await? {
+                return Ok(saved);
+            }
+        }
+        Err(overtaken())
+    }
+
+    /// Commits a change of the policies; `None` when it is to be decided again.
+    pub(crate) async fn save(
+        &self,
+        op: &Op,
+        draft: Draft,
+        change: PolicyChange,
+    ) -> Result<Option<SavedPolicies>, Error> {
+        let PolicyChange { ruling, proposed } = change;
+        let impact = self.0.policy_impact(op, &ruling, proposed.clone()).await?;
+        let revision = self.0.commit_with_leave(op, draft).await?;
+        Ok(revision.map(|revision| SavedPolicies { policies: proposed, revision, impact }))
+    }
+
+    /// Returns a change as it would be saved, once everything about it was checked.
+    pub(crate) async fn drafted(
+        &self,
+        op: &Op,
+        edit: &PolicyEdit,
+        reason: &str,
+        if_match: Option<u64>,
+        leave: &Leave,
+    ) -> Result<(Draft, PolicyChange), Error> {
+        check_reason(reason)?;
         let ruling = self.0.ruling(&op.realm).await?;
-        let policies = self.apply(op, edit, &ruling.policies.value).await?;
-        let impact = self.0.policy_impact(op, &ruling, policies.clone()).await?;
-        let mut draft = Draft::new(op, edit.action()).reason(reason);
-        self.put(op, &mut draft, &policies, reason, expect(&ruling.policies, if_match))?;
-        let revision = self.0.commit(op, draft).await?;
-        Ok(SavedPolicies { policies, revision, impact })
+        let proposed = self.apply(op, edit, &ruling.policies.value).await?;
+        let mut draft = Draft::new(op, edit.action()).reason(reason).with(leave);
+        self.put(op, &mut draft, &proposed, reason, expect_read(&ruling.policies, if_match)?, leave)?;
+        Ok((draft, PolicyChange { ruling, proposed }))
     }
 
     /// Puts policies and their version into a change.
@@ -139,12 +180,14 @@ impl PolicyUseCases {
         policies: &Policies,
         reason: &str,
         expected: Expect,
+        leave: &Leave,
     ) -> Result<(), Error> {
         let version = PolicyVersion {
             policies: policies.clone(),
             created_at: op.now,
-            created_by: op.actor.name.clone(),
+            created_by: leave.author(op),
             reason: reason.to_owned(),
+            approved_by: leave.approver(),
         };
         draft.put(policies, expected)?;
         draft.put(&version, Expect::Absent)
@@ -186,22 +229,36 @@ impl App {
         Ok(Ruling { policies, waivers })
     }
 
+    /// Tells what other policies would mean and do, with the waivers of today.
     pub(crate) async fn policy_impact(
         &self,
         op: &Op,
         ruling: &Ruling,
         proposed: Policies,
     ) -> Result<PolicyImpact, Error> {
+        self.ruling_impact(op, ruling, proposed, ruling.waivers.clone()).await
+    }
+
+    /// Tells what other policies and waivers would mean and do, in the environments that there would be.
+    pub(crate) async fn ruling_impact(
+        &self,
+        op: &Op,
+        ruling: &Ruling,
+        proposed: Policies,
+        waivers: Vec<Waiver>,
+    ) -> Result<PolicyImpact, Error> {
         // Whoever changes the policies of the whole realm sees the whole of what that does.
         let seen = [Permission::PolicyRead, Permission::PolicyUpdate];
         let deployed = self.deployed_for(op, &seen, "").await?;
-        let is_seen =
-            |name: &&EnvironmentName| seen.iter().any(|permission| op.may_somewhere_in(*permission, name));
+        let shown = |name: &&EnvironmentName| {
+            let is_seen = seen.iter().any(|permission| op.may_somewhere_in(*permission, name));
+            is_seen && proposed.environments().any(|other| other == *name)
+        };
         let names: Vec<EnvironmentName> =
-            ruling.policies.value.environments().filter(is_seen).cloned().collect();
+            ruling.policies.value.environments().filter(shown).cloned().collect();
         let (ruling, now) = (ruling.clone(), op.now);
         judging::away(move || {
-            let (today, tomorrow) = (ruling.judge(now), Judge::new(&proposed, &ruling.waivers, now));
+            let (today, tomorrow) = (ruling.judge(now), Judge::new(&proposed, &waivers, now));
             let meaning = tollgate_policy::meaning(&today, &tomorrow)?;
             let environments = judging::in_each(&names, &deployed, |name, here| {
                 Ok(tollgate_policy::impact(&today, &tomorrow, name, here.iter().copied())?)

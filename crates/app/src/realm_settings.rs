@@ -6,8 +6,10 @@ use tollgate_store::Stored;
 
 use crate::App;
 use crate::access::{Op, Permission};
-use crate::changes::{Draft, expect};
+use crate::change_requests::{Leave, Subject};
+use crate::changes::{Draft, expect_read};
 use crate::errors::Error;
+use crate::policies::check_reason;
 use crate::realms::Realms;
 
 // === impl Realms ===
@@ -27,7 +29,8 @@ impl Realms {
     ///
     /// # Errors
     ///
-    /// [`crate::errors::ErrorKind::NotFound`]; [`crate::errors::ErrorKind::PreconditionFailed`] when somebody changed them
+    /// [`crate::errors::ErrorKind::NotFound`]; [`crate::errors::ErrorKind::Conflict`] with code `four-eyes` while the realm
+    /// wants a second person for anything; [`crate::errors::ErrorKind::PreconditionFailed`] when somebody changed them
     /// since `if_match`, or at the same moment.
     pub async fn update(
         &self,
@@ -35,13 +38,43 @@ impl Realms {
         settings: RealmSettings,
         if_match: Option<u64>,
     ) -> Result<Stored<Realm>, Error> {
+        self.update_because(op, settings, "", if_match).await
+    }
+
+    /// As [`Realms::update`], with a reason for the journal.
+    ///
+    /// # Errors
+    ///
+    /// As [`Realms::update`]; [`crate::errors::ErrorKind::Invalid`] when the reason is too long.
+    pub async fn update_because(
+        &self,
+        op: &Op,
+        settings: RealmSettings,
+        reason: &str,
+        if_match: Option<u64>,
+    ) -> Result<Stored<Realm>, Error> {
         op.demand(Permission::RealmUpdate)?;
+        check_reason(reason)?;
+        let leave = self.0.leave(op, Subject::Settings).await?;
         let before = self.0.realm(op).await?;
-        let realm = Realm { settings, ..before.value.clone() };
-        let mut draft = Draft::new(op, "realm.update");
-        draft.put(&realm, expect(&before, if_match))?;
+        let draft = self.drafted(op, &before, settings, if_match, &leave)?.reason(reason);
         let revision = self.0.commit(op, draft).await?;
-        Ok(Stored { value: realm, revision })
+        Ok(Stored { value: Realm { settings, ..before.value }, revision })
+    }
+
+    /// Returns a change of the settings as it would be saved.
+    pub(crate) fn drafted(
+        &self,
+        op: &Op,
+        before: &Stored<Realm>,
+        settings: RealmSettings,
+        if_match: Option<u64>,
+        leave: &Leave,
+    ) -> Result<Draft, Error> {
+        let realm = Realm { settings, ..before.value.clone() };
+        let mut draft = Draft::new(op, "realm.update").with(leave);
+        draft.put(&realm, expect_read(before, if_match)?)?;
+        Ok(draft)
     }
 }
 

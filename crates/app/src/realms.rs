@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tollgate_model::access::Group;
-use tollgate_model::environments::{Environment, Realm, RealmSettings};
+use tollgate_model::environments::{Environment, FourEyes, Realm, RealmSettings};
 use tollgate_model::ids::UserId;
 use tollgate_model::keysets::Algorithm;
 use tollgate_model::names::{EnvironmentName, GroupName, RealmName};
@@ -14,6 +14,7 @@ use tollgate_store::Expect;
 
 use crate::App;
 use crate::access::{Op, Permission};
+use crate::change_requests::Leave;
 use crate::changes::{Draft, expect_or_absent};
 use crate::errors::{Error, ErrorKind};
 
@@ -68,16 +69,20 @@ impl Realms {
         Ok(entered)
     }
 
-    /// Makes a realm with all that it begins with, in one transaction. Whoever makes it may do everything in it.
+    /// Makes a realm with all that it begins with, in one transaction. Whoever makes it may do everything in it; what needs a
+    /// second person in realm `default` needs one there, too.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Conflict`] when it exists.
     pub async fn create(&self, op: &Op, name: RealmName) -> Result<Realm, Error> {
         op.demand_server(Permission::RealmCreate)?;
-        let realm = Realm { name: name.clone(), created_at: op.now, settings: RealmSettings::default() };
+        let settings =
+            RealmSettings { four_eyes: self.inherited_four_eyes().await?, ..RealmSettings::default() };
+        let realm = Realm { name: name.clone(), created_at: op.now, settings };
         let environments = BTreeSet::from([EnvironmentName::test(), EnvironmentName::prod()]);
-        let mut draft = Draft::new(op, "realm.create").realm(name.clone());
+        let leave = Leave::of_new_realm();
+        let mut draft = Draft::new(op, "realm.create").realm(name.clone()).with(&leave);
         draft.put(&realm, Expect::Absent)?;
         draft.put(&Group::first(op.actor.user.into_iter().collect()), Expect::Absent)?;
         for environment in &environments {
@@ -97,6 +102,7 @@ impl Realms {
             created_at: op.now,
             created_by: op.actor.name.clone(),
             reason: "a new realm demands API keys everywhere".to_owned(),
+            approved_by: None,
         };
         draft.put(&version, Expect::Absent)?;
         let taken = || {
@@ -105,6 +111,14 @@ impl Realms {
         };
         self.0.create(op, draft, taken).await?;
         Ok(realm)
+    }
+
+    /// Returns what needs a second person in realm `default`, where users live: whoever needs one there must not get
+    /// along without in a realm that they make for themselves.
+    async fn inherited_four_eyes(&self) -> Result<FourEyes, Error> {
+        let name = RealmName::default();
+        let realm = self.0.store().get::<Realm>(&name, &keys::realm(&name)).await?;
+        Ok(realm.map(|realm| realm.value.settings.four_eyes).unwrap_or_default())
     }
 
     /// Makes realm `default` when there is none, as the first start of the process does; and gives each realm of a store

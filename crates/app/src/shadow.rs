@@ -22,9 +22,10 @@ use tollgate_store::{Expect, JournalEntry, JournalFilter, Stored};
 use crate::App;
 use crate::access::{Op, Permission};
 use crate::calls::{CallerImpact, MAX_DAYS, NotAdmitted};
-use crate::changes::{Draft, expect, expect_or_absent};
+use crate::change_requests::{Leave, Subject};
+use crate::changes::{Draft, expect, expect_or_absent, expect_read, overtaken};
 use crate::errors::{Error, ErrorKind};
-use crate::policies::{PolicyImpact, PolicyValues, Ruling, SavedPolicies};
+use crate::policies::{PolicyChange, PolicyImpact, PolicyValues, Ruling, SavedPolicies};
 
 /// Entries of the journal read at once.
 const PAGE: u32 = 500;
@@ -37,6 +38,23 @@ const LISTED_DEPLOYS: usize = 200;
 
 /// Use cases of shadow policies.
 pub struct Shadow(pub(crate) App);
+
+/// What somebody read before they promote the shadow.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PromotionRead {
+    /// The version of the policies.
+    pub policy_version: Option<Version>,
+    /// The revision of the shadow.
+    pub revision: Option<u64>,
+}
+
+/// A promotion as it would be saved.
+pub(crate) struct Promotion {
+    /// What is promoted.
+    pub(crate) shadow: ShadowPolicies,
+    pub(crate) draft: Draft,
+    pub(crate) change: PolicyChange,
+}
 
 /// Shadow policies that were set.
 #[derive(Debug, Clone)]
@@ -207,7 +225,8 @@ impl Shadow {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when none runs; [`ErrorKind::Invalid`] when it can't be saved any more;
+    /// [`ErrorKind::NotFound`] when none runs; [`ErrorKind::Conflict`] with code `four-eyes` where the realm wants a second
+    /// person; [`ErrorKind::Invalid`] when it can't be saved any more;
     /// [`ErrorKind::PreconditionFailed`] when somebody changed the shadow since `if_match`, the policies since
     /// `policy_version`, or either at the same moment.
     pub async fn promote(
@@ -218,22 +237,41 @@ impl Shadow {
         if_match: Option<u64>,
     ) -> Result<SavedPolicies, Error> {
         op.demand(Permission::PolicyUpdate)?;
+        let read = PromotionRead { policy_version, revision: if_match };
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
+            let leave = self.0.leave(op, Subject::Policies).await?;
+            let Promotion { draft, change, .. } = self.promotion(op, reason, read, &leave).await?;
+            if let Some(saved) = self.0.policies().save(op, draft, change).await? {
+                return Ok(saved);
+            }
+        }
+        Err(overtaken())
+    }
+
+    /// Returns a promotion as it would be saved.
+    pub(crate) async fn promotion(
+        &self,
+        op: &Op,
+        reason: &str,
+        read: PromotionRead,
+        leave: &Leave,
+    ) -> Result<Promotion, Error> {
         let (ruling, shadow) = self.ruling_and_shadow(op).await?;
         let today = &ruling.policies.value;
+        let PromotionRead { policy_version, revision } = read;
         if policy_version.is_some_and(|version| version != today.version()) {
             let message = format!("the policies are at version {} by now", today.version());
             return Err(Error::new(ErrorKind::PreconditionFailed, "precondition-failed", message)
                 .hint("read what the shadow would do now: `tollgate policy shadow show`"));
         }
-        let policies = promoted(&shadow.value, today, op.now)?;
-        let impact = self.0.policy_impact(op, &ruling, policies.clone()).await?;
+        let proposed = promoted(&shadow.value, today, op.now)?;
         let reason = if reason.is_empty() { &shadow.value.reason } else { reason };
-        let mut draft = Draft::new(op, "shadow.promote").reason(reason);
+        let mut draft = Draft::new(op, "shadow.promote").reason(reason).with(leave);
         let expected = Expect::Revision(ruling.policies.revision);
-        self.0.policies().put(op, &mut draft, &policies, reason, expected)?;
-        draft.delete::<ShadowPolicies>(keys::SHADOW_POLICIES, expect(&shadow, if_match));
-        let revision = self.0.commit(op, draft).await?;
-        Ok(SavedPolicies { policies, revision, impact })
+        self.0.policies().put(op, &mut draft, &proposed, reason, expected, leave)?;
+        draft.delete::<ShadowPolicies>(keys::SHADOW_POLICIES, expect_read(&shadow, revision)?);
+        Ok(Promotion { shadow: shadow.value, draft, change: PolicyChange { ruling, proposed } })
     }
 
     /// Ends the shadow; nothing of it is saved.

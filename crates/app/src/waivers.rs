@@ -18,6 +18,7 @@ use tollgate_store::{Expect, Stored};
 
 use crate::App;
 use crate::access::{Op, Permission, Place};
+use crate::change_requests::{Leave, Subject};
 use crate::changes::{Draft, expect, overtaken};
 use crate::errors::{Error, ErrorKind};
 use crate::policies::Ruling;
@@ -67,6 +68,14 @@ pub struct WaiverFilter {
     pub ended: bool,
 }
 
+/// A waiver as it would be saved.
+pub(crate) struct WaiverDraft {
+    pub(crate) waiver: Waiver,
+    pub(crate) draft: Draft,
+    /// What the realm judges by without it.
+    pub(crate) ruling: Ruling,
+}
+
 /// The violations that can be waived.
 type Waivable = BTreeMap<(PolicyName, ViolationCode), Violation>;
 
@@ -79,37 +88,23 @@ impl Waivers {
     ///
     /// [`ErrorKind::NotFound`] when there is no such pipeline or environment; [`ErrorKind::Invalid`] when the end has
     /// passed (`date-passed`) or lies too far ahead (`waiver-too-long`), the reason is missing or too long, or neither the
-    /// latest version nor one that runs has the violation (`waiver-unfounded`); [`ErrorKind::Conflict`] (`already-waived`)
-    /// when a waiver lets it pass already and is not to be replaced. Nothing is stored then.
+    /// latest version nor one that runs has the violation (`waiver-unfounded`); [`ErrorKind::Conflict`] when a waiver lets
+    /// it pass already and is not to be replaced (`already-waived`), or the realm wants a second person (`four-eyes`).
+    /// Nothing is stored then.
     pub async fn create(&self, op: &Op, input: NewWaiver) -> Result<Stored<Waiver>, Error> {
         op.demand_somewhere_in(Permission::WaiverCreate, &input.environment)?;
         if input.replace {
             op.demand_somewhere_in(Permission::WaiverEnd, &input.environment)?;
         }
-        let reason = checked_reason(&input.reason)?;
         let mut attempts = self.0.attempts();
         while attempts.next().await {
-            let realm = self.0.realm(op).await?;
             let (environment, pipeline) = (&input.environment, &input.pipeline);
             let head = self.0.demand_at(op, Permission::WaiverCreate, environment, pipeline).await?;
             if input.replace {
                 op.demand_in(Permission::WaiverEnd, Place::both(environment, &head.value.project))?;
             }
-            let until = checked_end(op, input.end, &realm.value)?;
-            let ruling = self.0.ruling(&op.realm).await?;
-            let code = pick(&input, &self.waivable(op, &input, &head.value, &ruling).await?)?;
-            let waiver = Waiver {
-                id: WaiverId::new(op.now, self.0.id_bytes()?),
-                pipeline: input.pipeline.clone(),
-                environment: input.environment.clone(),
-                policy: input.policy.clone(),
-                code,
-                until,
-                reason: reason.to_owned(),
-                created_at: op.now,
-                created_by: op.actor.name.clone(),
-            };
-            let draft = self.creation(op, &waiver, input.replace, &ruling, &realm, &head)?;
+            let leave = self.0.leave(op, Subject::Waivers).await?;
+            let WaiverDraft { draft, waiver, .. } = self.drafted(op, &input, &leave).await?;
             if let Some(revision) = self.0.commit_decided(op, draft).await? {
                 return Ok(Stored { value: waiver, revision });
             }
@@ -117,15 +112,43 @@ impl Waivers {
         Err(overtaken())
     }
 
-    fn creation(
+    /// Returns a waiver as it would be saved, once everything about it was checked.
+    pub(crate) async fn drafted(
         &self,
         op: &Op,
-        waiver: &Waiver,
-        replace: bool,
-        ruling: &Ruling,
-        realm: &Stored<Realm>,
-        head: &Stored<PipelineHead>,
-    ) -> Result<Draft, Error> {
+        input: &NewWaiver,
+        leave: &Leave,
+    ) -> Result<WaiverDraft, Error> {
+        let reason = checked_reason(&input.reason)?;
+        let realm = self.0.realm(op).await?;
+        self.0.environment(&op.realm, &input.environment).await?;
+        let head = self.0.pipeline_head(op, &input.pipeline).await?;
+        let until = checked_end(op, input.end, &realm.value)?;
+        let ruling = self.0.ruling(&op.realm).await?;
+        let code = pick(input, &self.waivable(op, input, &head.value, &ruling).await?)?;
+        let waiver = Waiver {
+            id: WaiverId::new(op.now, self.0.id_bytes()?),
+            pipeline: input.pipeline.clone(),
+            environment: input.environment.clone(),
+            policy: input.policy.clone(),
+            code,
+            until,
+            reason: reason.to_owned(),
+            created_at: op.now,
+            created_by: leave.author(op),
+            approved_by: leave.approver(),
+        };
+        let mut draft = self.creation(op, &waiver, input.replace, &ruling)?.with(leave);
+        draft.guard(Kind::Policies, keys::POLICIES, Expect::Revision(ruling.policies.revision));
+        draft.guard_environment(&waiver.environment);
+        // Whoever waives the same at the same moment, or deletes the pipeline with its waivers, is overtaken by this.
+        draft.put(&head.value, Expect::Revision(head.revision))?;
+        draft.put(&waiver, Expect::Absent)?;
+        Ok(WaiverDraft { waiver, draft, ruling })
+    }
+
+    /// Begins the change that makes a waiver: with those in it that make room.
+    fn creation(&self, op: &Op, waiver: &Waiver, replace: bool, ruling: &Ruling) -> Result<Draft, Error> {
         let same: Vec<&Waiver> = ruling.waivers.iter().filter(|other| is_same(waiver, other)).collect();
         let (active, _): (Vec<&Waiver>, Vec<&Waiver>) = same.iter().partition(|other| op.now < other.until);
         if let (Some(other), false) = (active.first(), replace) {
@@ -148,12 +171,6 @@ impl Waivers {
         for other in same {
             draft.delete::<Waiver>(other.key(), Expect::Exists);
         }
-        draft.guard(Kind::Policies, keys::POLICIES, Expect::Revision(ruling.policies.revision));
-        draft.guard(Kind::Realm, keys::realm(&op.realm), Expect::Revision(realm.revision));
-        draft.guard_environment(&waiver.environment);
-        // Whoever waives the same at the same moment, or deletes the pipeline with its waivers, is overtaken by this.
-        draft.put(&head.value, Expect::Revision(head.revision))?;
-        draft.put(waiver, Expect::Absent)?;
         Ok(draft)
     }
 

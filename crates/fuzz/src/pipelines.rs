@@ -80,7 +80,12 @@ pub(crate) fn run(input: &[u8]) {
                 }
             }
             Resource::Policy(Policy::Rule(rule)) => drop(check_rule(&rule)),
-            Resource::Policy(_) | Resource::Consumer(_) | Resource::Global(_) | Resource::Waiver(_) => {}
+            Resource::Policy(_)
+            | Resource::Consumer(_)
+            | Resource::Global(_)
+            | Resource::Group(_)
+            | Resource::Role(_)
+            | Resource::Waiver(_) => {}
         }
     }
 }

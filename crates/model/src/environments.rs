@@ -28,6 +28,19 @@ pub struct Realm {
 pub struct RealmSettings {
     /// How long a waiver can last, in days: 1 to 365.
     pub max_waiver_days: WaiverDays,
+    /// What one person asks for and another must approve.
+    #[serde(skip_serializing_if = "FourEyes::is_off")]
+    pub four_eyes: FourEyes,
+}
+
+/// What one person asks for and another must approve. While any of it is on, so are the realm's settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FourEyes {
+    /// Whatever makes a version of the policies.
+    pub policies: bool,
+    /// Waivers made and extended.
+    pub waivers: bool,
 }
 
 /// Days of a waiver: 1 to 365.
@@ -66,6 +79,15 @@ pub enum Exposure {
     External,
     /// Open to the inside only.
     Internal,
+}
+
+// === impl FourEyes ===
+
+impl FourEyes {
+    /// Tells whether nothing needs a second person.
+    pub fn is_off(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 // === impl WaiverDays ===

@@ -79,6 +79,11 @@ macro_rules! id {
 }
 
 id!(
+    /// A change request.
+    ChangeRequestId,
+    "chg"
+);
+id!(
     /// A waiver.
     WaiverId,
     "wvr"

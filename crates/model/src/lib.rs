@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod calls;
+pub mod change_requests;
 pub mod consumers;
 pub mod deployments;
 pub mod document;

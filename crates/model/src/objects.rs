@@ -9,10 +9,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::access::{Group, Role};
+use crate::change_requests::ChangeRequest;
 use crate::consumers::{ApiKey, BasicAuth, Consumer};
 use crate::deployments::{Deployment, RouteClaim};
 use crate::environments::{Environment, Exposure, Project, Realm};
-use crate::ids::{BasicAuthId, KeyId, UserTokenId, WaiverId};
+use crate::ids::{BasicAuthId, ChangeRequestId, KeyId, UserTokenId, WaiverId};
 use crate::keysets::{SigningKey, TokenRevocation};
 use crate::names::{
     ConsumerName, EnvironmentName, GroupName, PipelineName, ProjectName, RealmName, RoleName, UserName,
@@ -55,6 +56,8 @@ kinds! {
     ApiKey = "api-key",
     /// [`BasicAuth`].
     BasicAuth = "basic-auth",
+    /// [`ChangeRequest`].
+    ChangeRequest = "change-request",
     /// [`Consumer`].
     Consumer = "consumer",
     /// [`Deployment`].
@@ -156,8 +159,8 @@ impl StoredObject {
 /// Keys of objects, for look-ups without the object at hand.
 pub mod keys {
     use super::{
-        BasicAuthId, ConsumerName, EnvironmentName, Exposure, GroupName, KeyId, PipelineName, ProjectName,
-        RealmName, RoleName, UserName, UserTokenId, ValueName, Version, WaiverId,
+        BasicAuthId, ChangeRequestId, ConsumerName, EnvironmentName, Exposure, GroupName, KeyId,
+        PipelineName, ProjectName, RealmName, RoleName, UserName, UserTokenId, ValueName, Version, WaiverId,
     };
 
     /// Key of the one [`super::Policies`] object of a realm.
@@ -177,6 +180,10 @@ pub mod keys {
     /// `environment/id`.
     pub fn basic_auth(environment: &EnvironmentName, id: BasicAuthId) -> String {
         format!("{environment}/{id}")
+    }
+    /// `id`, so that keys sort by the time of asking.
+    pub fn change_request(id: ChangeRequestId) -> String {
+        id.to_string()
     }
     /// `environment/name`.
     pub fn consumer(environment: &EnvironmentName, name: &ConsumerName) -> String {
@@ -265,6 +272,7 @@ objects! {
     Account => Account, |it| keys::account(&it.environment, &it.name);
     ApiKey => ApiKey, |it| keys::api_key(&it.environment, it.id);
     BasicAuth => BasicAuth, |it| keys::basic_auth(&it.environment, it.id);
+    ChangeRequest => ChangeRequest, |it| keys::change_request(it.id);
     Consumer => Consumer, |it| keys::consumer(&it.environment, &it.name);
     Deployment => Deployment, |it| keys::deployment(&it.environment, &it.pipeline, it.version.major);
     Environment => Environment, |it| keys::environment(&it.name);

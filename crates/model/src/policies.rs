@@ -51,6 +51,9 @@ pub struct PolicyVersion {
     /// Why, in the words of whoever saved it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// Who approved it, where the realm wants four eyes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
 }
 
 /// A proposed change that refuses nothing: it is judged alongside, until somebody promotes or ends it.

@@ -30,6 +30,9 @@ pub struct Waiver {
     pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
+    /// Who approved it, where the realm wants four eyes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
 }
 
 // === impl Waiver ===

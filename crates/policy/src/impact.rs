@@ -169,6 +169,7 @@ mod tests {
             reason: "until the shop can send tokens".to_owned(),
             created_at: now,
             created_by: "admin".to_owned(),
+            approved_by: None,
         }];
         let waived = Judge::new(&stricter, &waivers, now);
         let report = conformance(&waived, &test, deployed()).expect("known");

@@ -15,6 +15,7 @@ use crate::profile::Target;
 mod accounts;
 mod apply;
 mod basic_auth;
+mod change_requests;
 mod check;
 mod confirm;
 mod consumers;
@@ -133,6 +134,11 @@ enum Command {
     /// What exposed pipelines must demand of their callers.
     #[command(subcommand)]
     Policy(policies::PolicyCommand),
+    /// What one person asks for and another approves, where the realm wants four eyes.
+    #[command(subcommand)]
+    ChangeRequest(change_requests::ChangeRequestCommand),
+    /// Ends four eyes in a realm, on the server's machine and with the server stopped, when nobody is left to approve.
+    FourEyesOff(crate::up::FourEyesOffArguments),
     /// Violations that do not count until a date.
     #[command(subcommand)]
     Waiver(waivers::WaiverCommand),
@@ -227,6 +233,8 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::History(arguments) => deployments::history(&connect()?, arguments).await?,
         Command::Runs(arguments) => deployments::runs(&connect()?, arguments).await?,
         Command::Policy(command) => policies::run(&connect()?, command).await?,
+        Command::ChangeRequest(command) => change_requests::run(&connect()?, command).await?,
+        Command::FourEyesOff(arguments) => crate::up::end_four_eyes(arguments, &realm).await?,
         Command::Waiver(command) => waivers::run(&connect()?, command).await?,
         Command::Environment(command) => environments::environment(&connect()?, command).await?,
         Command::Realm(command) => environments::realm(&connect()?, command).await?,

@@ -35,6 +35,7 @@ mod descriptors;
 mod entrances;
 mod environments;
 mod first_start;
+mod four_eyes;
 mod listeners;
 mod logging;
 mod master_key;
@@ -42,6 +43,8 @@ mod metrics;
 mod scheduler;
 mod supervise;
 mod usage;
+
+pub(crate) use four_eyes::{FourEyesOffArguments, run as end_four_eyes};
 
 use data_dir::DataDir;
 use entrances::{EntranceArguments, Entrances};

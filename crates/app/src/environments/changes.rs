@@ -23,8 +23,10 @@ use tollgate_store::{Expect, Stored};
 use super::{EnvironmentView, Environments, view};
 use crate::App;
 use crate::access::{Op, Permission};
-use crate::changes::{Draft, overtaken};
+use crate::change_requests::{Leave, Subject};
+use crate::changes::{Draft, expect_read, overtaken};
 use crate::errors::{Error, ErrorKind};
+use crate::policies::PolicyChange;
 
 /// How many deployments an error names.
 const NAMED: usize = 5;
@@ -44,6 +46,14 @@ pub struct NewEnvironment {
     pub reason: String,
 }
 
+/// An environment to make, as it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WantedEnvironment {
+    pub(crate) name: EnvironmentName,
+    pub(crate) access: BTreeMap<AccessPolicy, AccessRequirement>,
+    pub(crate) listeners: BTreeMap<Exposure, SocketAddr>,
+}
+
 // === impl Environments ===
 
 impl Environments {
@@ -52,47 +62,56 @@ impl Environments {
     /// # Errors
     ///
     /// [`ErrorKind::Invalid`] when an access policy has no value, or an address is none; [`ErrorKind::Conflict`] when the
-    /// name or an address is taken.
+    /// name or an address is taken, or the realm wants a second person (`four-eyes`).
     pub async fn create(&self, op: &Op, input: NewEnvironment) -> Result<Stored<EnvironmentView>, Error> {
         op.demand(Permission::EnvironmentCreate)?;
-        let NewEnvironment { name, policies, listeners, reason } = input;
-        if RESERVED.contains(&name.as_str()) {
-            return Err(Error::invalid(format!(
-                "an environment cannot be called `{name}`: listeners are named after it"
-            ))
-            .hint("choose another name"));
-        }
-        let access = access_values(&name, &policies)?;
-        let listeners = parse_listeners(listeners)?;
-        let environment = Environment { name: name.clone(), created_at: op.now, listeners };
-        let reason = if reason.is_empty() { format!("environment `{name}` was made") } else { reason };
+        let wanted = WantedEnvironment::read(&input)?;
         let mut attempts = self.0.attempts();
         while attempts.next().await {
-            let today = self.0.current_policies(&op.realm).await?;
-            let policies = today.value.with_environment(&name, &access)?;
-            self.refuse_taken(&op.realm, &environment).await?;
-            let mut draft = Draft::new(op, "environment.create").reason(&reason);
-            // Nothing may be left here of one that had this name, and there can't be; if there were, it would work again.
-            self.take_along(&op.realm, &name, &mut draft).await?;
-            self.0.cut_grants(&op.realm, &name, &mut draft).await?;
-            draft.put(&environment, Expect::Absent)?;
-            let key = self.0.make_signing_key(&op.realm, &name, Algorithm::Es256, op.now).await?;
-            draft.put(&key, Expect::Absent)?;
-            // Of two who choose one address the second finds other policies.
-            let expected = Expect::Revision(today.revision);
-            self.0.policies().put(op, &mut draft, &policies, &reason, expected)?;
+            let leave = self.0.leave(op, Subject::Policies).await?;
+            let (environment, draft, change) = self.creation(op, &wanted, &input.reason, &leave).await?;
             if let Some(revision) = self.0.commit_decided(op, draft).await? {
-                return Ok(Stored { value: view(&policies, environment), revision });
+                return Ok(Stored { value: view(&change.proposed, environment), revision });
             }
         }
         Err(overtaken())
+    }
+
+    /// Returns an environment as it would be made, once everything about it was checked.
+    pub(crate) async fn creation(
+        &self,
+        op: &Op,
+        wanted: &WantedEnvironment,
+        reason: &str,
+        leave: &Leave,
+    ) -> Result<(Environment, Draft, PolicyChange), Error> {
+        let WantedEnvironment { name, access, listeners } = wanted;
+        let environment =
+            Environment { name: name.clone(), created_at: op.now, listeners: listeners.clone() };
+        let reason =
+            if reason.is_empty() { format!("environment `{name}` was made") } else { reason.to_owned() };
+        let ruling = self.0.ruling(&op.realm).await?;
+        let proposed = ruling.policies.value.with_environment(name, access)?;
+        self.refuse_taken(&op.realm, &environment).await?;
+        let mut draft = Draft::new(op, "environment.create").reason(&reason).with(leave);
+        // Nothing may be left here of one that had this name, and there can't be; if there were, it would work again.
+        self.take_along(&op.realm, name, &mut draft).await?;
+        self.0.cut_grants(&op.realm, name, &mut draft).await?;
+        draft.put(&environment, Expect::Absent)?;
+        let key = self.0.make_signing_key(&op.realm, name, Algorithm::Es256, op.now).await?;
+        draft.put(&key, Expect::Absent)?;
+        // Of two who choose one address the second finds other policies.
+        let expected = Expect::Revision(ruling.policies.revision);
+        self.0.policies().put(op, &mut draft, &proposed, &reason, expected, leave)?;
+        Ok((environment, draft, PolicyChange { ruling, proposed }))
     }
 
     /// Deletes an environment where nothing is deployed, with all that belongs to it, in one transaction.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::Conflict`] when something is deployed there, and for `test` and `prod`;
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Conflict`] when something is deployed there, for `test` and `prod`, and where
+    /// the realm wants a second person (`four-eyes`);
     /// [`ErrorKind::PreconditionFailed`] when it was changed since `if_match`.
     pub async fn delete(
         &self,
@@ -102,40 +121,50 @@ impl Environments {
         reason: &str,
     ) -> Result<(), Error> {
         op.demand(Permission::EnvironmentDelete)?;
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
+            let leave = self.0.leave(op, Subject::Policies).await?;
+            let (draft, _) = self.deletion(op, name, if_match, reason, &leave).await?;
+            if self.0.commit_decided(op, draft).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(overtaken())
+    }
+
+    /// Returns a deletion as it would be made, once everything about it was checked.
+    pub(crate) async fn deletion(
+        &self,
+        op: &Op,
+        name: &EnvironmentName,
+        if_match: Option<u64>,
+        reason: &str,
+        leave: &Leave,
+    ) -> Result<(Draft, PolicyChange), Error> {
         if [EnvironmentName::test(), EnvironmentName::prod()].contains(name) {
             return Err(Error::conflict("environment-in-use", format!("environment `{name}` always exists"))
                 .hint("only environments that were made with `tollgate environment create` can be deleted"));
         }
         let reason =
             if reason.is_empty() { format!("environment `{name}` was deleted") } else { reason.to_owned() };
-        let mut attempts = self.0.attempts();
-        while attempts.next().await {
-            let listed_at = self.0.store().head().await?;
-            let stored = self.stored(&op.realm, name).await?;
-            if if_match.is_some_and(|revision| revision != stored.revision) {
-                let message = format!("environment `{name}` was changed by somebody else");
-                return Err(Error::new(ErrorKind::PreconditionFailed, "precondition-failed", message)
-                    .hint("read it again, then repeat the change"));
-            }
-            self.refuse_deployed(&op.realm, name).await?;
-            let today = self.0.current_policies(&op.realm).await?;
-            let policies = today.value.without_environment(name)?;
-            let mut draft = Draft::new(op, "environment.delete").reason(&reason);
-            let within = format!("{name}/");
-            draft.guard(Kind::Deployment, &within, Expect::NothingSince(listed_at));
-            for kind in self.take_along(&op.realm, name, &mut draft).await? {
-                draft.guard(kind, &within, Expect::NothingSince(listed_at));
-            }
-            draft.delete::<Environment>(keys::environment(name), Expect::Revision(stored.revision));
-            self.forget_in_shadow(&op.realm, name, &mut draft).await?;
-            self.0.cut_grants(&op.realm, name, &mut draft).await?;
-            let expected = Expect::Revision(today.revision);
-            self.0.policies().put(op, &mut draft, &policies, &reason, expected)?;
-            if self.0.commit_decided(op, draft).await?.is_some() {
-                return Ok(());
-            }
+        let listed_at = self.0.store().head().await?;
+        let stored = self.stored(&op.realm, name).await?;
+        let expected = expect_read(&stored, if_match)?;
+        self.refuse_deployed(&op.realm, name).await?;
+        let ruling = self.0.ruling(&op.realm).await?;
+        let proposed = ruling.policies.value.without_environment(name)?;
+        let mut draft = Draft::new(op, "environment.delete").reason(&reason).with(leave);
+        let within = format!("{name}/");
+        draft.guard(Kind::Deployment, &within, Expect::NothingSince(listed_at));
+        for kind in self.take_along(&op.realm, name, &mut draft).await? {
+            draft.guard(kind, &within, Expect::NothingSince(listed_at));
         }
-        Err(overtaken())
+        draft.delete::<Environment>(keys::environment(name), expected);
+        self.forget_in_shadow(&op.realm, name, &mut draft).await?;
+        self.0.cut_grants(&op.realm, name, &mut draft).await?;
+        let expected = Expect::Revision(ruling.policies.revision);
+        self.0.policies().put(op, &mut draft, &proposed, &reason, expected, leave)?;
+        Ok((draft, PolicyChange { ruling, proposed }))
     }
 
     pub(super) async fn stored(
@@ -225,6 +254,27 @@ impl Environments {
             take_along::<Waiver>(&self.0, realm, name, draft).await?,
             take_along::<RouteClaim>(&self.0, realm, name, draft).await?,
         ])
+    }
+}
+
+// === impl WantedEnvironment ===
+
+impl WantedEnvironment {
+    /// Reads what was given.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] when an access policy has no value, or an address is none.
+    pub(crate) fn read(input: &NewEnvironment) -> Result<Self, Error> {
+        let NewEnvironment { name, policies, listeners, .. } = input;
+        if RESERVED.contains(&name.as_str()) {
+            return Err(Error::invalid(format!(
+                "an environment cannot be called `{name}`: listeners are named after it"
+            ))
+            .hint("choose another name"));
+        }
+        let (access, listeners) = (access_values(name, policies)?, parse_listeners(listeners.clone())?);
+        Ok(Self { name: name.clone(), access, listeners })
     }
 }
 

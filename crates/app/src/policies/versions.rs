@@ -55,7 +55,7 @@ impl PolicyUseCases {
 }
 
 /// Refuses a reason that nobody would read.
-pub(super) fn check_reason(reason: &str) -> Result<(), Error> {
+pub(crate) fn check_reason(reason: &str) -> Result<(), Error> {
     if reason.chars().count() <= MAX_REASON {
         return Ok(());
     }

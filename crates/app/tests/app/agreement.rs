@@ -111,6 +111,7 @@ async fn waive(world: &World, case: &Case) -> Vec<Waiver> {
                 reason: "a test".to_owned(),
                 created_at: world.op.now,
                 created_by: "test".to_owned(),
+                approved_by: None,
             };
             let change = Change {
                 realm: world.op.realm.clone(),

@@ -7,13 +7,14 @@ use tollgate_app::JournalFilter;
 use tollgate_app::access::Permission;
 use tollgate_app::accounts::AccountFields;
 use tollgate_app::calls::Days;
+use tollgate_app::change_requests::Proposal;
 use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::groups::GroupEdit;
 use tollgate_app::lists::ListRequest;
 use tollgate_app::users::NewUser;
 use tollgate_app::waivers::WaiverFilter;
 use tollgate_model::environments::RealmSettings;
-use tollgate_model::ids::{BasicAuthId, KeyId, UserTokenId, WaiverId};
+use tollgate_model::ids::{BasicAuthId, ChangeRequestId, KeyId, UserTokenId, WaiverId};
 use tollgate_model::names::{ProjectName, RealmName, RuleName, ValueName};
 use tollgate_model::versions::Version;
 
@@ -36,7 +37,7 @@ async fn nobody_may_do_anything_without_permission() {
     let (shop, ann, crm) = (&pipeline("shop"), &consumer("ann"), &ValueName::parse("crm").unwrap());
     let at = Timestamp::UNIX_EPOCH;
     let (key, basic) = (KeyId::new(at, [0; 10]), BasicAuthId::new(at, [0; 10]));
-    let waiver = WaiverId::new(at, [0; 10]);
+    let (change, waiver) = (ChangeRequestId::new(at, [0; 10]), WaiverId::new(at, [0; 10]));
     let page = ListRequest::default;
     let names = || BTreeSet::from([pipeline("shop")]);
     let rule = &RuleName::parse("a-rule").unwrap();
@@ -60,6 +61,12 @@ async fn nobody_may_do_anything_without_permission() {
         basic_auth.revoke(test, basic);
         calls.report(&every_call());
         calls.of_impact(&[], Days::parse(None).unwrap());
+        change_requests.list(None);
+        change_requests.get(change);
+        change_requests.ask(Proposal::Policy { edit: &tightening(), if_match: None }, "");
+        change_requests.approve(change, 1, "", None);
+        change_requests.reject(change, "", None);
+        change_requests.withdraw(change, "", None);
         conformance.report(None);
         consumers.create(new_consumer("bob"));
         consumers.list(test, page());
@@ -121,6 +128,7 @@ async fn nobody_may_do_anything_without_permission() {
         realms.initialise();
         realms.get();
         realms.update(RealmSettings::default(), None);
+        realms.update_because(RealmSettings::default(), "", None);
         roles.list();
         roles.get(&role_name("viewer"));
         roles.create(&own_role("mine", [Permission::UserRead]));

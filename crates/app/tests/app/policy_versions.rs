@@ -136,6 +136,7 @@ async fn a_version_with_a_rule_that_fits_no_more_is_not_brought_back() {
         created_at: op.now,
         created_by: "admin".to_owned(),
         reason: String::new(),
+        approved_by: None,
     };
     let change = Change {
         realm: op.realm.clone(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde_json::json;
 use tempfile::TempDir;
 use tollgate_app::App;
 use tollgate_app::access::{Actor, Op, Permission, Rights};
@@ -11,11 +12,12 @@ use tollgate_app::keys::NewKey;
 use tollgate_app::pipelines::SavePipeline;
 use tollgate_app::policies::{PolicyEdit, PolicyValues};
 use tollgate_credential::seal::MasterKey;
-use tollgate_model::ids::RequestId;
+use tollgate_model::ids::{RequestId, UserId};
 use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName, PipelineName, RealmName};
 use tollgate_model::policies::{AccessPolicy, PolicyName};
 use tollgate_model::sources::Clock;
-use tollgate_store::Store;
+use tollgate_model::users::User;
+use tollgate_store::{Change, Expect, Mutation, Store};
 use tollgate_testkit::{FixedClock, SeededRandom};
 
 pub(crate) struct World {
@@ -60,6 +62,43 @@ impl World {
     /// Returns the operation of somebody who may do everything but this.
     pub(crate) fn without(&self, permission: Permission) -> Op {
         Op { actor: Actor::system().without(permission), ..self.op.clone() }
+    }
+
+    /// Makes a user, as `maker` does, and returns the operation of whoever signs in as that user: they may do everything.
+    pub(crate) async fn account(&self, maker: &str, name: &str) -> Op {
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&self.store.head().await.unwrap().to_be_bytes());
+        let id = UserId::new(self.clock.now(), random);
+        self.write_user(maker, id, name).await;
+        let actor = Actor::new(Some(id), name, Rights::all());
+        Op { actor, ..self.op.clone() }
+    }
+
+    /// Writes a user, as somebody does who makes one or gives one another password.
+    pub(crate) async fn write_user(&self, actor: &str, id: UserId, name: &str) {
+        let user = json!({ "id": id, "name": name, "passwordHash": actor, "createdAt": self.clock.now() });
+        let user: User = serde_json::from_value(user).unwrap();
+        self.commit(actor, Mutation::put(&user, Expect::Any).unwrap()).await;
+    }
+
+    /// Deletes a user.
+    pub(crate) async fn delete_user(&self, actor: &str, name: &str) {
+        self.commit(actor, Mutation::delete::<User>(name, Expect::Exists)).await;
+    }
+
+    async fn commit(&self, actor: &str, mutation: Mutation) {
+        let change = Change {
+            realm: RealmName::default(),
+            actor: actor.to_owned(),
+            source: "test".to_owned(),
+            action: "user.test".to_owned(),
+            request_id: self.op.request_id.to_string(),
+            reason: String::new(),
+            at: self.clock.now(),
+            guards: Vec::new(),
+            mutations: vec![mutation],
+        };
+        self.store.commit(change).await.unwrap();
     }
 
     pub(crate) async fn save(&self, pipeline: &str, trigger: &str) {

@@ -1,5 +1,7 @@
 //! The pages of policies.
 
+use tollgate_model::environments::{FourEyes, RealmSettings};
+
 use crate::world::World;
 
 const EDIT: &str = "/realms/default/policies/external-api-access/edit";
@@ -87,4 +89,34 @@ async fn an_earlier_version_is_compared_and_brought_back() {
     assert_eq!(restored.header("location"), "/realms/default/policies?saved=1.2");
     assert!(world.get("/realms/default/policy-versions").await.text.contains("version 1.0 restored"));
     assert_eq!(world.get("/realms/default/policy-versions/9.9").await.status, 404);
+}
+
+#[tokio::test]
+async fn where_a_second_person_is_wanted_a_change_is_asked_for_and_not_saved() {
+    let world = World::start().await;
+    let four_eyes = FourEyes { policies: true, waivers: false };
+    let settings = RealmSettings { four_eyes, ..RealmSettings::default() };
+    world.app.realms().update(&world.op, settings, None).await.expect("set");
+    let before = world.app.policies().get(&world.op).await.expect("policies");
+    let revision = before.revision.to_string();
+    let form = |revision| {
+        [
+            ("revision", revision),
+            ("test", "any"),
+            ("reason", "a partner asks"),
+            ("confirmation", "external-api-access"),
+        ]
+    };
+    let path = "/realms/default/policies/external-api-access/edit";
+    let stale = world.post(path, &form("999")).await;
+    assert_eq!(stale.status, 412);
+    let asked = world.post(path, &form(&revision)).await;
+    assert_eq!(asked.status, 303);
+    let location = asked.header("location");
+    let id = location.strip_prefix("/realms/default/policies?asked=").expect("the request");
+    let page = world.get(location).await;
+    assert!(page.text.contains("Asked for, not yet saved") && page.text.contains(id), "{}", page.text);
+    let other = world.get(&format!("/realms/default/policies?asked=chg_{}", "0".repeat(32))).await;
+    assert!(other.status == 200 && !other.text.contains("Asked for"), "what is not so is not shown");
+    assert_eq!(world.app.policies().get(&world.op).await.expect("policies"), before);
 }

@@ -74,6 +74,10 @@ permissions! {
     BasicAuthCreate = "basic-auth:create",
     /// Revoke Basic Auth credentials.
     BasicAuthRevoke = "basic-auth:revoke",
+    /// Approve and reject what others asked for; to approve takes the permission of the change itself, too.
+    ChangeRequestApprove = "change-request:approve",
+    /// Read change requests, and withdraw one's own.
+    ChangeRequestRead = "change-request:read",
     /// Read consumers.
     ConsumerRead = "consumer:read",
     /// Create consumers.

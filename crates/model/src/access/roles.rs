@@ -101,6 +101,8 @@ const DEPLOYER: &[Permission] = &[
 ];
 
 const GOVERNANCE_MANAGER: &[Permission] = &[
+    Permission::ChangeRequestApprove,
+    Permission::ChangeRequestRead,
     Permission::DeploymentRead,
     Permission::EnvironmentRead,
     Permission::PipelineRead,

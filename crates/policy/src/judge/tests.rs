@@ -275,6 +275,7 @@ fn a_waiver_lets_one_violation_of_one_pipeline_pass_until_its_end() {
         reason: "the shop cannot yet".to_owned(),
         created_at: at(0),
         created_by: "admin".to_owned(),
+        approved_by: None,
     };
     let judged = |waiver: &Waiver, now: i64, environment: &EnvironmentName| {
         let waivers = [waiver.clone()];

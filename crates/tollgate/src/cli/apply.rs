@@ -13,8 +13,8 @@ use tollgate_model::pipelines::Pipeline;
 use tollgate_model::policies::Policy;
 
 use super::files::{self, FileResource};
-use super::{Context, confirm, impact, reasons, resources};
-use crate::answers::items;
+use super::{Context, change_requests, confirm, impact, reasons, resources};
+use crate::answers::{items, text};
 use crate::failure::Failure;
 use crate::output::{Format, print_out, yaml};
 
@@ -144,6 +144,11 @@ async fn apply_policy(
         }
         arguments.reason = Some(reason);
         result = context.client.put(&path, &body).await?;
+    }
+    if let Some(request) = result.get("changeRequest") {
+        change_requests::hint(text(request, "id"), text(request, "expiresAt"));
+        return Ok(json!({ "kind": "Policy", "name": name, "change": format!("asked for, not yet {change}"),
+            "changeRequest": request }));
     }
     let mut applied =
         json!({ "kind": "Policy", "name": name, "change": change, "version": result.get("version") });

@@ -8,7 +8,7 @@ use tollgate_model::environments::Exposure;
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::policies::{AccessRequirement, PolicyName};
 
-use super::{Context, realm_settings};
+use super::{Context, change_requests, realm_settings};
 use crate::failure::Failure;
 
 /// `tollgate environment …`
@@ -81,6 +81,9 @@ pub(crate) async fn environment(context: &Context<'_>, command: EnvironmentComma
         }
         EnvironmentCommand::Create(arguments) => {
             let made = client.post(&client.realm_path(&["environments"]), &body_of(&arguments)?).await?;
+            if change_requests::told(context, &made) {
+                return Ok(());
+            }
             let CreateArguments { name, listeners, .. } = arguments;
             let listeners =
                 listeners.iter().map(|(exposure, address)| format!("{} {address}", exposure.as_str()));
@@ -92,7 +95,10 @@ pub(crate) async fn environment(context: &Context<'_>, command: EnvironmentComma
             if let Some(reason) = reason {
                 path.push_str(&format!("?reason={}", crate::client::segment(&reason)));
             }
-            client.delete(&path).await?;
+            let answer = client.delete(&path).await?;
+            if change_requests::told(context, &answer) {
+                return Ok(());
+            }
             let document = json!({ "kind": "environment", "name": name, "deleted": true });
             context.output.done(&document, &format!("deleted environment {name}"));
         }

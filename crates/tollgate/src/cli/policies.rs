@@ -10,7 +10,7 @@ use tollgate_model::waivers::Waiver;
 use super::shadow::ShadowCommand;
 use super::usage::DaysArgument;
 use super::versions::{self, SaveArguments};
-use super::{Context, confirm, impact, reasons};
+use super::{Context, change_requests, confirm, impact, reasons};
 use crate::answers::items;
 use crate::failure::Failure;
 use crate::output::Column;
@@ -177,6 +177,9 @@ pub(crate) async fn run(context: &Context<'_>, command: PolicyCommand) -> Result
                 fields.insert("reason".to_owned(), reasons::ask(save.reason.as_deref())?.into());
             }
             let saved = client.put(&client.realm_path(&["policies", change.name.as_str()]), &body).await?;
+            if change_requests::told(context, &saved) {
+                return Ok(());
+            }
             let version = saved.get("version").and_then(Value::as_str).unwrap_or_default();
             context.output.done(&saved, &format!("saved {}: policy version {version}", change.name));
         }
@@ -188,6 +191,7 @@ pub(crate) async fn run(context: &Context<'_>, command: PolicyCommand) -> Result
                     ("VERSION", "/version"),
                     ("SAVED", "/createdAt"),
                     ("BY", "/createdBy"),
+                    ("APPROVED BY", "/approvedBy"),
                     ("REASON", "/reason"),
                 ],
             );

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tollgate_model::names::RealmName;
 
-use super::Context;
+use super::{Context, change_requests};
 use crate::client::segment;
 use crate::failure::Failure;
 
@@ -17,11 +17,29 @@ pub(crate) struct GetArguments {
 
 /// Arguments of `tollgate realm set`.
 #[derive(Args)]
-#[command(group = clap::ArgGroup::new("setting").required(true).multiple(true).args(["max_waiver_days"]))]
+#[command(group = clap::ArgGroup::new("setting").required(true).multiple(true)
+    .args(["max_waiver_days", "four_eyes_policies", "four_eyes_waivers"]))]
 pub(crate) struct SetArguments {
     /// How long a waiver can last, in days: 1 to 365. Waivers that were made before keep their end.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=365))]
     max_waiver_days: Option<u16>,
+    /// Whether what makes a policy version is asked for by one person and approved by another.
+    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
+    four_eyes_policies: Option<bool>,
+    /// Whether waivers are asked for by one person and approved by another.
+    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
+    four_eyes_waivers: Option<bool>,
+    /// Why, for the journal.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+fn parse_switch(input: &str) -> Result<bool, String> {
+    match input {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("write `on` or `off`".to_owned()),
+    }
 }
 
 /// Shows a realm with its settings.
@@ -42,9 +60,30 @@ pub(crate) async fn set(context: &Context<'_>, arguments: SetArguments) -> Resul
     if let (Some(days), Some(fields)) = (arguments.max_waiver_days, settings.as_object_mut()) {
         fields.insert("maxWaiverDays".to_owned(), json!(days));
     }
+    for (field, said) in
+        [("policies", arguments.four_eyes_policies), ("waivers", arguments.four_eyes_waivers)]
+    {
+        let (Some(said), Some(fields)) = (said, settings.as_object_mut()) else { continue };
+        let off = || json!({ "policies": false, "waivers": false });
+        if let Some(four_eyes) = fields.entry("fourEyes").or_insert_with(off).as_object_mut() {
+            four_eyes.insert(field.to_owned(), said.into());
+        }
+    }
+    if let (Some(reason), Some(fields)) = (arguments.reason, settings.as_object_mut()) {
+        fields.insert("reason".to_owned(), reason.into());
+    }
     let saved = client.put(&client.realm_path(&["settings"]), &settings).await?;
+    if change_requests::told(context, &saved) {
+        return Ok(());
+    }
     let name = saved.get("name").and_then(Value::as_str).unwrap_or_default();
     let days = saved.pointer("/settings/maxWaiverDays").and_then(Value::as_u64).unwrap_or_default();
-    context.output.done(&saved, &format!("set realm {name}: a waiver lasts {days} days at most"));
+    let is_on = |field: &&str| saved.pointer(&format!("/settings/fourEyes/{field}")) == Some(&json!(true));
+    let wanted: Vec<&str> = ["policies", "waivers"].into_iter().filter(is_on).collect();
+    let four_eyes = match wanted.is_empty() {
+        true => String::new(),
+        false => format!(", four eyes for {}", wanted.join(" and ")),
+    };
+    context.output.done(&saved, &format!("set realm {name}: a waiver lasts {days} days at most{four_eyes}"));
     Ok(())
 }

@@ -7,7 +7,7 @@ use tollgate_model::names::EnvironmentName;
 use tollgate_model::versions::Version;
 
 use super::files::with_kind;
-use super::{Context, standings};
+use super::{Context, change_requests, standings};
 use crate::answers::items;
 use crate::failure::Failure;
 use crate::output::{Column, Format};
@@ -145,7 +145,10 @@ pub(crate) async fn delete(context: &Context<'_>, arguments: DeleteArguments) ->
         }
         _ => return Err(Failure::usage(format!("{} cannot be deleted", with_article(kind)))),
     };
-    context.client.delete(&format!("{parent}/{}", crate::client::segment(&name))).await?;
+    let answer = context.client.delete(&format!("{parent}/{}", crate::client::segment(&name))).await?;
+    if change_requests::told(context, &answer) {
+        return Ok(());
+    }
     let document = json!({ "kind": word(kind), "name": name, "deleted": true });
     context.output.done(&document, &format!("deleted {} {name}", word(kind)));
     Ok(())

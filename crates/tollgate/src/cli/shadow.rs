@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tollgate_model::names::RuleName;
 
 use super::policies::{ChangeArguments, body_of};
-use super::{Context, confirm};
+use super::{Context, change_requests, confirm};
 use crate::answers::{items, number, text};
 use crate::failure::Failure;
 use crate::output::{Column, Format, say, table};
@@ -105,6 +105,9 @@ pub(crate) async fn run(context: &Context<'_>, command: ShadowCommand) -> Result
                 "policyVersion": report.get("policyVersion"),
             });
             let saved = client.post(&client.realm_path(&["shadow", "promote"]), &body).await?;
+            if change_requests::told(context, &saved) {
+                return Ok(());
+            }
             let version = text(&saved, "version");
             context.output.done(&saved, &format!("promoted the shadow: policy version {version}"));
         }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tollgate_model::policies::PolicyName;
 use tollgate_model::versions::Version;
 
-use super::{Context, confirm, impact, policies, reasons};
+use super::{Context, change_requests, confirm, impact, policies, reasons};
 use crate::client::segment;
 use crate::failure::Failure;
 use crate::output::{Format, print_out, printable};
@@ -38,7 +38,11 @@ pub(super) async fn show(context: &Context<'_>, version: Version) -> Result<(), 
         reason => printable(reason),
     };
     let (created_at, created_by) = (text("createdAt"), text("createdBy"));
-    print_out(&format!("policy version {version}, saved {created_at} by {created_by}: {reason}\n"));
+    let approved = match text("approvedBy") {
+        "" => String::new(),
+        name => format!(", approved by {}", printable(name)),
+    };
+    print_out(&format!("policy version {version}, saved {created_at} by {created_by}{approved}: {reason}\n"));
     if let Some(fields) = shown.as_object_mut()
         && let Some(all) = fields.remove("policies")
     {
@@ -65,7 +69,7 @@ pub(super) async fn diff(context: &Context<'_>, from: Version, to: Option<Versio
 }
 
 /// Writes the values that differ.
-fn text(diff: &Value) -> String {
+pub(super) fn text(diff: &Value) -> String {
     let word = |value: &Value, field: &str| {
         value.get(field).and_then(Value::as_str).map(printable).unwrap_or_default()
     };
@@ -125,6 +129,9 @@ async fn agreed(context: &Context<'_>, path: &str, save: &SaveArguments) -> Resu
 }
 
 fn done(context: &Context<'_>, saved: &Value, what: &str) {
+    if change_requests::told(context, saved) {
+        return;
+    }
     let version = saved.get("version").and_then(Value::as_str).unwrap_or_default();
     context.output.done(saved, &format!("{what}: policy version {version}"));
 }

@@ -8,8 +8,8 @@ use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::policies::PolicyName;
 use tollgate_model::verdicts::ViolationCode;
 
-use super::Context;
 use super::keys::Lifetime;
+use super::{Context, change_requests};
 use crate::failure::Failure;
 use crate::output::{Column, Format};
 
@@ -82,6 +82,7 @@ const COLUMNS: &[Column] = &[
     ("STATE", "/state"),
     ("UNTIL", "/until"),
     ("BY", "/createdBy"),
+    ("APPROVED BY", "/approvedBy"),
     ("REASON", "/reason"),
 ];
 
@@ -137,6 +138,9 @@ async fn create(context: &Context<'_>, arguments: CreateArguments) -> Result<(),
     let body = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let path = context.client.realm_path(&["waivers"]);
     let waiver = context.client.post(&path, &Value::Object(body.collect())).await?;
+    if change_requests::told(context, &waiver) {
+        return Ok(());
+    }
     let text = |field: &str| waiver.get(field).and_then(Value::as_str).unwrap_or("-");
     context.output.done(
         &waiver,

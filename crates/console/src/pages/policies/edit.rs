@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
 use serde::Deserialize;
+use tollgate_app::change_requests::Proposal;
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::policies::{PolicyEdit, PolicyValues};
 use tollgate_model::names::EnvironmentName;
@@ -112,6 +113,20 @@ async fn save(
     if form.confirmation.trim() != policy.as_str() {
         again.unconfirmed = true;
         return Ok(refused(&again)?.into_response());
+    }
+    let proposal = Proposal::Policy { edit: &edit, if_match: Some(form.revision) };
+    match console.app.change_requests().ask(&visitor.op, proposal, &form.reason).await {
+        Ok(None) => {}
+        Ok(Some(asked)) => {
+            let (realm, id) = (&visitor.op.realm, asked.request.value.id);
+            return Ok(see_other(&format!("/realms/{realm}/policies?asked={id}")));
+        }
+        Err(error) if matches!(error.kind, ErrorKind::Invalid | ErrorKind::PreconditionFailed) => {
+            let status = status_of(error.kind);
+            again.problem = Some(error.into());
+            return Ok(render(status, &again)?.into_response());
+        }
+        Err(error) => return Err(error.into()),
     }
     match console.app.policies().set(&visitor.op, &edit, &form.reason, Some(form.revision)).await {
         Ok(saved) => {
