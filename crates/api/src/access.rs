@@ -8,16 +8,15 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Method, StatusCode, header};
 use tollgate_app::access::{Actor, Op, Permission};
+use tollgate_app::errors::Error;
+use tollgate_app::users::Authenticated;
 use tollgate_model::ids::RequestId;
 use tollgate_model::names::RealmName;
-use tollgate_model::users::UserToken;
+use tollgate_model::session_cookies::SessionCookie;
 
 use crate::Api;
 use crate::operations::Access;
 use crate::problem::Problem;
-
-/// The cookie of a browser's session: an API token.
-pub(crate) use tollgate_model::users::SESSION_COOKIE;
 
 /// The guard of one operation.
 #[derive(Clone)]
@@ -27,9 +26,9 @@ pub(crate) struct Guard {
     pub(crate) also: Option<Permission>,
 }
 
-/// The token with which a request was signed in.
+/// Who signed in with the request, and with which token.
 #[derive(Debug, Clone)]
-pub(crate) struct SignedInWith(pub(crate) UserToken);
+pub(crate) struct Me(pub(crate) Authenticated);
 
 /// Lets a request through to its operation, with the [`Op`] that it is.
 pub(crate) async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Response {
@@ -65,7 +64,7 @@ async fn identify(guard: &Guard, parts: &mut http::request::Parts) -> Result<(),
 }
 
 async fn sign_in(guard: &Guard, parts: &mut http::request::Parts, op: &mut Op) -> Result<(), Problem> {
-    let token = match (bearer(&parts.headers)?, cookie(&parts.headers)) {
+    let token = match (bearer(&parts.headers)?, session_cookie(&guard.api, &parts.headers)?) {
         (Some(token), _) => token,
         (None, Some(token)) => {
             // A page of another site can send the cookie, but no header of its own choosing.
@@ -82,8 +81,15 @@ async fn sign_in(guard: &Guard, parts: &mut http::request::Parts, op: &mut Op) -
         (None, None) => return Err(Problem::unauthenticated()),
     };
     let signed_in = guard.api.app.users().authenticate(token, op.now).await?;
-    op.actor = signed_in.actor;
-    parts.extensions.insert(SignedInWith(signed_in.token));
+    if let Some(duty) = signed_in.duty {
+        // They may do nothing, so that this decides about words alone.
+        let allowed = matches!(guard.access, Access::SignedInDespite(duties) if duties.contains(&duty));
+        if !allowed {
+            return Err(Error::from(duty).into());
+        }
+    }
+    op.actor = signed_in.actor.clone();
+    parts.extensions.insert(Me(signed_in));
     Ok(())
 }
 
@@ -123,13 +129,11 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     }
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, _)| *name == SESSION_COOKIE)
-        .map(|(_, value)| value)
+/// Returns the token in the session cookie.
+pub(crate) fn session_cookie<'a>(api: &Api, headers: &'a HeaderMap) -> Result<Option<&'a str>, Problem> {
+    let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    SessionCookie::find(values, api.settings.secure_cookies).map_err(|error| {
+        Problem::new(StatusCode::BAD_REQUEST, "request-malformed", error.to_string())
+            .hint("delete the cookies of this site, then sign in again")
+    })
 }

@@ -12,6 +12,7 @@ use tollgate_app::access::Op;
 use tollgate_app::idempotency::RepeatableRequest;
 
 use crate::Api;
+use crate::access::Me;
 use crate::extract;
 use crate::problem::Problem;
 
@@ -45,8 +46,13 @@ async fn repeat_inner(api: &Api, request: Request, next: Next) -> Result<Respons
     let op = request.extensions().get::<Op>().cloned().ok_or_else(Problem::unauthenticated)?;
     let (parts, body) = request.into_parts();
     let bytes = extract::read(Request::from_parts(parts.clone(), body), api).await?;
+    // What one token was answered is not for another of the same user, which may be good for less.
+    let shown = request_token(&parts.extensions);
     let mut digest = Context::new(&SHA256);
-    for part in [parts.method.as_str().as_bytes(), b" ", parts.uri.to_string().as_bytes(), b"\n", &bytes] {
+    let uri = parts.uri.to_string();
+    for part in
+        [shown.as_bytes(), b" ", parts.method.as_str().as_bytes(), b" ", uri.as_bytes(), b"\n", &bytes]
+    {
         digest.update(part);
     }
     let digest = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -60,6 +66,10 @@ async fn repeat_inner(api: &Api, request: Request, next: Next) -> Result<Respons
         finish(&api, &op, &repeatable, next.run(Request::from_parts(parts, Body::from(bytes))).await).await
     };
     tokio::spawn(work).await.map_err(|_| internal("the request could not be finished"))?
+}
+
+fn request_token(extensions: &http::Extensions) -> String {
+    extensions.get::<Me>().map(|me| me.0.token.id.to_string()).unwrap_or_default()
 }
 
 /// Keeps an answer, and gives it on.

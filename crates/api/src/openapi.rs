@@ -38,7 +38,7 @@ pub fn openapi() -> Value {
             "schemas": schemas,
             "securitySchemes": {
                 "apiToken": { "type": "http", "scheme": "bearer", "bearerFormat": "tgu_…" },
-                "session": { "type": "apiKey", "in": "cookie", "name": crate::access::SESSION_COOKIE },
+                "session": { "type": "apiKey", "in": "cookie", "name": tollgate_model::session_cookies::SessionCookie::Plain.name() },
             },
         },
     })
@@ -81,7 +81,7 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } } });
     let permission = match operation.access {
         Access::Public => "none",
-        Access::SignedIn => "signed-in",
+        Access::SignedIn | Access::SignedInDespite(_) => "signed-in",
         Access::Needs(permission) => permission.as_str(),
     };
     let mut document = json!({

@@ -8,10 +8,12 @@ use http::Method;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use tollgate_app::access::Permission;
+use tollgate_app::users::Duty;
 
 use crate::{
     Api, access, accounts, basic_auth, consumers, deployments, environments, globals, idempotency, journal,
-    keys, meta, pipelines, policies, policy_versions, sessions, shadow, signing_keys, usage,
+    keys, meta, passwords, pipelines, policies, policy_versions, second_factor, sessions, shadow,
+    signing_keys, tokens, usage,
 };
 
 /// Who may call an operation.
@@ -21,6 +23,8 @@ pub(crate) enum Access {
     Public,
     /// Everybody who signed in: it concerns only themselves.
     SignedIn,
+    /// Everybody who signed in, also those who have to do one of these first.
+    SignedInDespite(&'static [Duty]),
     /// Whoever has this permission.
     Needs(Permission),
 }
@@ -57,6 +61,9 @@ pub(crate) fn all() -> Vec<Operation> {
     [
         meta::operations(),
         sessions::operations(),
+        passwords::operations(),
+        second_factor::operations(),
+        tokens::operations(),
         environments::operations(),
         pipelines::operations(),
         policies::operations(),

@@ -14,6 +14,8 @@ pub(crate) struct Problem {
     pub(crate) code: &'static str,
     pub(crate) detail: String,
     pub(crate) hint: Option<String>,
+    /// After how many seconds it makes sense to try again.
+    pub(crate) retry_after_seconds: Option<u16>,
     /// Further members of the problem document.
     pub(crate) more: Box<Map<String, Value>>,
 }
@@ -22,7 +24,14 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), hint: None, more: Box::default() }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            hint: None,
+            retry_after_seconds: None,
+            more: Box::default(),
+        }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -89,6 +98,7 @@ impl From<Error> for Problem {
             code: error.code,
             detail: error.message,
             hint: error.hint,
+            retry_after_seconds: error.retry_after_seconds,
             more: Box::new(more),
         }
     }
@@ -109,6 +119,9 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert("tollgate-error", HeaderValue::from_static(self.code));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tollgate_app::Stored;
 use tollgate_app::access::Permission;
 use tollgate_app::change_requests::Proposal;
-use tollgate_model::environments::{FourEyes, Realm, RealmSettings, WaiverDays};
+use tollgate_model::environments::{FourEyes, Realm, RealmSettings, SecondFactorRule, WaiverDays};
 
 use crate::Api;
 use crate::answers::{Answer, Tagged};
@@ -32,6 +32,8 @@ struct SettingsBody {
     /// What one person asks for and another must approve; kept as it is when it is left out. While any of it is on, so are
     /// the settings.
     four_eyes: Option<FourEyes>,
+    /// Whether users need a second factor; kept as it is when it is left out.
+    second_factor: Option<SecondFactorRule>,
     /// Why, for the journal.
     #[serde(default)]
     reason: String,
@@ -72,9 +74,17 @@ async fn set(
     IfMatch(if_match): IfMatch,
     Body(body): Body<SettingsBody>,
 ) -> Answer<Response> {
-    let before = api.app.realms().get(&op).await?.value.settings;
-    let SettingsBody { max_waiver_days, four_eyes, reason } = body;
-    let settings = RealmSettings { max_waiver_days, four_eyes: four_eyes.unwrap_or(before.four_eyes) };
+    let before = api.app.realms().get(&op).await?;
+    let SettingsBody { max_waiver_days, four_eyes, second_factor, reason } = body;
+    // A client that does not know a setting must not change it, nor write over what somebody else made of it meanwhile.
+    let left_out = four_eyes.is_none() || second_factor.is_none();
+    let if_match = if_match.or(Some(before.revision).filter(|_| left_out));
+    let before = before.value.settings;
+    let settings = RealmSettings {
+        max_waiver_days,
+        four_eyes: four_eyes.unwrap_or(before.four_eyes),
+        second_factor: second_factor.unwrap_or(before.second_factor),
+    };
     let proposal = Proposal::Settings { settings, if_match };
     if let Some(response) = asked(&api, &op, proposal, &reason).await? {
         return Ok(response);

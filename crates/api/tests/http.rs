@@ -350,7 +350,7 @@ async fn the_settings_of_a_realm_are_read_and_changed_whole() {
     let api = Api::start().await;
     let settings = format!("{REALM}/settings");
     let before = api.get(REALM).await.expect(200, "");
-    assert_eq!(before.body["settings"], json!({ "maxWaiverDays": 30 }));
+    assert_eq!(before.body["settings"], json!({ "maxWaiverDays": 30, "secondFactor": "optional" }));
     let head = api.head().await;
     for bad in [
         json!({}),
@@ -358,6 +358,7 @@ async fn the_settings_of_a_realm_are_read_and_changed_whole() {
         json!({ "maxWaiverDays": 366 }),
         json!({ "maxWaiverDays": "7" }),
         json!({ "maxWaiverDays": 7, "other": 1 }),
+        json!({ "maxWaiverDays": 7, "secondFactor": "sometimes" }),
     ] {
         api.call("PUT", &settings, bad).await.expect(422, "body-invalid");
     }

@@ -44,6 +44,8 @@ pub struct Error {
     pub message: String,
     /// What to do next.
     pub hint: Option<String>,
+    /// After how many seconds it makes sense to try again, when that can be told.
+    pub retry_after_seconds: Option<u16>,
     /// The switches to change, when a policy refused.
     pub violations: Box<[Violation]>,
     /// The places at fault, when the input is a document.
@@ -76,6 +78,7 @@ impl Error {
             code,
             message: message.into(),
             hint: None,
+            retry_after_seconds: None,
             violations: Box::default(),
             places: Box::default(),
             source: None,
@@ -112,6 +115,12 @@ impl Error {
             )
         }
         .hint("try again in a moment")
+    }
+
+    #[must_use]
+    pub(crate) fn retry_after(mut self, seconds: u16) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
     }
 
     #[must_use]

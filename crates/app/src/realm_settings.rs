@@ -1,7 +1,9 @@
 //! What a realm decided about itself.
 
-use tollgate_model::environments::{Realm, RealmSettings};
+use tollgate_model::environments::{Realm, RealmSettings, SecondFactorRule};
+use tollgate_model::names::RealmName;
 use tollgate_model::objects::keys;
+use tollgate_model::users::SecondFactor;
 use tollgate_store::Stored;
 
 use crate::App;
@@ -27,10 +29,13 @@ impl Realms {
 
     /// Gives the realm other settings. What was decided under the ones before stands.
     ///
+    /// A second factor is demanded by somebody who has one: so nobody shuts out everybody including themselves.
+    ///
     /// # Errors
     ///
     /// [`crate::errors::ErrorKind::NotFound`]; [`crate::errors::ErrorKind::Conflict`] with code `four-eyes` while the realm
-    /// wants a second person for anything; [`crate::errors::ErrorKind::PreconditionFailed`] when somebody changed them
+    /// wants a second person for anything, and with `second-factor-missing`; [`crate::errors::ErrorKind::Invalid`] when a
+    /// realm without users is to demand a second factor; [`crate::errors::ErrorKind::PreconditionFailed`] when somebody changed them
     /// since `if_match`, or at the same moment.
     pub async fn update(
         &self,
@@ -57,6 +62,7 @@ impl Realms {
         check_reason(reason)?;
         let leave = self.0.leave(op, Subject::Settings).await?;
         let before = self.0.realm(op).await?;
+        self.check_second_factor(op, &before.value, settings).await?;
         let draft = self.drafted(op, &before, settings, if_match, &leave)?.reason(reason);
         let revision = self.0.commit(op, draft).await?;
         Ok(Stored { value: Realm { settings, ..before.value }, revision })
@@ -75,6 +81,33 @@ impl Realms {
         let mut draft = Draft::new(op, "realm.update").with(leave);
         draft.put(&realm, expect_read(before, if_match)?)?;
         Ok(draft)
+    }
+
+    /// Refuses to demand a second factor for somebody who has none.
+    pub(crate) async fn check_second_factor(
+        &self,
+        op: &Op,
+        before: &Realm,
+        settings: RealmSettings,
+    ) -> Result<(), Error> {
+        let required = SecondFactorRule::Required;
+        if settings.second_factor != required || before.settings.second_factor == required {
+            return Ok(());
+        }
+        let default = RealmName::default();
+        if op.realm != default {
+            return Err(Error::invalid(
+                "users live in realm `default`: only there a second factor can be demanded",
+            )
+            .hint("change the setting of realm `default`"));
+        }
+        let Some(user) = op.actor.user else { return Ok(()) };
+        let factor = self.0.store().get::<SecondFactor>(&default, &keys::second_factor(user)).await?;
+        if factor.is_some_and(|factor| factor.value.confirmed_at.is_some()) {
+            return Ok(());
+        }
+        Err(Error::conflict("second-factor-missing", "whoever demands a second factor needs one themselves")
+            .hint("enrol yours first: `tollgate second-factor enrol`"))
     }
 }
 

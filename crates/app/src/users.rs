@@ -1,37 +1,56 @@
-//! Users of the management API: the first admin, signing in, API tokens.
+//! Users of the management API: the first admin, signing in, sessions, second factors, API tokens.
 
 mod admin;
-mod sign_ins;
+mod attempts;
+mod back_off;
+mod known_sources;
+mod last_uses;
+mod passwords;
+mod recovery;
+mod scopes;
+mod second_factor;
+mod sessions;
+mod sign_in;
 mod token_index;
+mod tokens;
 
 pub use admin::{HeldRight, NewUser, RealmRights, UserRights, UserView, UserWithPassword};
-pub use sign_ins::SignIns;
+pub use passwords::{EndedByPassword, NewPassword};
+pub use recovery::Recovered;
+pub use second_factor::{Enrolment, RecoveryCodes, SecondFactorStatus};
+pub use sessions::SessionView;
+pub use sign_in::{SignIn, SignedIn};
+pub use tokens::{NewToken, ShownToken, TokenView};
 
-use std::collections::HashMap;
-
-use jiff::{SignedDuration, Timestamp};
-use tollgate_credential::keys::KeyDigest;
+use jiff::Timestamp;
 use tollgate_credential::passwords::Password;
-use tollgate_credential::user_tokens::{self, IssuedUserToken};
-use tollgate_model::ids::{UserId, UserTokenId};
+use tollgate_credential::user_tokens;
+use tollgate_model::environments::{Realm, SecondFactorRule};
+use tollgate_model::ids::UserId;
 use tollgate_model::names::{RealmName, UserName};
-use tollgate_model::objects::{Object, keys};
-use tollgate_model::users::{User, UserToken};
+use tollgate_model::objects::keys;
+use tollgate_model::users::{SecondFactor, User, UserToken};
 use tollgate_store::{Expect, Stored};
 
 use crate::App;
 use crate::access::{Actor, Op, Permission, Rights};
 use crate::changes::Draft;
+use crate::directory::demand_cover;
 use crate::errors::{Error, ErrorKind};
-use token_index::KnownToken;
-
-/// How long a sign-in lasts.
-const SIGN_IN: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// Most tokens that a user may hold.
-const MAX_TOKENS: usize = 200;
+use back_off::BackOff;
+use last_uses::LastUses;
+use token_index::TokenIndex;
 
 /// Use cases of users. They live in realm `default` and act in every realm.
 pub struct Users(pub(crate) App);
+
+/// What a process remembers of sign-ins.
+#[derive(Default)]
+pub struct SignIns {
+    back_off: BackOff,
+    index: TokenIndex,
+    last_uses: LastUses,
+}
 
 /// The first admin.
 #[derive(Debug)]
@@ -44,31 +63,24 @@ pub struct FirstAdmin {
     pub token: ShownToken,
 }
 
-/// An API token with its plain form, which is shown this once.
-#[derive(Debug)]
-pub struct ShownToken {
-    /// What is kept of it.
-    pub token: UserToken,
-    /// The token itself.
-    pub plain: IssuedUserToken,
-}
-
-/// Somebody who showed an API token.
+/// Somebody who showed the token of a session or an API token.
 #[derive(Debug, Clone)]
 pub struct Authenticated {
-    /// Who they are, and what they may do in realm `default`.
+    /// Who they are, and what they may do in realm `default`: nothing in any realm, as long as there is a duty.
     pub actor: Actor,
     /// The token that they showed.
     pub token: UserToken,
+    /// What they have to do before they may do anything else.
+    pub duty: Option<Duty>,
 }
 
-/// What becomes of a user's next token when they hold [`MAX_TOKENS`] already.
+/// What a user has to do before they may do anything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Full {
-    /// It takes the place of the oldest sign-in: a user must not be locked out by having signed in often.
-    ForgetOldestSignIn,
-    /// It is refused.
-    Refuse,
+pub enum Duty {
+    /// Somebody else knows the password.
+    ChangePassword,
+    /// The realm demands a second factor, and they have none.
+    EnrolSecondFactor,
 }
 
 // === impl Users ===
@@ -106,7 +118,9 @@ impl Users {
             disabled_at: None,
             password_is_temporary: false,
         };
-        let token = self.new_token(op.now, user.id, "first start", None)?;
+        let until = op.now.checked_add(tokens::LONGEST).map_err(Error::internal)?;
+        let mut token = self.new_token(op.now, user.id, "first start", until)?;
+        token.token.is_api_token = true;
         let mut draft = Draft::new(op, "user.create").realm(realm.clone());
         draft.put(&user, Expect::Absent)?;
         self.0.join_administrators(&realm, user.id, &mut draft).await?;
@@ -121,52 +135,12 @@ impl Users {
         }
     }
 
-    /// Signs a user in: an API token of 30 days for a name and a password. For a user who holds the most tokens allowed
-    /// it takes the place of their oldest sign-in.
-    ///
-    /// `op` carries where the attempt comes from; its actor is not looked at. An unknown user costs as much time as
-    /// a wrong password, and reads the same.
+    /// Finds out who showed the token of a session or an API token.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unauthenticated`]; [`ErrorKind::TooMany`] after repeated failures for this user from this source.
-    pub async fn sign_in(
-        &self,
-        op: &Op,
-        name: &str,
-        password: &str,
-        token_name: &str,
-    ) -> Result<(User, ShownToken), Error> {
-        let sign_ins = &self.0.0.sign_ins;
-        sign_ins.begin(name, &op.source, op.now)?;
-        let realm = RealmName::default();
-        let user = match UserName::parse(name) {
-            Ok(name) => self.0.store().get::<User>(&realm, &keys::user(&name)).await?,
-            Err(_) => None,
-        };
-        let user = user.filter(|user| user.value.disabled_at.is_none());
-        let hash = user.as_ref().map(|user| user.value.password_hash.clone());
-        let matches = match Password::parse(password) {
-            Ok(password) => self.0.verify_password(password, hash).await?,
-            Err(_) => false,
-        };
-        let Some(Stored { value: user, .. }) = user.filter(|_| matches) else {
-            return Err(Error::new(ErrorKind::Unauthenticated, "login-failed", "user or password is wrong")
-                .hint("check both; the first password was printed at the first start"));
-        };
-        sign_ins.succeeded(name, &op.source);
-        let op = &Op { actor: Actor::of(&user), realm, ..op.clone() };
-        let until = op.now.checked_add(SIGN_IN).map_err(Error::internal)?;
-        let token = self.store_token(op, user.id, token_name, Some(until), Full::ForgetOldestSignIn).await?;
-        Ok((user, token))
-    }
-
-    /// Finds out who showed an API token.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Unauthenticated`] when it is unknown or has expired; [`ErrorKind::Unavailable`] when that can't be
-    /// told.
+    /// [`ErrorKind::Unauthenticated`] when it is unknown, has expired or was not used for too long;
+    /// [`ErrorKind::Unavailable`] when that can't be told.
     pub async fn authenticate(&self, presented: &str, now: Timestamp) -> Result<Authenticated, Error> {
         let refused = || {
             Error::new(ErrorKind::Unauthenticated, "unauthenticated", "this needs a valid API token")
@@ -178,153 +152,122 @@ impl Users {
         let (realm, store) = (RealmName::default(), self.0.store());
         let token =
             store.get::<UserToken>(&realm, &keys::user_token(known.id)).await?.ok_or_else(refused)?.value;
-        if token.expires_at.is_some_and(|at| at <= now) {
+        if token.expires_at.is_some_and(|at| at <= now) || self.is_idle(&token, now).await? {
             return Err(refused());
         }
         let user = store.get::<User>(&realm, &keys::user(&known.user)).await?;
         let user = user.filter(|user| user.value.id == token.user && user.value.disabled_at.is_none());
-        let actor = Actor::of(&user.ok_or_else(refused)?.value);
-        Ok(Authenticated { actor: self.0.actor_in(&actor, &RealmName::default()).await?, token })
-    }
-
-    /// Returns the actor's own API tokens, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Forbidden`], [`ErrorKind::Unavailable`].
-    pub async fn tokens(&self, op: &Op) -> Result<Vec<UserToken>, Error> {
-        let user = own(op)?;
-        let all = self.0.all::<UserToken>(&RealmName::default(), "").await?;
-        Ok(all.into_iter().map(|stored| stored.value).filter(|token| token.user == user).collect())
-    }
-
-    /// Issues an API token to the actor; its plain form is in this answer and nowhere else.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Invalid`] for an expiry that has passed, [`ErrorKind::Conflict`] when there are too many.
-    pub async fn create_token(
-        &self,
-        op: &Op,
-        name: &str,
-        expires_at: Option<Timestamp>,
-    ) -> Result<ShownToken, Error> {
-        let user = own(op)?;
-        crate::credentials::check_expiry(expires_at, op.now)?;
-        self.store_token(op, user, name, expires_at, Full::Refuse).await
-    }
-
-    /// Deletes one of the actor's own API tokens; signing out deletes the one that was shown.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotFound`], also for a token of somebody else.
-    pub async fn delete_token(&self, op: &Op, id: UserTokenId) -> Result<(), Error> {
-        let user = own(op)?;
-        let realm = RealmName::default();
-        let stored = self.0.store().get::<UserToken>(&realm, &keys::user_token(id)).await?;
-        if stored.is_none_or(|token| token.value.user != user) {
-            return Err(
-                Error::not_found(format!("you have no token `{id}`")).hint("list your tokens for their ids")
-            );
+        let user = user.ok_or_else(refused)?.value;
+        let duty = self.duty(&user, &token).await?;
+        let mut actor = Actor::of(&user);
+        if let Some(scopes) = &token.scopes {
+            actor = actor.limited(scopes::rights(scopes));
         }
-        let mut draft = Draft::new(op, "user-token.delete").realm(realm);
-        draft.delete::<UserToken>(keys::user_token(id), Expect::Exists);
-        self.0.commit(op, draft).await?;
+        if duty.is_some() {
+            actor = actor.limited(Rights::none());
+        }
+        let actor = self.0.actor_in(&actor, &realm).await?;
+        self.note_use(&token, now);
+        Ok(Authenticated { actor, token, duty })
+    }
+
+    /// Returns what a user has to do before a token of theirs may do anything else.
+    ///
+    /// A temporary password concerns sessions: API tokens were not made with it. A missing second factor concerns both,
+    /// or it could be avoided for good by making an API token in time.
+    async fn duty(&self, user: &User, token: &UserToken) -> Result<Option<Duty>, Error> {
+        if user.password_is_temporary && token.is_session() {
+            return Ok(Some(Duty::ChangePassword));
+        }
+        if self.second_factor_rule().await? == SecondFactorRule::Optional {
+            return Ok(None);
+        }
+        let confirmed =
+            self.second_factor_of(user.id).await?.is_some_and(|it| it.value.confirmed_at.is_some());
+        Ok((!confirmed).then_some(Duty::EnrolSecondFactor))
+    }
+
+    /// Refuses to have power over somebody who may do, in some realm, what the actor may not.
+    async fn demand_power(&self, op: &Op, over: &User) -> Result<(), Error> {
+        for directory in self.0.directories().await? {
+            let what =
+                format!("to do this to `{}`, who may do it in realm `{}`,", over.name, directory.realm);
+            demand_cover(&directory.rights_of_actor(&op.actor), &directory.rights_of(over.id), &what)?;
+        }
         Ok(())
     }
 
-    async fn store_token(
-        &self,
-        op: &Op,
-        user: UserId,
-        name: &str,
-        expires_at: Option<Timestamp>,
-        full: Full,
-    ) -> Result<ShownToken, Error> {
-        if name.chars().count() > 100 || name.chars().any(char::is_control) {
-            return Err(
-                Error::invalid("this is no name for a token").hint("use at most 100 printable characters")
-            );
-        }
+    async fn second_factor_rule(&self) -> Result<SecondFactorRule, Error> {
         let realm = RealmName::default();
-        let mut draft = Draft::new(op, "user-token.create").realm(realm.clone());
-        let mut held = 0;
-        let mut oldest_sign_in = None;
-        for Stored { value: token, .. } in self.0.all::<UserToken>(&realm, "").await? {
-            if token.expires_at.is_some_and(|at| at <= op.now) {
-                draft.delete::<UserToken>(token.key(), Expect::Any);
-            } else if token.user == user {
-                held += 1;
-                if full == Full::ForgetOldestSignIn && is_sign_in(&token) {
-                    // Ids sort by time, so the first is the oldest.
-                    oldest_sign_in.get_or_insert(token.key());
-                }
-            }
+        let stored = self.0.store().get::<Realm>(&realm, &keys::realm(&realm)).await?;
+        Ok(stored.map(|realm| realm.value.settings.second_factor).unwrap_or_default())
+    }
+
+    async fn second_factor_of(&self, user: UserId) -> Result<Option<Stored<SecondFactor>>, Error> {
+        Ok(self.0.store().get(&RealmName::default(), &keys::second_factor(user)).await?)
+    }
+
+    async fn user(&self, name: &UserName) -> Result<Stored<User>, Error> {
+        self.0.store().get::<User>(&RealmName::default(), &keys::user(name)).await?.ok_or_else(|| {
+            Error::not_found(format!("there is no user `{name}`"))
+                .hint("check the name: it is what they sign in with")
+        })
+    }
+
+    /// Returns the user who acts, as they are stored now.
+    async fn myself(&self, me: &Authenticated) -> Result<Stored<User>, Error> {
+        let name = UserName::parse(&me.actor.name).map_err(Error::internal)?;
+        let user = self.user(&name).await?;
+        if user.value.id == me.token.user {
+            Ok(user)
+        } else {
+            Err(Error::not_found("you were deleted meanwhile"))
         }
-        if held >= MAX_TOKENS
-            && let Some(key) = oldest_sign_in
-        {
-            draft.delete::<UserToken>(key, Expect::Any);
-            held -= 1;
+    }
+}
+
+// === impl Authenticated ===
+
+impl Authenticated {
+    /// Refuses whoever shows an API token, and whoever has to do something else first. What a session alone may do, an
+    /// API token could otherwise do to become more than it is.
+    fn demand_session(&self, op: &Op, despite: &[Duty]) -> Result<(), Error> {
+        if op.actor.user != Some(self.token.user) {
+            return Err(only_users());
         }
-        if held >= MAX_TOKENS {
-            return Err(Error::conflict(
-                "too-many-tokens",
-                format!("you hold {MAX_TOKENS} API tokens already"),
+        if let Some(duty) = self.duty.filter(|duty| !despite.contains(duty)) {
+            return Err(duty.into());
+        }
+        if self.token.is_session() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Forbidden,
+            "session-required",
+            "an API token can't do this: it needs a session",
+        )
+        .hint("sign in: `tollgate login`"))
+    }
+}
+
+// === impl Duty ===
+
+impl From<Duty> for Error {
+    fn from(duty: Duty) -> Self {
+        match duty {
+            Duty::ChangePassword => Self::new(
+                ErrorKind::Forbidden,
+                "password-change-required",
+                "your password is a temporary one: nothing else can be done until it is changed",
             )
-            .hint("delete those that you no longer use"));
+            .hint("choose one of your own: `tollgate password change`"),
+            Duty::EnrolSecondFactor => Self::new(
+                ErrorKind::Forbidden,
+                "second-factor-enrolment-required",
+                "this realm demands a second factor, and you have none yet",
+            )
+            .hint("sign in with your password, then `tollgate second-factor enrol`"),
         }
-        let shown = self.new_token(op.now, user, name, expires_at)?;
-        draft.put(&shown.token, Expect::Absent)?;
-        self.0.commit(op, draft).await?;
-        Ok(shown)
-    }
-
-    fn new_token(
-        &self,
-        now: Timestamp,
-        user: UserId,
-        name: &str,
-        expires_at: Option<Timestamp>,
-    ) -> Result<ShownToken, Error> {
-        let plain = IssuedUserToken::generate(self.0.random())?;
-        let token = UserToken {
-            id: UserTokenId::new(now, self.0.id_bytes()?),
-            user,
-            name: name.to_owned(),
-            digest: plain.digest.to_string(),
-            created_at: now,
-            expires_at,
-        };
-        Ok(ShownToken { token, plain })
-    }
-
-    /// Finds where a token is stored. A token that is not in the index is looked for only when the store has changed
-    /// since the index was made, so that made-up tokens cost one small read each.
-    async fn known_token(&self, digest: KeyDigest) -> Result<Option<KnownToken>, Error> {
-        let index = &self.0.0.sign_ins.index;
-        if let Some(known) = index.find(&digest) {
-            return Ok(Some(known));
-        }
-        let head = self.0.store().head().await?;
-        if index.is_as_of(head) {
-            return Ok(None);
-        }
-        let realm = RealmName::default();
-        let users = self.0.all::<User>(&realm, "").await?;
-        let names: HashMap<_, _> = users.into_iter().map(|user| (user.value.id, user.value.name)).collect();
-        let tokens = self.0.all::<UserToken>(&realm, "").await?;
-        let known: HashMap<_, _> = tokens
-            .into_iter()
-            .filter_map(|Stored { value: token, .. }| {
-                let digest = KeyDigest::from_hex(&token.digest).ok()?;
-                Some((digest, KnownToken { id: token.id, user: names.get(&token.user)?.clone() }))
-            })
-            .collect();
-        let found = known.get(&digest).cloned();
-        index.replace(head, known);
-        Ok(found)
     }
 }
 
@@ -337,15 +280,7 @@ impl Actor {
     }
 }
 
-/// Tells whether a token was made by signing in: those live for exactly [`SIGN_IN`].
-fn is_sign_in(token: &UserToken) -> bool {
-    token.expires_at.is_some_and(|at| at.duration_since(token.created_at) == SIGN_IN)
-}
-
-/// Tokens belong to users: the system has none.
-fn own(op: &Op) -> Result<UserId, Error> {
-    op.demand(Permission::UserTokenManage)?;
-    op.actor.user.ok_or_else(|| {
-        Error::new(ErrorKind::Forbidden, "forbidden", "only a user has API tokens").hint("sign in as a user")
-    })
+fn only_users() -> Error {
+    Error::new(ErrorKind::Forbidden, "forbidden", "only a user has sessions and API tokens")
+        .hint("sign in as a user")
 }

@@ -12,20 +12,27 @@ use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 use tollgate_app::access::Op;
-use tollgate_app::errors::ErrorKind;
+use tollgate_app::errors::{Error, ErrorKind};
+use tollgate_app::users::Authenticated;
 use tollgate_model::ids::RequestId;
 use tollgate_model::names::RealmName;
-use tollgate_model::users::{SESSION_COOKIE, UserToken};
+use tollgate_model::session_cookies::SessionCookie;
 
 use crate::Console;
 use crate::errors::Failure;
 
-/// Somebody who has signed in.
+/// Somebody who has signed in, and has nothing to do first.
 pub(crate) struct Visitor {
     /// What they do, in the realm that the path names.
     pub(crate) op: Op,
-    /// Their session.
-    pub(crate) session: UserToken,
+}
+
+/// Somebody who has signed in, whatever they have to do first.
+pub(crate) struct SignedIn {
+    /// What they do.
+    pub(crate) op: Op,
+    /// With which session.
+    pub(crate) me: Authenticated,
 }
 
 /// Somebody who may not have signed in yet.
@@ -35,20 +42,32 @@ impl FromRequestParts<Console> for Visitor {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Failure> {
-        let mut op = op(parts, console)?;
-        let here = here(&parts.uri);
-        let away = || Failure::SignIn { back: here.clone(), htmx: parts.headers.contains_key("hx-request") };
-        let token = session_token(&parts.headers).ok_or_else(away)?;
-        let signed_in = match console.app.users().authenticate(token, op.now).await {
-            Ok(signed_in) => signed_in,
-            Err(error) if error.kind == ErrorKind::Unauthenticated => return Err(away()),
-            Err(error) => return Err(error.into()),
-        };
-        op.actor = signed_in.actor;
+        let SignedIn { mut op, me } = SignedIn::from_request_parts(parts, console).await?;
+        if let Some(duty) = me.duty {
+            return Err(Error::from(duty).into());
+        }
         if let Some(realm) = realm(parts).await? {
             op = console.app.realms().enter(&op, realm).await?;
         }
-        Ok(Self { op, session: signed_in.token })
+        Ok(Self { op })
+    }
+}
+
+impl FromRequestParts<Console> for SignedIn {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Failure> {
+        let mut op = op(parts, console)?;
+        let here = here(&parts.uri);
+        let away = || Failure::SignIn { back: here.clone(), htmx: parts.headers.contains_key("hx-request") };
+        let token = session_token(console, &parts.headers)?.ok_or_else(away)?;
+        let me = match console.app.users().authenticate(token, op.now).await {
+            Ok(me) => me,
+            Err(error) if error.kind == ErrorKind::Unauthenticated => return Err(away()),
+            Err(error) => return Err(error.into()),
+        };
+        op.actor = me.actor.clone();
+        Ok(Self { op, me })
     }
 }
 
@@ -106,15 +125,16 @@ async fn realm(parts: &mut Parts) -> Result<Option<RealmName>, Failure> {
 }
 
 /// Returns the token in the session's cookie.
-pub(crate) fn session_token(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, _)| *name == SESSION_COOKIE)
-        .map(|(_, value)| value)
+pub(crate) fn session_token<'a>(
+    console: &Console,
+    headers: &'a HeaderMap,
+) -> Result<Option<&'a str>, Failure> {
+    let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    SessionCookie::find(values, console.settings.secure_cookies).map_err(|error| Failure::Shown {
+        status: StatusCode::BAD_REQUEST,
+        message: error.to_string(),
+        hint: Some("delete the cookies of this site, then sign in again".to_owned()),
+    })
 }
 
 fn here(uri: &Uri) -> String {

@@ -7,10 +7,13 @@ pub mod basic;
 pub mod keys;
 pub mod keysets;
 pub mod leaks;
+pub mod password_rule;
 pub mod passwords;
 pub mod private_keys;
+pub mod recovery_codes;
 pub mod seal;
 pub mod tokens;
+pub mod totp;
 pub mod user_tokens;
 
 mod text;
@@ -52,5 +55,8 @@ mod tests {
         assert!(crate::user_tokens::IssuedUserToken::generate(&Dry).is_err());
         assert!(crate::passwords::Password::generate(&Dry).is_err());
         assert!(crate::seal::MasterKey::generate(&Dry).is_err());
+        assert!(crate::totp::TotpSecret::generate(&Dry).is_err());
+        let user = tollgate_model::ids::UserId::new(jiff::Timestamp::UNIX_EPOCH, [0; 10]);
+        assert!(crate::recovery_codes::RecoveryCode::generate(user, &Dry).is_err());
     }
 }

@@ -85,6 +85,20 @@ pub fn verify(password: &Password, stored: Option<&str>) -> bool {
     exists & matches(password, &hash).unwrap_or(false)
 }
 
+/// Tells whether a stored hash was made with other parameters than new ones are, and should be made anew when its
+/// password is at hand.
+pub fn is_outdated(stored: &str) -> bool {
+    let current = PasswordHash::new(stored).ok().is_some_and(|hash| {
+        let params = Params::try_from(&hash).ok();
+        hash.algorithm == Algorithm::Argon2id.ident()
+            && hash.version == Some(Version::V0x13.into())
+            && params.is_some_and(|params| {
+                (params.m_cost(), params.t_cost(), params.p_cost()) == (MEMORY_KIB, PASSES, LANES)
+            })
+    });
+    !current
+}
+
 /// Compares in constant time; `None` when the hash says something that cannot be computed.
 fn matches(password: &Password, hash: &PasswordHash) -> Option<bool> {
     let (salt, expected) = (hash.salt.as_ref()?, hash.hash.as_ref()?);
@@ -185,6 +199,21 @@ mod tests {
             ["", "plain", "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ", "$2b$12$abcdefghijklmnopqrstuv"]
         {
             assert!(!verify(&password("plain"), Some(broken)), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_hash_of_weaker_parameters_is_told_from_a_new_one() {
+        let stored = hash(&password("correct horse"), &Counter::default()).expect("hashes");
+        assert!(!is_outdated(&stored));
+        for old in [
+            stored.replace("m=19456", "m=8192"),
+            stored.replace("t=2", "t=1"),
+            stored.replace("argon2id", "argon2i"),
+            stored.replace("v=19", "v=16"),
+            "junk".to_owned(),
+        ] {
+            assert!(is_outdated(&old), "{old}");
         }
     }
 

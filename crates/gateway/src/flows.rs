@@ -15,9 +15,9 @@ use tollgate_flow::{
     Message, Overloaded, UpstreamError, UpstreamRequest, UpstreamResponse, VerifyError, parse_body,
 };
 use tollgate_model::ids::{ExecutionId, RequestId};
+use tollgate_model::session_cookies::SessionCookie;
 use tollgate_model::steps::LogLevel;
 use tollgate_model::triggers::Scope as TokenScope;
-use tollgate_model::users::SESSION_COOKIE;
 use tollgate_snapshot::{ConsumerEntry, Scope};
 
 use crate::body::{self, BodyMemory, BodyTimeouts, Share};
@@ -205,7 +205,8 @@ fn visible_cookies(headers: &HeaderMap) -> String {
     let cookies =
         values.flat_map(|value| value.split(';').map(|it| it.trim().to_owned()).collect::<Vec<_>>());
     let is_session = |cookie: &String| {
-        cookie.split('=').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(SESSION_COOKIE))
+        let name = cookie.split('=').next().unwrap_or_default().trim();
+        SessionCookie::ALL.iter().any(|it| name.eq_ignore_ascii_case(it.name()))
     };
     cookies.filter(|cookie| !cookie.is_empty() && !is_session(cookie)).collect::<Vec<_>>().join("; ")
 }
@@ -315,6 +316,7 @@ mod tests {
             &["basket=1; tollgate_session=tgu_secret; lang=en"][..],
             &["basket=1", " TOLLGATE_SESSION =tgu_secret", "lang=en;"],
             &["tollgate_session=a=b;basket=1;tollgate_session;lang=en"],
+            &["__Host-tollgate_session=tgu_secret; basket=1; __host-Tollgate_Session=a; lang=en"],
         ] {
             assert_eq!(cookies(values), shop, "{values:?}");
         }

@@ -31,6 +31,8 @@ pub struct RealmSettings {
     /// What one person asks for and another must approve.
     #[serde(skip_serializing_if = "FourEyes::is_off")]
     pub four_eyes: FourEyes,
+    /// Whether users need a second factor. Users live in realm `default`: elsewhere it stays optional.
+    pub second_factor: SecondFactorRule,
 }
 
 /// What one person asks for and another must approve. While any of it is on, so are the realm's settings.
@@ -41,6 +43,17 @@ pub struct FourEyes {
     pub policies: bool,
     /// Waivers made and extended.
     pub waivers: bool,
+}
+
+/// Whether users need a second factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SecondFactorRule {
+    /// Whoever wants one has one.
+    #[default]
+    Optional,
+    /// Without one a session can do nothing but enrol one, and an API token nothing at all.
+    Required,
 }
 
 /// Days of a waiver: 1 to 365.

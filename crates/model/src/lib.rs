@@ -16,6 +16,7 @@ pub mod names;
 pub mod objects;
 pub mod pipelines;
 pub mod policies;
+pub mod session_cookies;
 pub mod sources;
 pub mod steps;
 pub mod triggers;

@@ -13,7 +13,7 @@ use crate::change_requests::ChangeRequest;
 use crate::consumers::{ApiKey, BasicAuth, Consumer};
 use crate::deployments::{Deployment, RouteClaim};
 use crate::environments::{Environment, Exposure, Project, Realm};
-use crate::ids::{BasicAuthId, ChangeRequestId, KeyId, UserTokenId, WaiverId};
+use crate::ids::{BasicAuthId, ChangeRequestId, KeyId, UserId, UserTokenId, WaiverId};
 use crate::keysets::{SigningKey, TokenRevocation};
 use crate::names::{
     ConsumerName, EnvironmentName, GroupName, PipelineName, ProjectName, RealmName, RoleName, UserName,
@@ -21,7 +21,7 @@ use crate::names::{
 };
 use crate::pipelines::{PipelineHead, PipelineVersion};
 use crate::policies::{Policies, PolicyVersion, ShadowPolicies};
-use crate::users::{User, UserToken};
+use crate::users::{SecondFactor, User, UserToken};
 use crate::values::{Account, Global};
 use crate::versions::Version;
 use crate::waivers::Waiver;
@@ -84,6 +84,8 @@ kinds! {
     Role = "role",
     /// [`RouteClaim`].
     RouteClaim = "route-claim",
+    /// [`SecondFactor`].
+    SecondFactor = "second-factor",
     /// [`ShadowPolicies`]: at most one object per realm.
     ShadowPolicies = "shadow-policies",
     /// [`SigningKey`].
@@ -160,7 +162,8 @@ impl StoredObject {
 pub mod keys {
     use super::{
         BasicAuthId, ChangeRequestId, ConsumerName, EnvironmentName, Exposure, GroupName, KeyId,
-        PipelineName, ProjectName, RealmName, RoleName, UserName, UserTokenId, ValueName, Version, WaiverId,
+        PipelineName, ProjectName, RealmName, RoleName, UserId, UserName, UserTokenId, ValueName, Version,
+        WaiverId,
     };
 
     /// Key of the one [`super::Policies`] object of a realm.
@@ -233,6 +236,10 @@ pub mod keys {
     pub fn route_claim(environment: &EnvironmentName, exposure: Exposure, shape: &str) -> String {
         format!("{environment}/{}{shape}", exposure.as_str())
     }
+    /// `user id`: it is never given to another user of the same name.
+    pub fn second_factor(user: UserId) -> String {
+        user.to_string()
+    }
     /// `environment/kid`.
     pub fn signing_key(environment: &EnvironmentName, kid: &str) -> String {
         format!("{environment}/{kid}")
@@ -286,6 +293,7 @@ objects! {
     Realm => Realm, |it| keys::realm(&it.name);
     Role => Role, |it| keys::role(&it.name);
     RouteClaim => RouteClaim, |it| keys::route_claim(&it.environment, it.exposure, &it.shape);
+    SecondFactor => SecondFactor, |it| keys::second_factor(it.user);
     ShadowPolicies => ShadowPolicies, |_it| keys::SHADOW_POLICIES.to_owned();
     SigningKey => SigningKey, |it| keys::signing_key(&it.environment, &it.kid);
     TokenRevocation => TokenRevocation, |it| keys::token_revocation(&it.environment, &it.jti);

@@ -3,6 +3,7 @@
 //! No two secrets share a place, or one could be put where the other is read. A place that ends in what a caller chose
 //! freely begins with a word and `:`, which no name holds.
 
+use tollgate_model::ids::UserId;
 use tollgate_model::names::{EnvironmentName, RealmName, ValueName};
 
 /// Returns the place of a field of an account.
@@ -23,4 +24,9 @@ pub fn signing_key(realm: &RealmName, environment: &EnvironmentName, kid: &str) 
 /// Returns the place of an answer that is kept for an `Idempotency-Key`.
 pub fn kept_answer(realm: &RealmName, actor: &str, key: &str) -> String {
     format!("kept-answer:{realm}/{actor}/{key}")
+}
+
+/// Returns the place of the secret of a user's second factor.
+pub fn second_factor(user: UserId) -> String {
+    format!("second-factor:{user}")
 }

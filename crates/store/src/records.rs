@@ -1,4 +1,4 @@
-//! Side records: last uses of keys, runs of the scheduler, answers kept for idempotency.
+//! Side records: last uses of keys and tokens, sources of sign-ins, runs of the scheduler, answers kept for idempotency.
 //!
 //! They are not journaled, and nothing decides about a call by them.
 
@@ -16,6 +16,8 @@ use crate::store::{Inner, Query, Store};
 pub enum RecordTable {
     /// When a credential was last used.
     LastUse,
+    /// From where users signed in before.
+    KnownSources,
     /// Runs of scheduled deployments.
     SchedulerRuns,
     /// Answers to requests with an idempotency key.
@@ -37,6 +39,7 @@ impl RecordTable {
     fn as_str(self) -> &'static str {
         match self {
             Self::LastUse => "last-use",
+            Self::KnownSources => "known-sources",
             Self::SchedulerRuns => "scheduler-runs",
             Self::Idempotency => "idempotency",
         }

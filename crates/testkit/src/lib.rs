@@ -1,14 +1,16 @@
 //! What tests stand on: a fixed clock, seeded randomness, a throw-away PostgreSQL, a proxy that breaks
-//! connections, a scripted upstream. Hermetic: loopback and temporary directories only.
+//! connections, a scripted upstream, an authenticator app. Hermetic: loopback and temporary directories only.
 
 mod postgres;
 mod proxy;
 mod sources;
+mod totp;
 mod upstream;
 mod waiting;
 
 pub use postgres::Postgres;
 pub use proxy::FaultProxy;
 pub use sources::{FixedClock, SeededRandom};
+pub use totp::totp_code;
 pub use upstream::{Answer, Recorded, Upstream};
 pub use waiting::{free_port, wait_until};

@@ -1,7 +1,8 @@
 //! The command line: what can be asked, and who answers it.
 //!
 //! Each child module holds the arguments and the doing of one noun. Commands talk to the management API only;
-//! what the API does not offer, the command line can't do.
+//! what the API does not offer, the command line can't do. `user recover` alone opens the store, because it is there for
+//! when nobody can sign in.
 
 use std::process::ExitCode;
 
@@ -27,18 +28,22 @@ mod groups;
 mod impact;
 mod journal;
 mod keys;
+mod passwords;
 mod pipelines;
 mod policies;
 mod realm_settings;
 mod reasons;
+mod recovery;
 mod resources;
 mod roles;
 mod sarif;
+mod second_factor;
 mod secrets;
 mod sessions;
 mod shadow;
 mod signing_keys;
 mod standings;
+mod tokens;
 mod tools;
 mod usage;
 mod users;
@@ -90,7 +95,7 @@ enum Command {
     /// Starts the whole product: gateway, management API, store.
     Up(crate::up::UpArguments),
 
-    /// Signs in and keeps an API token in the profile.
+    /// Signs in and keeps the session in the profile.
     Login(sessions::LoginArguments),
     /// Revokes the profile's token and forgets it.
     Logout,
@@ -98,7 +103,16 @@ enum Command {
     Whoami,
     /// Your API tokens.
     #[command(subcommand)]
-    Token(sessions::TokenCommand),
+    Token(tokens::TokenCommand),
+    /// Your password.
+    #[command(subcommand)]
+    Password(passwords::PasswordCommand),
+    /// Codes of an authenticator app beside your password.
+    #[command(subcommand)]
+    SecondFactor(second_factor::SecondFactorCommand),
+    /// Sign-ins that are open.
+    #[command(subcommand)]
+    Session(sessions::SessionCommand),
 
     /// Saves the resources in files.
     Apply(apply::ApplyArguments),
@@ -217,7 +231,10 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Login(arguments) => sessions::login(&connect()?, arguments).await?,
         Command::Logout => sessions::logout(output, realm).await?,
         Command::Whoami => sessions::whoami(&connect()?).await?,
-        Command::Token(command) => sessions::token(&connect()?, command).await?,
+        Command::Token(command) => tokens::token(&connect()?, command).await?,
+        Command::Password(command) => passwords::run(&connect()?, command).await?,
+        Command::SecondFactor(command) => second_factor::run(&connect()?, command).await?,
+        Command::Session(command) => sessions::session(&connect()?, command).await?,
         Command::Apply(arguments) => apply::apply(&connect()?, arguments).await?,
         Command::Diff(arguments) => return apply::diff(&connect()?, arguments).await,
         Command::Get(arguments) => resources::get(&connect()?, arguments).await?,
@@ -244,7 +261,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Jwt(command) => signing_keys::run(&connect()?, command).await?,
         Command::Global(command) => globals::run(&connect()?, command).await?,
         Command::Account(command) => accounts::run(&connect()?, command).await?,
-        Command::User(command) => users::run(&connect()?, command).await?,
+        Command::User(command) => users::run(connect, output, command).await?,
         Command::Group(command) => groups::run(&connect()?, command).await?,
         Command::Role(command) => roles::run(&connect()?, command).await?,
         Command::Audit(command) => return journal::run(&connect()?, command).await,

@@ -31,6 +31,11 @@ impl Client {
         Ok(Self { http, server: target.server, token: target.token, realm })
     }
 
+    /// Returns a client of the same kind for another target.
+    pub(crate) fn with(&self, target: Target) -> Result<Self, Failure> {
+        Self::new(target, self.realm.clone())
+    }
+
     /// Returns the server's base URL.
     pub(crate) fn server(&self) -> &str {
         &self.server

@@ -187,6 +187,9 @@ fn problem_text(body: &Value) -> String {
         // Each violation has said already what to do.
         "policy-refused" => "",
         "unauthenticated" => "sign in with `tollgate login`, or pass --token or TOLLGATE_TOKEN",
+        "second-factor-required" => {
+            "add --code CODE: six digits of your authenticator app, or a recovery code"
+        }
         // What a gateway answers, not the management API.
         "route-not-found" => "is this the address of Tollgate's console? It is printed by `tollgate up`",
         _ => text(body, "hint"),

@@ -44,6 +44,7 @@ mod scheduler;
 mod supervise;
 mod usage;
 
+pub(crate) use data_dir::sqlite_path;
 pub(crate) use four_eyes::{FourEyesOffArguments, run as end_four_eyes};
 
 use data_dir::DataDir;

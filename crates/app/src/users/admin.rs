@@ -12,7 +12,7 @@ use tollgate_model::access::{Grant, Group, Permission, Reach};
 use tollgate_model::ids::UserId;
 use tollgate_model::names::{GroupName, RealmName, RoleName, UserName};
 use tollgate_model::objects::{Object as _, keys};
-use tollgate_model::users::{User, UserToken};
+use tollgate_model::users::{SecondFactor, User, UserToken};
 use tollgate_store::{Expect, Stored};
 
 use super::Users;
@@ -300,6 +300,9 @@ impl Users {
             managed.guard(&mut draft);
             draft.delete::<User>(keys::user(name), Expect::Revision(managed.user.revision));
             self.delete_tokens(id, &mut draft).await?;
+            if self.second_factor_of(id).await?.is_some() {
+                draft.delete::<SecondFactor>(keys::second_factor(id), Expect::Any);
+            }
             for Stored { value: group, revision } in managed.groups_of(id, &op.realm) {
                 let members = group.members.iter().copied().filter(|member| *member != id).collect();
                 draft.put(&Group { members, ..group.clone() }, Expect::Revision(*revision))?;

@@ -18,6 +18,7 @@ use crate::environments::new_environment;
 use crate::people::{
     add, environment, grant, group_file, group_name, own_role, remove, role_name, user_name,
 };
+use crate::users::shown;
 use crate::world::World;
 
 #[track_caller]
@@ -336,14 +337,14 @@ async fn a_deleted_user_leaves_nothing_to_the_next_of_their_name() {
     let first = users.create(&world.op, input.clone()).await.unwrap();
     assert!(first.password.is_none() && first.user.password_is_temporary);
     world.app.groups().create(there, &group_file("team", &["ada"], &["developer"])).await.unwrap();
-    let (_, token) = users.sign_in(&world.op, "ada", "correct horse battery", "laptop").await.unwrap();
-    let token = token.plain.expose_secret().to_owned();
+    let token = users.sign_in(&world.op, &shown("ada", "correct horse battery")).await.unwrap();
+    let token = token.token.plain.expose_secret().to_owned();
     users.authenticate(&token, world.op.now).await.unwrap();
 
     users.disable(&world.op, &user_name("ada"), None).await.unwrap();
     let refused = users.authenticate(&token, world.op.now).await;
     is_refused(refused, ErrorKind::Unauthenticated, "unauthenticated");
-    let refused = users.sign_in(&world.op, "ada", "correct horse battery", "laptop").await;
+    let refused = users.sign_in(&world.op, &shown("ada", "correct horse battery")).await;
     is_refused(refused, ErrorKind::Unauthenticated, "login-failed");
     users.enable(&world.op, &user_name("ada"), None).await.unwrap();
     users.authenticate(&token, world.op.now).await.unwrap();
@@ -367,15 +368,15 @@ async fn a_reset_password_is_temporary_and_ends_what_the_old_one_opened() {
     let users = world.app.users();
     let made = users.create(&world.op, new_user("ada", &[])).await.unwrap();
     let first = made.password.unwrap().expose_secret().to_owned();
-    let (_, token) = users.sign_in(&world.op, "ada", &first, "laptop").await.unwrap();
+    let token = users.sign_in(&world.op, &shown("ada", &first)).await.unwrap();
     let reset = users.reset_password(&world.op, &user_name("ada"), None).await.unwrap();
     let second = reset.password.unwrap().expose_secret().to_owned();
     assert_ne!(first, second);
-    let refused = users.authenticate(token.plain.expose_secret(), world.op.now).await;
+    let refused = users.authenticate(token.token.plain.expose_secret(), world.op.now).await;
     is_refused(refused, ErrorKind::Unauthenticated, "unauthenticated");
-    let refused = users.sign_in(&world.op, "ada", &first, "laptop").await;
+    let refused = users.sign_in(&world.op, &shown("ada", &first)).await;
     is_refused(refused, ErrorKind::Unauthenticated, "login-failed");
-    users.sign_in(&world.op, "ada", &second, "laptop").await.unwrap();
+    users.sign_in(&world.op, &shown("ada", &second)).await.unwrap();
     assert_eq!(users.end_sessions(&world.op, &user_name("ada")).await.unwrap(), 1);
     // Neither stands in the journal.
     let entries = world.store.changes_after(0, 500).await.unwrap();

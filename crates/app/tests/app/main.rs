@@ -17,8 +17,12 @@ mod input;
 mod people;
 mod permissions;
 mod policy_versions;
+
+mod api_tokens;
 mod reach;
 mod records;
+mod second_factor;
+mod sessions;
 mod shadow;
 mod users;
 mod verdicts;

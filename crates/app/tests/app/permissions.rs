@@ -12,10 +12,11 @@ use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::groups::GroupEdit;
 use tollgate_app::lists::ListRequest;
 use tollgate_app::users::NewUser;
+use tollgate_app::users::{NewPassword, NewToken};
 use tollgate_app::waivers::WaiverFilter;
 use tollgate_model::environments::RealmSettings;
 use tollgate_model::ids::{BasicAuthId, ChangeRequestId, KeyId, UserTokenId, WaiverId};
-use tollgate_model::names::{ProjectName, RealmName, RuleName, ValueName};
+use tollgate_model::names::{ProjectName, RealmName, RuleName, UserName, ValueName};
 use tollgate_model::versions::Version;
 
 use crate::calls::every_call;
@@ -30,7 +31,6 @@ async fn nobody_may_do_anything_without_permission() {
     let world = World::start().await;
     world.save("shop", KEYED).await;
     world.consumer("ann").await;
-    let before = world.store.head().await.unwrap();
     let mut outcomes: BTreeMap<&str, Option<ErrorKind>> = BTreeMap::new();
 
     let (op, app, test) = (&world.nobody(), &world.app, &world.test);
@@ -43,6 +43,11 @@ async fn nobody_may_do_anything_without_permission() {
     let rule = &RuleName::parse("a-rule").unwrap();
     let (team, ada) = (&group_name("team"), &user_name("ada"));
     let project = &ProjectName::parse("store").unwrap();
+    // Somebody's session, which the operation was not asked for with.
+    let me = &world.first_admin().await.1;
+    let before = world.store.head().await.unwrap();
+    let (admin, session) = (&UserName::parse("admin").unwrap(), UserTokenId::new(at, [0; 10]));
+    let new_password = NewPassword { current: "x", new: "y", end_api_tokens: false };
     macro_rules! try_each {
         ($($resource:ident.$method:ident($($argument:expr),*);)*) => {
             $({
@@ -160,8 +165,23 @@ async fn nobody_may_do_anything_without_permission() {
         users.delete(ada, None);
         users.rights(ada);
         users.tokens();
-        users.create_token("laptop", None);
-        users.delete_token(UserTokenId::new(at, [0; 10]));
+        users.create_token(me, NewToken::default());
+        users.delete_token(me, session);
+        users.sign_out(me);
+        users.sessions(me);
+        users.end_session(me, session);
+        users.end_other_sessions(me);
+        users.sessions_of(admin);
+        users.end_session_of(admin, session);
+        users.end_sessions_of(admin);
+        users.change_password(me, &new_password);
+        users.second_factor(me);
+        users.enrol_second_factor(me, "password");
+        users.confirm_second_factor(me, "123456");
+        users.remove_second_factor(me, "password", "123456");
+        users.renew_recovery_codes(me, "password", "123456");
+        users.reset_second_factor(admin);
+        users.recover(admin, false);
     }
 
     outcomes.retain(|_, kind| *kind != Some(ErrorKind::Forbidden));

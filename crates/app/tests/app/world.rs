@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tempfile::TempDir;
-use tollgate_app::App;
 use tollgate_app::access::{Actor, Op, Permission, Rights};
 use tollgate_app::consumers::{CreatedConsumer, NewConsumer};
 use tollgate_app::keys::NewKey;
 use tollgate_app::pipelines::SavePipeline;
 use tollgate_app::policies::{PolicyEdit, PolicyValues};
+use tollgate_app::users::Authenticated;
+use tollgate_app::{App, Password};
 use tollgate_credential::seal::MasterKey;
 use tollgate_model::ids::{RequestId, UserId};
 use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName, PipelineName, RealmName};
@@ -101,6 +102,20 @@ impl World {
         self.store.commit(change).await.unwrap();
     }
 
+    /// Makes the first admin, with password [`PASSWORD`]; returns their API token, and what it is good for.
+    pub(crate) async fn first_admin(&self) -> (String, Authenticated) {
+        let password = Password::parse(PASSWORD).unwrap();
+        let admin = self.app.users().create_first_admin(&self.op, Some(password)).await.unwrap().unwrap();
+        let plain = admin.token.plain.expose_secret().to_owned();
+        let me = self.app.users().authenticate(&plain, self.op.now).await.unwrap();
+        (plain, me)
+    }
+
+    /// Returns the operation that somebody asks for now.
+    pub(crate) fn as_user(&self, me: &Authenticated) -> Op {
+        Op { actor: me.actor.clone(), now: self.clock.now(), ..self.op.clone() }
+    }
+
     pub(crate) async fn save(&self, pipeline: &str, trigger: &str) {
         self.app.pipelines().save(&self.op, document(pipeline, trigger)).await.unwrap();
     }
@@ -110,6 +125,9 @@ impl World {
         created.remove(0)
     }
 }
+
+/// Password of the first admin.
+pub(crate) const PASSWORD: &str = "correct horse battery";
 
 pub(crate) const OPEN: &str = "{ type: rest, externalApi: true }";
 pub(crate) const KEYED: &str = "{ type: rest, externalApi: true, apiKey: true }";

@@ -8,14 +8,16 @@ use axum::routing::{get, post};
 use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 use tollgate_app::errors::ErrorKind;
-use tollgate_model::users::SESSION_COOKIE;
+use tollgate_app::users::SignIn;
+use tollgate_model::session_cookies::SessionCookie;
+use tollgate_model::users::SessionClient;
 
 use crate::Console;
 use crate::answers::{Answer, page, render, see_other};
 use crate::assets;
 use crate::errors::status_of;
 use crate::forms::{Fields, Refusal};
-use crate::visitor::{Stranger, Visitor};
+use crate::visitor::{SignedIn, Stranger, session_token};
 
 #[derive(Template)]
 #[template(path = "pages/sign_in.html")]
@@ -37,6 +39,9 @@ struct SignInQuery {
 struct SignInForm {
     user: String,
     password: String,
+    /// Of the second factor; left empty by those who have none.
+    #[serde(default)]
+    code: String,
     #[serde(default)]
     back: String,
 }
@@ -55,25 +60,43 @@ async fn sign_in(
     headers: HeaderMap,
     Fields(form): Fields<SignInForm>,
 ) -> Answer<Response> {
-    match console.app.users().sign_in(&op, &form.user, &form.password, "browser").await {
-        Ok((_, shown)) => {
+    let code = form.code.trim();
+    let shown = SignIn {
+        user: &form.user,
+        password: &form.password,
+        code: (!code.is_empty()).then_some(code),
+        name: "browser",
+        client: SessionClient::Browser,
+        user_agent: headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()),
+        replaces: session_token(&console, &headers)?,
+    };
+    match console.app.users().sign_in(&op, &shown).await {
+        Ok(signed_in) => {
             let mut response = see_other(own_path(&form.back));
-            set_cookie(&console, &headers, &mut response, shown.plain.expose_secret(), "")?;
+            let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+            let cookie = SessionCookie::for_browser(origin, console.settings.secure_cookies);
+            set_cookie(&mut response, cookie.set(signed_in.token.plain.expose_secret()))?;
             Ok(response)
         }
         Err(error) if matches!(error.kind, ErrorKind::Unauthenticated | ErrorKind::TooMany) => {
-            let status = status_of(error.kind);
+            let (status, wait) = (status_of(error.kind), error.retry_after_seconds);
             let page = SignInPage::new(&form.user, &form.back, Some(error.into()));
-            Ok(render(status, &page)?.into_response())
+            let mut response = render(status, &page)?.into_response();
+            if let Some(seconds) = wait {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            Ok(response)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-async fn sign_out(State(console): State<Console>, visitor: Visitor, headers: HeaderMap) -> Answer<Response> {
-    console.app.users().delete_token(&visitor.op, visitor.session.id).await?;
+async fn sign_out(State(console): State<Console>, SignedIn { op, me }: SignedIn) -> Answer<Response> {
+    console.app.users().sign_out(&op, &me).await?;
     let mut response = see_other("/sign-in");
-    set_cookie(&console, &headers, &mut response, "", "; Max-Age=0")?;
+    for cookie in SessionCookie::ALL {
+        set_cookie(&mut response, cookie.clear())?;
+    }
     Ok(response)
 }
 
@@ -92,23 +115,12 @@ fn own_path(path: &str) -> &str {
     if ours { path } else { "/" }
 }
 
-fn set_cookie(
-    console: &Console,
-    headers: &HeaderMap,
-    response: &mut Response,
-    value: &str,
-    more: &str,
-) -> Answer<()> {
-    // A proxy that adds TLS stands between: the browser says itself how it came.
-    let over_tls =
-        headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
-    let secure = if console.settings.secure_cookies || over_tls { "; Secure" } else { "" };
-    let text = format!("{SESSION_COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict{secure}{more}");
-    let mut header = HeaderValue::try_from(text).map_err(|_| {
+fn set_cookie(response: &mut Response, cookie: String) -> Answer<()> {
+    let mut header = HeaderValue::try_from(cookie).map_err(|_| {
         crate::errors::Failure::plain(http::StatusCode::INTERNAL_SERVER_ERROR, "the cookie could not be made")
     })?;
     header.set_sensitive(true);
-    response.headers_mut().insert(header::SET_COOKIE, header);
+    response.headers_mut().append(header::SET_COOKIE, header);
     Ok(())
 }
 

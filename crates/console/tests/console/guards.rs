@@ -2,8 +2,10 @@
 
 use axum::body::Body;
 use http::Request;
+use tollgate_app::access::Op;
+use tollgate_testkit::totp_code;
 
-use crate::world::{PASSWORD, World, encoded_form};
+use crate::world::{PASSWORD, Reply, World, encoded_form};
 
 const PAGES: &[&str] = &[
     "/realms/default/overview",
@@ -99,7 +101,7 @@ async fn signing_in_makes_a_session_that_signing_out_ends() {
     let form = |password| [("user", "admin"), ("password", password), ("back", "//evil.example")];
     let wrong = world.post("/sign-in", &form("<script>alert(1)</script>")).await;
     assert_eq!(wrong.status, 401);
-    assert!(wrong.text.contains("User or password is wrong"), "{}", wrong.text);
+    assert!(wrong.text.contains("User, password or code is wrong"), "{}", wrong.text);
     assert!(!wrong.text.contains("alert(1)"), "a password is never shown again");
     let right = world.post("/sign-in", &form(PASSWORD)).await;
     assert_eq!((right.status, right.header("location")), (303, "/"));
@@ -115,6 +117,65 @@ async fn signing_in_makes_a_session_that_signing_out_ends() {
     let out = world.send(out.body(Body::empty()).unwrap()).await;
     assert!(out.header("set-cookie").contains("Max-Age=0"), "{out:?}");
     assert_eq!(world.send(page(&session)).await.status, 303, "the session is over");
+}
+
+#[tokio::test]
+async fn a_browser_signs_in_with_a_second_factor_and_ends_the_session_that_it_showed() {
+    let world = World::start().await;
+    let sign_in = async |fields: &[(&str, &str)]| world.post("/sign-in", fields).await;
+    let (user, password) = (("user", "admin"), ("password", PASSWORD));
+    let session = |reply: &Reply| reply.header("set-cookie").split(';').next().unwrap_or_default().to_owned();
+    let first = session(&sign_in(&[user, password]).await);
+    let get = async |cookie: &str, path: &str| {
+        let request = Request::get(path).header("cookie", cookie);
+        world.send(request.body(Body::empty()).expect("a request")).await
+    };
+    let plain = first.split_once('=').map(|(_, token)| token.to_owned()).expect("a token");
+    let users = world.app.users();
+    let me = users.authenticate(&plain, world.op.now).await.expect("signed in");
+    let op = Op { actor: me.actor.clone(), ..world.op.clone() };
+    let enrolment = users.enrol_second_factor(&op, &me, PASSWORD).await.expect("a secret");
+    let code = totp_code(&enrolment.secret, op.now);
+    let codes = users.confirm_second_factor(&op, &me, &code).await.expect("codes");
+    let codes: Vec<&str> = codes.expose_secrets().collect();
+
+    let asked = sign_in(&[user, password, ("code", "")]).await;
+    assert_eq!(asked.status, 401);
+    assert!(asked.text.contains("A code of your second factor is needed"), "{}", asked.text);
+    let with_code = |cookie: &str| {
+        Request::post("/sign-in")
+            .header("cookie", cookie.to_owned())
+            .header("sec-fetch-site", "same-origin")
+            .header("origin", "https://tollgate.example")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(encoded_form(&[user, password, ("code", codes[0])])))
+            .expect("a request")
+    };
+    let second = world.send(with_code(&first)).await;
+    assert!(session(&second).starts_with("__Host-tollgate_session=tgu_"), "{second:?}");
+    assert_eq!(get(&session(&second), PAGES[0]).await.status, 200);
+    assert_eq!(get(&first, PAGES[0]).await.status, 303, "the session before goes on");
+    let doubled = format!("{first}; {first}");
+    assert_eq!(get(&doubled, PAGES[0]).await.status, 400);
+}
+
+#[tokio::test]
+async fn who_has_to_do_something_first_is_told_so_on_every_page_and_can_sign_out() {
+    let world = World::start().await;
+    let admin = tollgate_model::names::UserName::parse("admin").expect("a name");
+    let system = world.app.system_op().expect("random");
+    let recovered = world.app.users().recover(&system, &admin, false).await.expect("recovered");
+    let temporary = recovered.password.expose_secret();
+    let signed_in = world.post("/sign-in", &[("user", "admin"), ("password", temporary)]).await;
+    let cookie = signed_in.header("set-cookie").split(';').next().unwrap_or_default().to_owned();
+    for page in PAGES {
+        let request = Request::get(*page).header("cookie", &cookie).body(Body::empty()).expect("a request");
+        let reply = world.send(request).await;
+        assert_eq!(reply.status, 403, "{page}");
+        assert!(reply.text.contains("tollgate password change"), "{page}: {}", reply.text);
+    }
+    let out = Request::post("/sign-out").header("cookie", &cookie).header("sec-fetch-site", "same-origin");
+    assert_eq!(world.send(out.body(Body::empty()).expect("a request")).await.status, 303);
 }
 
 #[tokio::test]

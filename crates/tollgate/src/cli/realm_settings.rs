@@ -18,7 +18,7 @@ pub(crate) struct GetArguments {
 /// Arguments of `tollgate realm set`.
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("setting").required(true).multiple(true)
-    .args(["max_waiver_days", "four_eyes_policies", "four_eyes_waivers"]))]
+    .args(["max_waiver_days", "four_eyes_policies", "four_eyes_waivers", "second_factor"]))]
 pub(crate) struct SetArguments {
     /// How long a waiver can last, in days: 1 to 365. Waivers that were made before keep their end.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=365))]
@@ -29,6 +29,10 @@ pub(crate) struct SetArguments {
     /// Whether waivers are asked for by one person and approved by another.
     #[arg(long, value_name = "on|off", value_parser = parse_switch)]
     four_eyes_waivers: Option<bool>,
+    /// Whether users need a second factor: `optional` or `required`; in realm default, where users live. Whoever demands
+    /// one needs one themselves.
+    #[arg(long, value_name = "RULE", value_parser = ["optional", "required"])]
+    second_factor: Option<String>,
     /// Why, for the journal.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -72,6 +76,9 @@ pub(crate) async fn set(context: &Context<'_>, arguments: SetArguments) -> Resul
     if let (Some(reason), Some(fields)) = (arguments.reason, settings.as_object_mut()) {
         fields.insert("reason".to_owned(), reason.into());
     }
+    if let (Some(rule), Some(fields)) = (arguments.second_factor, settings.as_object_mut()) {
+        fields.insert("secondFactor".to_owned(), json!(rule));
+    }
     let saved = client.put(&client.realm_path(&["settings"]), &settings).await?;
     if change_requests::told(context, &saved) {
         return Ok(());
@@ -84,6 +91,9 @@ pub(crate) async fn set(context: &Context<'_>, arguments: SetArguments) -> Resul
         true => String::new(),
         false => format!(", four eyes for {}", wanted.join(" and ")),
     };
-    context.output.done(&saved, &format!("set realm {name}: a waiver lasts {days} days at most{four_eyes}"));
+    let rule = saved.pointer("/settings/secondFactor").and_then(Value::as_str).unwrap_or("optional");
+    let sentence =
+        format!("set realm {name}: a waiver lasts {days} days at most; a second factor is {rule}{four_eyes}");
+    context.output.done(&saved, &sentence);
     Ok(())
 }

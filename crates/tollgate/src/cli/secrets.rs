@@ -9,6 +9,31 @@ use crate::failure::Failure;
 /// Longest secret read, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
+/// Refuses to wait for a secret on a stdin that is neither a terminal nor said to hold it.
+///
+/// # Errors
+///
+/// A usage failure that says what to add.
+pub(crate) fn demand_terminal(password_stdin: bool) -> Result<(), Failure> {
+    if password_stdin || std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    Err(Failure::usage("stdin is not a terminal").hint("add --password-stdin to read the password from it"))
+}
+
+/// Asks for a secret to be kept from now on: on a terminal twice, because nobody sees what is typed.
+///
+/// # Errors
+///
+/// A usage failure when nothing was given, or not the same twice.
+pub(crate) fn ask_new(what: &str) -> Result<String, Failure> {
+    let secret = ask(what)?;
+    if std::io::stdin().is_terminal() && ask(&format!("{what} again"))? != secret {
+        return Err(Failure::usage(format!("the {what} was not typed the same twice")));
+    }
+    Ok(secret)
+}
+
 /// Asks for one line: on a terminal without showing it, else from stdin.
 ///
 /// # Errors

@@ -1,12 +1,15 @@
-//! Who asks: sign in, sign out, API tokens.
+//! Who asks: signing in and out, and the sessions that sign-ins begin.
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
+use tollgate_model::ids::UserTokenId;
+use tollgate_model::names::UserName;
 
 use super::{Context, secrets};
-use crate::client::Client;
+use crate::answers::{number, text};
+use crate::client::{Client, segment};
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, say};
 use crate::profile::{Profile, Target};
 
 /// Arguments of `tollgate login`.
@@ -18,49 +21,85 @@ pub(crate) struct LoginArguments {
     /// Reads the password from stdin instead of asking on the terminal.
     #[arg(long)]
     password_stdin: bool,
+    /// Code of the second factor, or a recovery code; on a terminal it is asked for when it is needed.
+    #[arg(long, value_name = "CODE")]
+    code: Option<String>,
 }
 
-/// `tollgate token …`
+/// `tollgate session …`
 #[derive(Subcommand)]
-pub(crate) enum TokenCommand {
-    /// Makes an API token and prints it once.
-    Create {
-        /// What to call it.
-        name: String,
-        /// How long it works, for example `90d`; without, until it is revoked.
-        #[arg(long, value_name = "DURATION")]
-        expires_in: Option<super::keys::Lifetime>,
+pub(crate) enum SessionCommand {
+    /// Lists your sessions, or those of another user.
+    List {
+        /// Whose; without, yours.
+        #[arg(long)]
+        user: Option<UserName>,
     },
-    /// Lists your API tokens.
-    List,
-    /// Revokes an API token.
-    Revoke {
-        /// Its id, `utk_…`.
-        id: String,
-    },
+    /// Ends a session, or several.
+    End(EndArguments),
 }
 
-/// Signs in with a password and keeps an API token in the profile.
+/// Arguments of `tollgate session end`.
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["id", "others", "all"]))]
+pub(crate) struct EndArguments {
+    /// Id of the session, `utk_…`.
+    id: Option<UserTokenId>,
+    /// All of yours but the one of this command.
+    #[arg(long, conflicts_with = "user")]
+    others: bool,
+    /// All of the user's.
+    #[arg(long, requires = "user")]
+    all: bool,
+    /// Whose; without, yours.
+    #[arg(long)]
+    user: Option<UserName>,
+}
+
+/// Signs in with a password, and a code where there is a second factor, and keeps the session in the profile.
 pub(crate) async fn login(context: &Context<'_>, arguments: LoginArguments) -> Result<(), Failure> {
     use std::io::IsTerminal as _;
 
-    if !arguments.password_stdin && !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("stdin is not a terminal")
-            .hint("add --password-stdin to read the password from it"));
-    }
+    secrets::demand_terminal(arguments.password_stdin)?;
     let password = secrets::ask("password")?;
-    let body = json!({ "user": arguments.user, "password": password, "tokenName": "tollgate login" });
-    let mut answer = context.client.post("/login", &body).await?;
+    let mut body = json!({ "user": arguments.user, "password": password, "tokenName": "tollgate login" });
+    if let Some(code) = arguments.code {
+        put(&mut body, "code", code);
+    }
+    let mut answer = match context.client.post("/login", &body).await {
+        Err(Failure::Problem { body: problem, .. })
+            if text(&problem, "code") == "second-factor-required" && std::io::stdin().is_terminal() =>
+        {
+            put(&mut body, "code", secrets::ask("code")?);
+            context.client.post("/login", &body).await?
+        }
+        answered => answered?,
+    };
     let token = answer.as_object_mut().and_then(|fields| fields.remove("token"));
     let Some(token) = token.as_ref().and_then(|token| token.as_str()) else {
         return Err(Failure::new("the server answered without a token"));
     };
+    let before = Profile::read().filter(|profile| profile.server == context.client.server());
     let profile = Profile { server: context.client.server().to_owned(), token: token.to_owned() };
     let path = profile.write()?;
+    if let Some(before) = before {
+        // Nothing knows the token of the session before any more: it would stay open for weeks.
+        let target = Target { server: before.server, token: Some(before.token) };
+        let _ = context.client.with(target)?.post("/logout", &json!({})).await;
+    }
     context.output.done(
         &answer,
         &format!("signed in to {} as {}; token kept in {}", profile.server, arguments.user, path.display()),
     );
+    match text(&answer, "duty") {
+        "change-password" => {
+            say!("the password is a temporary one: choose one of your own with `tollgate password change`");
+        }
+        "enrol-second-factor" => {
+            say!("a second factor is demanded: begin with `tollgate second-factor enrol`");
+        }
+        _ => {}
+    }
     Ok(())
 }
 
@@ -85,7 +124,7 @@ pub(crate) async fn logout(output: &Output, realm: String) -> Result<(), Failure
     Profile::remove();
     match revoked {
         Ok(_) | Err(Failure::Problem { status: 401, .. }) => {}
-        Err(_) => crate::output::say!("warning: the token could not be revoked on {}", client.server()),
+        Err(_) => say!("warning: the token could not be revoked on {}", client.server()),
     }
     output.done(&json!({ "signedOut": true }), "signed out");
     Ok(())
@@ -101,29 +140,49 @@ pub(crate) async fn whoami(context: &Context<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs `tollgate token …`.
-pub(crate) async fn token(context: &Context<'_>, command: TokenCommand) -> Result<(), Failure> {
+/// Runs `tollgate session …`.
+pub(crate) async fn session(context: &Context<'_>, command: SessionCommand) -> Result<(), Failure> {
+    let client = &context.client;
     match command {
-        TokenCommand::Create { name, expires_in } => {
-            let mut body = json!({ "name": name });
-            if let (Some(lifetime), Some(fields)) = (expires_in, body.as_object_mut()) {
-                fields.insert("expiresAt".to_owned(), lifetime.ends_at().to_string().into());
-            }
-            let token = context.client.post("/tokens", &body).await?;
-            context.output.document(&token);
-            crate::output::say!("keep the token now: it is not shown again");
-        }
-        TokenCommand::List => {
-            let tokens = context.client.list("/tokens").await?;
+        SessionCommand::List { user } => {
+            let sessions = client.list(&path(user.as_ref(), "")).await?;
             context.output.list(
-                &tokens,
-                &[("ID", "/id"), ("NAME", "/name"), ("CREATED", "/createdAt"), ("EXPIRES", "/expiresAt")],
+                &sessions,
+                &[
+                    ("ID", "/id"),
+                    ("THIS ONE", "/current"),
+                    ("CLIENT", "/client"),
+                    ("FROM", "/source"),
+                    ("USER AGENT", "/userAgent"),
+                    ("CREATED", "/createdAt"),
+                    ("LAST USED", "/lastUsedAt"),
+                    ("EXPIRES", "/expiresAt"),
+                ],
             );
         }
-        TokenCommand::Revoke { id } => {
-            context.client.delete(&format!("/tokens/{}", crate::client::segment(&id))).await?;
-            context.output.done(&json!({ "id": id, "revoked": true }), &format!("revoked {id}"));
+        SessionCommand::End(EndArguments { id: Some(id), user, .. }) => {
+            client.delete(&path(user.as_ref(), &format!("/{}", segment(&id.to_string())))).await?;
+            context.output.done(&json!({ "id": id.to_string(), "ended": true }), &format!("ended {id}"));
+        }
+        SessionCommand::End(EndArguments { others, user, .. }) => {
+            let which = if others { "/end-others" } else { "/end-all" };
+            let ended = client.post(&path(user.as_ref(), which), &json!({})).await?;
+            context.output.done(&ended, &format!("ended {} sessions", number(&ended, "endedSessions")));
         }
     }
     Ok(())
+}
+
+/// Returns the path of sessions, one's own or those of a user.
+fn path(user: Option<&UserName>, rest: &str) -> String {
+    match user {
+        Some(user) => format!("/users/{}/sessions{rest}", segment(user.as_str())),
+        None => format!("/sessions{rest}"),
+    }
+}
+
+fn put(body: &mut Value, field: &str, value: String) {
+    if let Some(fields) = body.as_object_mut() {
+        fields.insert(field.to_owned(), value.into());
+    }
 }

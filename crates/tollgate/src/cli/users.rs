@@ -4,11 +4,11 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tollgate_model::names::{GroupName, UserName};
 
-use super::{Context, secrets};
+use super::{Context, recovery, secrets};
 use crate::answers::items;
 use crate::client::segment;
 use crate::failure::Failure;
-use crate::output::{Column, Format, table};
+use crate::output::{Column, Format, Output, table};
 
 /// `tollgate user …`
 #[derive(Subcommand)]
@@ -50,6 +50,9 @@ pub(crate) enum UserCommand {
         /// Their name.
         name: UserName,
     },
+    /// On the server's machine: gives a user who can't sign in a new temporary password, and turns off their second
+    /// factor. Works while the server runs.
+    Recover(recovery::RecoverArguments),
     /// Deletes a user with their tokens, and takes them out of all groups.
     Delete {
         /// Their name.
@@ -87,9 +90,20 @@ const RIGHTS: &[Column] = &[
 ];
 
 /// Runs `tollgate user …`.
-pub(crate) async fn run(context: &Context<'_>, command: UserCommand) -> Result<(), Failure> {
+///
+/// All but recovery talk to the server that `connect` finds.
+pub(crate) async fn run<'a>(
+    connect: impl FnOnce() -> Result<Context<'a>, Failure>,
+    output: &Output,
+    command: UserCommand,
+) -> Result<(), Failure> {
+    if let UserCommand::Recover(arguments) = command {
+        return recovery::recover(output, arguments).await;
+    }
+    let context = &connect()?;
     let client = &context.client;
     match command {
+        UserCommand::Recover(_) => {}
         UserCommand::Create(arguments) => create(context, arguments).await?,
         UserCommand::List => {
             let mut users = client.list("/users").await?;

@@ -11,6 +11,11 @@ pub(crate) struct DataDir {
     _lock: File,
 }
 
+/// Returns where the embedded database of a data directory is.
+pub(crate) fn sqlite_path(directory: &Path) -> PathBuf {
+    directory.join("tollgate.db")
+}
+
 // === impl DataDir ===
 
 impl DataDir {
@@ -47,7 +52,7 @@ impl DataDir {
 
     /// Returns the URL of the embedded database.
     pub(crate) fn sqlite_url(&self) -> String {
-        format!("sqlite:{}", self.path.join("tollgate.db").display())
+        format!("sqlite:{}", sqlite_path(&self.path).display())
     }
 
     /// Returns where the last snapshot is kept.
