@@ -9,14 +9,15 @@ use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Method, StatusCode, header};
 use tollgate_app::access::{Actor, Op, Permission};
 use tollgate_app::errors::Error;
+use tollgate_app::refusals::Refused;
 use tollgate_app::users::Authenticated;
 use tollgate_model::ids::RequestId;
 use tollgate_model::names::RealmName;
 use tollgate_model::session_cookies::SessionCookie;
 
-use crate::Api;
 use crate::operations::Access;
 use crate::problem::Problem;
+use crate::{Api, attempts, past};
 
 /// The guard of one operation.
 #[derive(Clone)]
@@ -24,23 +25,40 @@ pub(crate) struct Guard {
     pub(crate) api: Api,
     pub(crate) access: Access,
     pub(crate) also: Option<Permission>,
+    /// The operation's path, with placeholders.
+    pub(crate) path: &'static str,
+    /// Whether it can be asked as of a time.
+    pub(crate) of_the_past: bool,
 }
 
 /// Who signed in with the request, and with which token.
 #[derive(Debug, Clone)]
 pub(crate) struct Me(pub(crate) Authenticated);
 
-/// Lets a request through to its operation, with the [`Op`] that it is.
+/// Lets a request through to its operation, with the [`Op`] that it is; whatever is refused is recorded before it is
+/// answered.
 pub(crate) async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    match identify(&guard, &mut parts).await {
+    let parameters = RawPathParams::from_request_parts(&mut parts, &()).await;
+    let parameters = parameters.iter().flat_map(|parameters| parameters.iter());
+    let attempt = attempts::attempt(&parts.method, guard.path, guard.access, parameters);
+    let app = &guard.api.app;
+    let mut op = match app.system_op() {
+        Ok(op) => op,
+        Err(error) => return Problem::from(error).into_response(),
+    };
+    let response = match identify(&guard, &mut parts, &mut op).await {
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(problem) => problem.into_response(),
+    };
+    if let Some(refused) = response.extensions().get::<Refused>().cloned() {
+        app.refusals().record(&op, attempt, refused).await;
     }
+    response
 }
 
-async fn identify(guard: &Guard, parts: &mut http::request::Parts) -> Result<(), Problem> {
-    let mut op = guard.api.app.system_op()?;
+/// Finds out who asks for what, and puts it into the operation as soon as it is known.
+async fn identify(guard: &Guard, parts: &mut http::request::Parts, op: &mut Op) -> Result<(), Problem> {
     op.source = source(parts);
     if let Some(id) = parts.extensions.get::<RequestId>() {
         op.request_id = *id;
@@ -48,10 +66,10 @@ async fn identify(guard: &Guard, parts: &mut http::request::Parts) -> Result<(),
     op.actor = Actor::nobody();
     let realm = realm(parts).await?;
     if guard.access != Access::Public {
-        sign_in(guard, parts, &mut op).await?;
+        sign_in(guard, parts, op).await?;
     }
     if let Some(realm) = realm {
-        op = guard.api.app.realms().enter(&op, realm).await?;
+        *op = guard.api.app.realms().enter(op, realm).await?;
     }
     if let Access::Needs(permission) = guard.access {
         op.demand_anywhere(permission)?;
@@ -59,7 +77,8 @@ async fn identify(guard: &Guard, parts: &mut http::request::Parts) -> Result<(),
     if let Some(permission) = guard.also {
         op.demand_anywhere(permission)?;
     }
-    parts.extensions.insert(op);
+    let seen = past::travel(guard, parts, op).await?;
+    parts.extensions.insert(seen.unwrap_or_else(|| op.clone()));
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use crate::Api;
 use crate::answers::{Answer, ListView, Tagged};
 use crate::extract::{Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
+use crate::past::Then;
 use crate::problem::Problem;
 
 #[derive(Serialize, JsonSchema)]
@@ -59,6 +60,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Lists the accounts and the names of their fields",
             list,
         )
+        .of_the_past()
         .answers::<ListView<AccountView>>(),
         Operation::get(
             "/realms/{realm}/environments/{environment}/accounts/{name}",
@@ -66,6 +68,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Returns an account: the names of its fields, never values",
             get,
         )
+        .of_the_past()
         .tagged()
         .answers::<AccountView>(),
         Operation::put(
@@ -89,7 +92,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn list(
-    State(api): State<Api>,
+    Then(api): Then,
     Caller(op): Caller,
     In(path): In<InEnvironment>,
 ) -> Answer<Json<ListView<AccountView>>> {
@@ -97,7 +100,7 @@ async fn list(
     Ok(ListView::whole(accounts, |account| AccountView::from(&account)))
 }
 
-async fn get(State(api): State<Api>, Caller(op): Caller, In(path): In<Place>) -> Answer<Tagged<AccountView>> {
+async fn get(Then(api): Then, Caller(op): Caller, In(path): In<Place>) -> Answer<Tagged<AccountView>> {
     let accounts = api.app.accounts().list(&op, &path.environment).await?;
     let found = accounts.into_iter().find(|account| account.name == path.name).ok_or_else(|| {
         let detail = format!("there is no account `{}` in {}", path.name, path.environment);

@@ -19,6 +19,7 @@ use crate::answers::{Answer, Created, ListView, PageQuery, Tagged};
 use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::keys::{KeyView, default_name};
 use crate::operations::{Access, Operation};
+use crate::past::Then;
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -102,6 +103,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Lists the consumers",
             list,
         )
+        .of_the_past()
         .asks::<PageQuery>()
         .answers::<ListView<ConsumerView>>(),
         Operation::get(
@@ -110,6 +112,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Returns a consumer",
             get,
         )
+        .of_the_past()
         .tagged()
         .answers::<ConsumerView>(),
         Operation::delete(
@@ -169,7 +172,7 @@ async fn create(
 }
 
 async fn list(
-    State(api): State<Api>,
+    Then(api): Then,
     Caller(op): Caller,
     In(path): In<InEnvironment>,
     Ask(page): Ask<PageQuery>,
@@ -178,11 +181,7 @@ async fn list(
     Ok(ListView::page(page, |consumer| ConsumerView::from(&consumer)))
 }
 
-async fn get(
-    State(api): State<Api>,
-    Caller(op): Caller,
-    In(path): In<Place>,
-) -> Answer<Tagged<ConsumerView>> {
+async fn get(Then(api): Then, Caller(op): Caller, In(path): In<Place>) -> Answer<Tagged<ConsumerView>> {
     let stored = api.app.consumers().get(&op, &path.environment, &path.consumer).await?;
     Ok(Tagged(ConsumerView::from(&stored.value), stored.revision))
 }

@@ -17,6 +17,7 @@ use crate::Api;
 use crate::answers::{Answer, Created, ListView, Tagged};
 use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
+use crate::past::Then;
 use crate::pipelines::verdict as judged;
 
 #[derive(Serialize, JsonSchema)]
@@ -166,6 +167,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Lists what runs, and whether it conforms today",
             list,
         )
+        .of_the_past()
         .asks::<ListQuery>()
         .answers::<ListView<DeploymentView>>(),
         Operation::post(
@@ -184,6 +186,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Returns a deployment",
             get,
         )
+        .of_the_past()
         .tagged()
         .asks::<MajorQuery>()
         .answers::<DeploymentView>(),
@@ -227,6 +230,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Lists what ran here, newest first",
             history,
         )
+        .of_the_past()
         .answers::<ListView<HistoryView>>(),
         Operation::get(
             "/realms/{realm}/environments/{environment}/deployments/{pipeline}/runs",
@@ -240,7 +244,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn list(
-    State(api): State<Api>,
+    Then(api): Then,
     Caller(op): Caller,
     Ask(query): Ask<ListQuery>,
 ) -> Answer<Json<ListView<DeploymentView>>> {
@@ -265,7 +269,7 @@ async fn deploy(
 }
 
 async fn get(
-    State(api): State<Api>,
+    Then(api): Then,
     Caller(op): Caller,
     In(path): In<Place>,
     Ask(query): Ask<MajorQuery>,
@@ -332,7 +336,7 @@ async fn candidates(
 }
 
 async fn history(
-    State(api): State<Api>,
+    Then(api): Then,
     Caller(op): Caller,
     In(path): In<Place>,
 ) -> Answer<Json<ListView<HistoryView>>> {

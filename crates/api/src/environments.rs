@@ -21,6 +21,7 @@ use crate::answers::{Answer, Created, ListView, Tagged};
 use crate::change_requests::asked;
 use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
+use crate::past::Then;
 use crate::problem::Problem;
 
 #[derive(Serialize, JsonSchema)]
@@ -99,7 +100,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             needs(Permission::EnvironmentRead),
             "Lists the environments",
             list,
-        )
+        ).of_the_past()
         .answers::<ListView<EnvironmentView>>(),
         Operation::post(
             "/realms/{realm}/environments",
@@ -116,7 +117,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             needs(Permission::EnvironmentRead),
             "Returns an environment",
             get,
-        )
+        ).of_the_past()
         .tagged()
         .answers::<EnvironmentView>(),
         Operation::delete(
@@ -133,12 +134,12 @@ pub(crate) fn operations() -> Vec<Operation> {
             needs(Permission::PipelineRead),
             "Lists the projects",
             projects,
-        )
+        ).of_the_past()
         .answers::<ListView<NamedView>>(),
     ]
 }
 
-async fn realms(State(api): State<Api>, Caller(op): Caller) -> Answer<Json<ListView<NamedView>>> {
+async fn realms(Then(api): Then, Caller(op): Caller) -> Answer<Json<ListView<NamedView>>> {
     Ok(ListView::whole(api.app.realms().list(&op).await?, named))
 }
 
@@ -150,15 +151,11 @@ async fn create_realm(
     Ok(Created(named(api.app.realms().create(&op, body.name).await?)))
 }
 
-async fn list(State(api): State<Api>, Caller(op): Caller) -> Answer<Json<ListView<EnvironmentView>>> {
+async fn list(Then(api): Then, Caller(op): Caller) -> Answer<Json<ListView<EnvironmentView>>> {
     Ok(ListView::whole(api.app.environments().list(&op).await?, |view| EnvironmentView::from(&view)))
 }
 
-async fn get(
-    State(api): State<Api>,
-    Caller(op): Caller,
-    In(path): In<Place>,
-) -> Answer<Tagged<EnvironmentView>> {
+async fn get(Then(api): Then, Caller(op): Caller, In(path): In<Place>) -> Answer<Tagged<EnvironmentView>> {
     let stored = api.app.environments().get(&op, &path.environment).await?;
     Ok(Tagged(EnvironmentView::from(&stored.value), stored.revision))
 }
@@ -227,7 +224,7 @@ impl From<&tollgate_app::environments::EnvironmentView> for EnvironmentView {
     }
 }
 
-async fn projects(State(api): State<Api>, Caller(op): Caller) -> Answer<Json<ListView<NamedView>>> {
+async fn projects(Then(api): Then, Caller(op): Caller) -> Answer<Json<ListView<NamedView>>> {
     Ok(ListView::whole(api.app.environments().projects(&op).await?, |project| NamedView {
         name: project.name.to_string(),
         created_at: project.created_at.to_string(),

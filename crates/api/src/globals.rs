@@ -14,6 +14,7 @@ use crate::Api;
 use crate::answers::{Answer, ListView, Tagged};
 use crate::extract::{Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
+use crate::past::Then;
 use crate::problem::Problem;
 
 #[derive(Serialize, JsonSchema)]
@@ -46,6 +47,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     let (read, update) = (Access::Needs(Permission::GlobalRead), Access::Needs(Permission::GlobalUpdate));
     vec![
         Operation::get("/realms/{realm}/environments/{environment}/globals", read, "Lists the globals", list)
+            .of_the_past()
             .answers::<ListView<GlobalView>>(),
         Operation::get(
             "/realms/{realm}/environments/{environment}/globals/{name}",
@@ -53,6 +55,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Returns a global",
             get,
         )
+        .of_the_past()
         .tagged()
         .answers::<GlobalView>(),
         Operation::put(
@@ -76,7 +79,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn list(
-    State(api): State<Api>,
+    Then(api): Then,
     Caller(op): Caller,
     In(path): In<InEnvironment>,
 ) -> Answer<Json<ListView<GlobalView>>> {
@@ -84,7 +87,7 @@ async fn list(
     Ok(ListView::whole(globals, |global| GlobalView::from(&global.value)))
 }
 
-async fn get(State(api): State<Api>, Caller(op): Caller, In(path): In<Place>) -> Answer<Tagged<GlobalView>> {
+async fn get(Then(api): Then, Caller(op): Caller, In(path): In<Place>) -> Answer<Tagged<GlobalView>> {
     let globals = api.app.globals().list(&op, &path.environment).await?;
     let found = globals.into_iter().find(|global| global.value.name == path.name).ok_or_else(|| {
         let detail = format!("there is no global `{}` in {}", path.name, path.environment);

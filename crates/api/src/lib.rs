@@ -7,6 +7,7 @@
 mod access;
 mod accounts;
 mod answers;
+mod attempts;
 mod basic_auth;
 mod change_requests;
 mod consumers;
@@ -23,6 +24,7 @@ mod meta;
 mod openapi;
 mod operations;
 mod passwords;
+mod past;
 mod pipelines;
 mod policies;
 mod policy_versions;

@@ -4,6 +4,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::attempts;
 use crate::change_requests::AskedView;
 use crate::operations::{self, Access, Operation};
 
@@ -50,6 +51,11 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         .collect();
     parameters
         .extend(operation.query.iter().flat_map(|schema| query_parameters(&schema(generator).to_value())));
+    if operation.of_the_past {
+        parameters.push(json!({ "name": crate::past::AS_OF, "in": "query",
+            "schema": { "type": "string", "format": "date-time" },
+            "description": "Answers as of this time (RFC 3339), from the journal; needs `audit:read` besides." }));
+    }
     if operation.repeatable {
         parameters.push(json!({ "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "maxLength": 255 },
             "description": "A repeated request with this key and body gets the first one's answer, for 24 hours." }));
@@ -58,10 +64,14 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         parameters.push(json!({ "name": "If-Match", "in": "header", "schema": { "type": "string" },
             "description": "The ETag that was read, quotes included: 412 when the resource has changed since." }));
     }
-    let mut answer =
-        json!({ "description": if operation.answer.is_some() { "Done." } else { "Done; no content." } });
+    let mut answer = json!({ "description": if operation.answer.is_some() || !operation.streams.is_empty() { "Done." } else { "Done; no content." } });
     if let (Some(schema), Some(fields)) = (operation.answer, answer.as_object_mut()) {
         fields.insert("content".to_owned(), json!({ "application/json": { "schema": schema(generator) } }));
+    }
+    if let (false, Some(fields)) = (operation.streams.is_empty(), answer.as_object_mut()) {
+        let text = || json!({ "schema": { "type": "string" } });
+        let content = operation.streams.iter().map(|media_type| ((*media_type).to_owned(), text()));
+        fields.insert("content".to_owned(), content.collect());
     }
     if let (true, Some(fields)) = (operation.tagged, answer.as_object_mut()) {
         let etag = json!({ "schema": { "type": "string" }, "description": "The revision, for `If-Match`." });
@@ -88,6 +98,7 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         "operationId": operation_id(operation),
         "summary": operation.summary,
         "x-permission": permission,
+        "x-action": attempts::action(&operation.method, operation.path, operation.access),
         "parameters": parameters,
     });
     if let Some(fields) = responses.as_object_mut() {

@@ -45,6 +45,10 @@ pub(crate) struct Operation {
     pub(crate) tagged: bool,
     /// Whether `If-Match` is heeded.
     pub(crate) conditional: bool,
+    /// Whether it can be asked as of a time, with the parameter `asOf`.
+    pub(crate) of_the_past: bool,
+    /// Media types of the answer when it is not JSON: the answer is written as it is read.
+    pub(crate) streams: &'static [&'static str],
     /// A media type that the body may have instead of JSON: the resource's file as it is.
     pub(crate) file: Option<&'static str>,
     /// Whether a repeated request with the same `Idempotency-Key` gets the first one's answer.
@@ -155,6 +159,8 @@ impl Operation {
             answer: None,
             tagged: false,
             conditional: false,
+            of_the_past: false,
+            streams: &[],
             file: None,
             repeatable: false,
             four_eyes: false,
@@ -226,6 +232,18 @@ impl Operation {
         self
     }
 
+    /// Says that it can be asked as of a time: its handler takes [`crate::past::Then`].
+    pub(crate) fn of_the_past(mut self) -> Self {
+        self.of_the_past = true;
+        self
+    }
+
+    /// Says that the answer is of one of these media types, and has no bound.
+    pub(crate) fn streams(mut self, media_types: &'static [&'static str]) -> Self {
+        self.streams = media_types;
+        self
+    }
+
     /// Says that the body may be a file of this media type; where nothing changes the answer is 200.
     pub(crate) fn takes_file(mut self, media_type: &'static str) -> Self {
         self.file = Some(media_type);
@@ -238,7 +256,13 @@ impl Operation {
         if self.repeatable {
             handler = handler.route_layer(middleware::from_fn_with_state(api.clone(), idempotency::repeat));
         }
-        let guard = access::Guard { api: api.clone(), access: self.access, also: self.also };
+        let guard = access::Guard {
+            api: api.clone(),
+            access: self.access,
+            also: self.also,
+            path: self.path,
+            of_the_past: self.of_the_past,
+        };
         router.route(self.path, handler.route_layer(middleware::from_fn_with_state(guard, access::admit)))
     }
 }

@@ -20,6 +20,7 @@ use crate::Api;
 use crate::answers::{Answer, ListView, Tagged};
 use crate::extract::{self, Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
+use crate::past::Then;
 use crate::problem::Problem;
 
 /// A pipeline file to save.
@@ -170,6 +171,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Lists the pipelines",
             list,
         )
+        .of_the_past()
         .asks::<ListQuery>()
         .answers::<ListView<PipelineView>>(),
         Operation::post(
@@ -190,6 +192,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Returns a pipeline",
             get,
         )
+        .of_the_past()
         .tagged()
         .answers::<PipelineView>(),
         Operation::delete(
@@ -215,6 +218,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Lists the versions of a pipeline, and what the policies say of each",
             versions,
         )
+        .of_the_past()
         .answers::<ListView<VersionItem>>(),
         Operation::get(
             "/realms/{realm}/pipelines/{name}/versions/{version}",
@@ -222,12 +226,13 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Returns a version, and what the policies say of it",
             version,
         )
+        .of_the_past()
         .answers::<VersionView>(),
     ]
 }
 
 async fn list(
-    State(api): State<Api>,
+    Then(api): Then,
     Caller(op): Caller,
     Ask(query): Ask<ListQuery>,
 ) -> Answer<Json<ListView<PipelineView>>> {
@@ -285,11 +290,7 @@ fn saved_answer(saved: SavedPipeline, dry_run: bool) -> Response {
     }
 }
 
-async fn get(
-    State(api): State<Api>,
-    Caller(op): Caller,
-    In(path): In<Named>,
-) -> Answer<Tagged<PipelineView>> {
+async fn get(Then(api): Then, Caller(op): Caller, In(path): In<Named>) -> Answer<Tagged<PipelineView>> {
     let stored = api.app.pipelines().get(&op, &path.name).await?;
     Ok(Tagged(PipelineView::from(&stored.value), stored.revision))
 }
@@ -305,7 +306,7 @@ async fn delete(
 }
 
 async fn versions(
-    State(api): State<Api>,
+    Then(api): Then,
     Caller(op): Caller,
     In(path): In<Named>,
 ) -> Answer<Json<ListView<VersionItem>>> {
@@ -320,7 +321,7 @@ async fn versions(
 }
 
 async fn version(
-    State(api): State<Api>,
+    Then(api): Then,
     Caller(op): Caller,
     In(path): In<VersionPath>,
 ) -> Answer<Json<VersionView>> {

@@ -22,6 +22,7 @@ use crate::answers::{Answer, ListView, Tagged};
 use crate::change_requests::asked;
 use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
+use crate::past::Then;
 use crate::problem::Problem;
 use crate::usage::{CallersView, DaysQuery};
 
@@ -146,9 +147,11 @@ pub(crate) fn operations() -> Vec<Operation> {
     let (read, update) = (Access::Needs(Permission::PolicyRead), Access::Needs(Permission::PolicyUpdate));
     vec![
         Operation::get("/realms/{realm}/policies", read, "Lists the policies", list)
+            .of_the_past()
             .tagged()
             .answers::<PoliciesView>(),
         Operation::get("/realms/{realm}/policies/{name}", read, "Returns a policy", get)
+            .of_the_past()
             .tagged()
             .answers::<PolicyView>(),
         Operation::put(
@@ -178,6 +181,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Lists the versions of the policies, newest first",
             versions,
         )
+        .of_the_past()
         .answers::<ListView<VersionItem>>(),
         Operation::get(
             "/realms/{realm}/policy-versions/{version}",
@@ -185,6 +189,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Returns a version of the policies",
             version,
         )
+        .of_the_past()
         .answers::<VersionView>(),
         Operation::get(
             "/realms/{realm}/conformance",
@@ -192,18 +197,19 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Shows which running deployments conform today",
             conformance,
         )
+        .of_the_past()
         .asks::<ConformanceQuery>()
         .answers::<ConformanceView>(),
     ]
 }
 
-async fn list(State(api): State<Api>, Caller(op): Caller) -> Answer<Tagged<PoliciesView>> {
+async fn list(Then(api): Then, Caller(op): Caller) -> Answer<Tagged<PoliciesView>> {
     let stored = api.app.policies().get(&op).await?;
     let items = views(&stored.value);
     Ok(Tagged(PoliciesView { version: stored.value.version().to_string(), items }, stored.revision))
 }
 
-async fn get(State(api): State<Api>, Caller(op): Caller, In(path): In<Named>) -> Answer<Tagged<PolicyView>> {
+async fn get(Then(api): Then, Caller(op): Caller, In(path): In<Named>) -> Answer<Tagged<PolicyView>> {
     let stored = api.app.policies().get(&op).await?;
     Ok(Tagged(view(&stored.value, &named(&path)?)?, stored.revision))
 }
@@ -252,12 +258,12 @@ pub(crate) async fn impact_of(
     Ok(Json(ImpactAnswer { impact: ImpactView::from(&impact), callers: CallersView::from(&callers) }))
 }
 
-async fn versions(State(api): State<Api>, Caller(op): Caller) -> Answer<Json<ListView<VersionItem>>> {
+async fn versions(Then(api): Then, Caller(op): Caller) -> Answer<Json<ListView<VersionItem>>> {
     Ok(ListView::whole(api.app.policies().versions(&op).await?, |version| item(&version)))
 }
 
 async fn version(
-    State(api): State<Api>,
+    Then(api): Then,
     Caller(op): Caller,
     In(path): In<VersionPath>,
 ) -> Answer<Json<VersionView>> {
@@ -266,7 +272,7 @@ async fn version(
 }
 
 async fn conformance(
-    State(api): State<Api>,
+    Then(api): Then,
     Caller(op): Caller,
     Ask(query): Ask<ConformanceQuery>,
 ) -> Answer<Json<ConformanceView>> {

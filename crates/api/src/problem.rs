@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use tollgate_app::errors::{Error, ErrorKind};
+use tollgate_app::refusals::Refused;
 
 /// A refusal.
 #[derive(Debug)]
@@ -18,12 +19,16 @@ pub(crate) struct Problem {
     pub(crate) retry_after_seconds: Option<u16>,
     /// Further members of the problem document.
     pub(crate) more: Box<Map<String, Value>>,
+    /// What the journal makes of it.
+    pub(crate) refused: Option<Box<Refused>>,
 }
 
 // === impl Problem ===
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        let refused = kind_of(status)
+            .map(|kind| Box::new(Refused { kind, code, about: None, journaled: false, concealed: false }));
         Self {
             status,
             code,
@@ -31,6 +36,7 @@ impl Problem {
             hint: None,
             retry_after_seconds: None,
             more: Box::default(),
+            refused,
         }
     }
 
@@ -63,6 +69,18 @@ fn status_of(kind: ErrorKind) -> StatusCode {
     }
 }
 
+/// Returns the kind of refusal that a status of ours is; `None` for those that are no refusals of an attempt.
+fn kind_of(status: StatusCode) -> Option<ErrorKind> {
+    match status {
+        StatusCode::UNAUTHORIZED => Some(ErrorKind::Unauthenticated),
+        StatusCode::FORBIDDEN => Some(ErrorKind::Forbidden),
+        StatusCode::CONFLICT => Some(ErrorKind::Conflict),
+        StatusCode::PRECONDITION_FAILED => Some(ErrorKind::PreconditionFailed),
+        StatusCode::TOO_MANY_REQUESTS => Some(ErrorKind::TooMany),
+        _ => None,
+    }
+}
+
 fn title_of(status: StatusCode, code: &str) -> &'static str {
     match (code, status) {
         ("policy-refused", _) => "Refused by policy",
@@ -82,6 +100,7 @@ impl From<Error> for Problem {
             }
             tracing::error!(code = error.code, "{error}{chain}");
         }
+        let refused = Some(Box::new(Refused::from(&error)));
         let mut more = Map::new();
         if !error.violations.is_empty() {
             more.insert("violations".to_owned(), json!(error.violations));
@@ -100,6 +119,7 @@ impl From<Error> for Problem {
             hint: error.hint,
             retry_after_seconds: error.retry_after_seconds,
             more: Box::new(more),
+            refused,
         }
     }
 }
@@ -116,6 +136,9 @@ impl IntoResponse for Problem {
         body.extend(self.hint.map(|hint| ("hint".to_owned(), hint.into())));
         body.extend(*self.more);
         let mut response = (self.status, Value::Object(body).to_string()).into_response();
+        if let Some(refused) = self.refused {
+            response.extensions_mut().insert(*refused);
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert("tollgate-error", HeaderValue::from_static(self.code));

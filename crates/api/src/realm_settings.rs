@@ -14,6 +14,7 @@ use crate::answers::{Answer, Tagged};
 use crate::change_requests::asked;
 use crate::extract::{Body, Caller, IfMatch};
 use crate::operations::{Access, Operation};
+use crate::past::Then;
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -47,6 +48,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Returns a realm with its settings",
             get,
         )
+        .of_the_past()
         .tagged()
         .answers::<RealmView>(),
         Operation::put(
@@ -64,7 +66,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     ]
 }
 
-async fn get(State(api): State<Api>, Caller(op): Caller) -> Answer<Tagged<RealmView>> {
+async fn get(Then(api): Then, Caller(op): Caller) -> Answer<Tagged<RealmView>> {
     Ok(tagged(api.app.realms().get(&op).await?))
 }
 

@@ -14,6 +14,7 @@ use crate::Api;
 use crate::answers::{Answer, Created, ListView};
 use crate::extract::{Body, Caller, In};
 use crate::operations::{Access, Operation};
+use crate::past::Then;
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -101,6 +102,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Lists the keys that sign tokens",
             list,
         )
+        .of_the_past()
         .answers::<ListView<SigningKeyView>>(),
         Operation::post(
             "/realms/{realm}/environments/{environment}/signing-keys/rotate",
@@ -139,7 +141,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn list(
-    State(api): State<Api>,
+    Then(api): Then,
     Caller(op): Caller,
     In(path): In<InEnvironment>,
 ) -> Answer<Json<ListView<SigningKeyView>>> {

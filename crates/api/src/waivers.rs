@@ -22,6 +22,7 @@ use crate::answers::{Answer, ListView, Tagged};
 use crate::change_requests::asked;
 use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
+use crate::past::Then;
 use crate::problem::Problem;
 
 #[derive(Serialize, JsonSchema)]
@@ -94,6 +95,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     let needs = Access::Needs;
     vec![
         Operation::get("/realms/{realm}/waivers", needs(Permission::WaiverRead), "Lists the waivers", list)
+            .of_the_past()
             .asks::<ListQuery>()
             .answers::<ListView<WaiverView>>(),
         Operation::post(
@@ -113,6 +115,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Returns a waiver",
             get,
         )
+        .of_the_past()
         .tagged()
         .answers::<WaiverView>(),
         Operation::delete(
@@ -126,7 +129,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn list(
-    State(api): State<Api>,
+    Then(api): Then,
     Caller(op): Caller,
     Ask(query): Ask<ListQuery>,
 ) -> Answer<Json<ListView<WaiverView>>> {
@@ -162,7 +165,7 @@ async fn create(
     Ok((StatusCode::CREATED, Tagged(WaiverView::new(value, op.now), revision)).into_response())
 }
 
-async fn get(State(api): State<Api>, Caller(op): Caller, In(path): In<Named>) -> Answer<Tagged<WaiverView>> {
+async fn get(Then(api): Then, Caller(op): Caller, In(path): In<Named>) -> Answer<Tagged<WaiverView>> {
     let stored = api.app.waivers().get(&op, path.id).await?;
     Ok(Tagged(WaiverView::new(stored.value, op.now), stored.revision))
 }

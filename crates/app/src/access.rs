@@ -121,7 +121,7 @@ impl Op {
         match (self.may(permission, place), is_known) {
             (true, _) => Ok(()),
             (false, true) => Err(self.refusal(permission, place)),
-            (false, false) => Err(absent()),
+            (false, false) => Err(absent().concealing()),
         }
     }
 

@@ -50,8 +50,18 @@ pub struct Error {
     pub violations: Box<[Violation]>,
     /// The places at fault, when the input is a document.
     pub places: Box<[Place]>,
-    pub(crate) source: Option<Box<dyn StdError + Send + Sync>>,
+    /// Kind and key of what it is about, where the caller did not name it.
+    pub(crate) about: Option<Box<(Kind, String)>>,
+    /// Whether the journal has been told of it, or need not be.
+    pub(crate) journaled: bool,
+    /// Whether it stands for a refusal that the caller must not know of; the journal tells.
+    pub(crate) concealing: bool,
+    pub(crate) source: Option<Box<Source>>,
 }
+
+/// What made a use case fail, in a box of one word: errors are returned by value everywhere.
+#[derive(Debug)]
+pub(crate) struct Source(Box<dyn StdError + Send + Sync>);
 
 /// One place at fault in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +91,9 @@ impl Error {
             retry_after_seconds: None,
             violations: Box::default(),
             places: Box::default(),
+            about: None,
+            journaled: false,
+            concealing: false,
             source: None,
         }
     }
@@ -99,7 +112,7 @@ impl Error {
 
     pub(crate) fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self {
-            source: Some(source.into()),
+            source: Some(Box::new(Source(source.into()))),
             ..Self::new(ErrorKind::Internal, "internal-error", "something went wrong on our side")
         }
         .hint("the log of the server says what, under the id of this request")
@@ -107,7 +120,7 @@ impl Error {
 
     pub(crate) fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self {
-            source: Some(source.into()),
+            source: Some(Box::new(Source(source.into()))),
             ..Self::new(
                 ErrorKind::Unavailable,
                 "unavailable",
@@ -115,6 +128,20 @@ impl Error {
             )
         }
         .hint("try again in a moment")
+    }
+
+    /// Says what it is about, for the journal.
+    #[must_use]
+    pub(crate) fn about(mut self, kind: Kind, key: impl Into<String>) -> Self {
+        self.about = Some(Box::new((kind, key.into())));
+        self
+    }
+
+    /// Says that it stands for a refusal that the caller must not know of.
+    #[must_use]
+    pub(crate) fn concealing(mut self) -> Self {
+        self.concealing = true;
+        self
     }
 
     #[must_use]
@@ -138,7 +165,7 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        self.source.as_deref().map(|source| &*source.0 as _)
     }
 }
 
@@ -171,7 +198,7 @@ impl From<CommitError> for Error {
             CommitError::Nul { field } => Self::invalid(format!("{field} contains the character U+0000"))
                 .hint("leave that character out"),
             error @ CommitError::Unknown(_) => Self {
-                source: Some(error.into()),
+                source: Some(Box::new(Source(error.into()))),
                 ..Self::new(
                     ErrorKind::Unavailable,
                     "outcome-unknown",
@@ -180,7 +207,7 @@ impl From<CommitError> for Error {
             }
             .hint("look before you try again"),
             CommitError::Unavailable(error) => Self::unavailable(error),
-            error @ CommitError::Damaged => Self::internal(error),
+            error @ (CommitError::Damaged | CommitError::Past) => Self::internal(error),
         }
     }
 }

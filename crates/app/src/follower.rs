@@ -112,15 +112,21 @@ impl Follower {
                     _ => return Ok(()),
                 }
             }
+            // Most entries say nothing to a gateway, as those of refused attempts: nothing is saved for them.
+            let mut news = false;
             for entry in entries {
                 if entry.seq != seq + 1 || last_hash.is_some_and(|hash| hash != entry.previous_hash) {
                     return Ok(());
                 }
                 seq = entry.seq;
                 last_hash = Some(entry.hash);
-                self.publish(builder.apply(seq, changes(entry)), &mut problems);
+                let changes = changes(entry);
+                news |= changes.iter().any(|change| KINDS.contains(&change.kind));
+                self.publish(builder.apply(seq, changes), &mut problems);
             }
-            images.send_replace(Some(builder.image()));
+            if news {
+                images.send_replace(Some(builder.image()));
+            }
         }
     }
 

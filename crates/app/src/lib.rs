@@ -24,6 +24,7 @@ pub mod lists;
 pub mod pipelines;
 pub mod policies;
 pub mod realms;
+pub mod refusals;
 pub mod roles;
 pub mod schedule;
 pub mod shadow;
@@ -36,6 +37,7 @@ mod changes;
 mod credentials;
 mod directory;
 mod judging;
+mod past;
 mod places;
 mod realm_settings;
 
@@ -44,7 +46,7 @@ pub use tollgate_credential::passwords::Password;
 pub use tollgate_policy::{
     Conformance, ConformanceItem, Effect, EnvironmentMeaning, Impact, PolicyDiff, Standing,
 };
-pub use tollgate_store::{CallBatch, JournalEntry, JournalFilter, Stored};
+pub use tollgate_store::{About, CallBatch, JournalEntry, JournalFilter, Outcome, Refusal, Stored};
 
 use std::sync::Arc;
 
@@ -58,17 +60,18 @@ use tollgate_store::Store;
 /// How many passwords are hashed at once: each takes 19 MiB and a core for about 20 ms.
 const PASSWORDS_AT_ONCE: usize = 4;
 
-/// The use cases; cheap to clone.
+/// The use cases over a store, which may be one of the past ([`App::as_of`]); cheap to clone.
 #[derive(Clone)]
-pub struct App(Arc<Parts>);
+pub struct App(Arc<Parts>, Store);
 
 struct Parts {
-    store: Store,
     master: Arc<MasterKey>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     passwords: Arc<Semaphore>,
     sign_ins: users::SignIns,
+    /// Refused attempts that are not in the journal yet.
+    refusals: refusals::Waiting,
     /// Held by one of the decisions that were overtaken.
     turns: Mutex<()>,
 }
@@ -117,6 +120,8 @@ resources! {
     policies: policies::PolicyUseCases,
     /// Returns the use cases of realms.
     realms: realms::Realms,
+    /// Returns the record of refused attempts.
+    refusals: refusals::Refusals,
     /// Returns the use cases of roles.
     roles: roles::RoleUseCases,
     /// Returns the runs of scheduled pipelines.
@@ -138,15 +143,16 @@ resources! {
 impl App {
     /// Puts the use cases over a store.
     pub fn new(store: Store, master: Arc<MasterKey>, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        Self(Arc::new(Parts {
-            store,
+        let parts = Parts {
             master,
             clock,
             random,
             passwords: Arc::new(Semaphore::new(PASSWORDS_AT_ONCE)),
             sign_ins: users::SignIns::default(),
+            refusals: refusals::Waiting::default(),
             turns: Mutex::new(()),
-        }))
+        };
+        Self(Arc::new(parts), store)
     }
 
     /// Returns the operation in whose name the process acts by itself, in realm `default`.
@@ -166,7 +172,7 @@ impl App {
     }
 
     fn store(&self) -> &Store {
-        &self.0.store
+        &self.1
     }
 
     fn random(&self) -> &dyn Random {

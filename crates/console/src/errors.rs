@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use http::{HeaderValue, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tollgate_app::errors::{Error, ErrorKind};
+use tollgate_app::refusals::Refused;
 
 use crate::answers::Page;
 use crate::assets;
@@ -19,6 +20,8 @@ pub(crate) enum Failure {
         back: String,
         /// Whether a part of a page was asked for: then the whole page has to go.
         htmx: bool,
+        /// What the journal makes of a session that is not good.
+        refused: Option<Refused>,
     },
     /// Anything else, shown on a page of its own.
     Shown {
@@ -28,6 +31,8 @@ pub(crate) enum Failure {
         message: String,
         /// What to do next.
         hint: Option<String>,
+        /// What the journal makes of it.
+        refused: Option<Box<Refused>>,
     },
 }
 
@@ -47,7 +52,7 @@ struct ErrorPage<'a> {
 impl Failure {
     /// Says something without a hint.
     pub(crate) fn plain(status: StatusCode, message: impl Into<String>) -> Self {
-        Self::Shown { status, message: message.into(), hint: None }
+        Self::Shown { status, message: message.into(), hint: None, refused: None }
     }
 }
 
@@ -93,26 +98,32 @@ pub(crate) fn log(error: &Error) {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         log(&error);
-        Self::Shown { status: status_of(error.kind), message: error.message, hint: error.hint }
+        let refused = Some(Box::new(Refused::from(&error)));
+        Self::Shown { status: status_of(error.kind), message: error.message, hint: error.hint, refused }
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         match self {
-            Self::SignIn { back, htmx } => {
+            Self::SignIn { back, htmx, refused } => {
                 let back = utf8_percent_encode(&back, NON_ALPHANUMERIC);
                 let path = format!("/sign-in?back={back}");
-                if !htmx {
-                    return Redirect::to(&path).into_response();
-                }
-                let mut response = StatusCode::UNAUTHORIZED.into_response();
-                if let Ok(value) = HeaderValue::try_from(path) {
-                    response.headers_mut().insert("hx-redirect", value);
+                let mut response = if htmx {
+                    let mut response = StatusCode::UNAUTHORIZED.into_response();
+                    if let Ok(value) = HeaderValue::try_from(path) {
+                        response.headers_mut().insert("hx-redirect", value);
+                    }
+                    response
+                } else {
+                    Redirect::to(&path).into_response()
+                };
+                if let Some(refused) = refused {
+                    response.extensions_mut().insert(refused);
                 }
                 response
             }
-            Self::Shown { status, message, hint } => {
+            Self::Shown { status, message, hint, refused } => {
                 let page = ErrorPage {
                     status: status.as_u16(),
                     title: title_of(status),
@@ -121,10 +132,14 @@ impl IntoResponse for Failure {
                     style: &assets::STYLE.path,
                     icon: &assets::ICON.path,
                 };
-                match crate::answers::render(status, &page) {
+                let mut response = match crate::answers::render(status, &page) {
                     Ok(page) => Page::into_response(page),
                     Err(_) => (status, message).into_response(),
+                };
+                if let Some(refused) = refused {
+                    response.extensions_mut().insert(*refused);
                 }
+                response
             }
         }
     }

@@ -73,7 +73,7 @@ impl Refusal {
 
     /// Makes a page of its own of it.
     pub(crate) fn into_failure(self, status: StatusCode) -> Failure {
-        Failure::Shown { status, message: self.message, hint: self.hint }
+        Failure::Shown { status, message: self.message, hint: self.hint, refused: None }
     }
 }
 

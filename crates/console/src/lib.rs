@@ -10,6 +10,7 @@
 
 mod answers;
 mod assets;
+mod attempts;
 mod charts;
 mod chrome;
 mod errors;
@@ -47,7 +48,8 @@ pub(crate) struct Console {
 pub fn router(app: App, settings: ConsoleSettings) -> Router {
     let console = Console { app, settings: Arc::new(settings) };
     pages::routes()
-        .layer(middleware::from_fn(visitor::refuse_other_sites))
+        .layer(middleware::from_fn_with_state(console.clone(), visitor::refuse_other_sites))
+        .layer(middleware::from_fn_with_state(console.clone(), attempts::record))
         .layer(middleware::from_fn(answers::add_headers))
         .merge(assets::routes())
         .with_state(console)

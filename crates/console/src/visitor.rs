@@ -6,19 +6,21 @@
 
 use std::net::SocketAddr;
 
-use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams, Request};
+use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 use tollgate_app::access::Op;
 use tollgate_app::errors::{Error, ErrorKind};
+use tollgate_app::refusals::Refused;
 use tollgate_app::users::Authenticated;
 use tollgate_model::ids::RequestId;
 use tollgate_model::names::RealmName;
 use tollgate_model::session_cookies::SessionCookie;
 
 use crate::Console;
+use crate::attempts::Who;
 use crate::errors::Failure;
 
 /// Somebody who has signed in, and has nothing to do first.
@@ -48,6 +50,7 @@ impl FromRequestParts<Console> for Visitor {
         }
         if let Some(realm) = realm(parts).await? {
             op = console.app.realms().enter(&op, realm).await?;
+            tell(parts, &op);
         }
         Ok(Self { op })
     }
@@ -59,14 +62,21 @@ impl FromRequestParts<Console> for SignedIn {
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Failure> {
         let mut op = op(parts, console)?;
         let here = here(&parts.uri);
-        let away = || Failure::SignIn { back: here.clone(), htmx: parts.headers.contains_key("hx-request") };
-        let token = session_token(console, &parts.headers)?.ok_or_else(away)?;
+        let htmx = parts.headers.contains_key("hx-request");
+        let Some(token) = session_token(console, &parts.headers)? else {
+            return Err(Failure::SignIn { back: here, htmx, refused: None });
+        };
         let me = match console.app.users().authenticate(token, op.now).await {
             Ok(me) => me,
-            Err(error) if error.kind == ErrorKind::Unauthenticated => return Err(away()),
+            Err(error) if error.kind == ErrorKind::Unauthenticated => {
+                // Who shows no session has not tried; one that is not good may be made up.
+                let refused = Some(Refused::from(&error));
+                return Err(Failure::SignIn { back: here, htmx, refused });
+            }
             Err(error) => return Err(error.into()),
         };
         op.actor = me.actor.clone();
+        tell(parts, &op);
         Ok(Self { op, me })
     }
 }
@@ -83,12 +93,25 @@ impl FromRequestParts<Console> for Stranger {
 ///
 /// Browsers say where a request comes from in `Sec-Fetch-Site`, older ones in `Origin`. One that says neither is no
 /// browser that we know; programs use the management API.
-pub(crate) async fn refuse_other_sites(request: Request, next: Next) -> Response {
+pub(crate) async fn refuse_other_sites(
+    State(console): State<Console>,
+    request: Request,
+    next: Next,
+) -> Response {
     let safe = matches!(*request.method(), Method::GET | Method::HEAD);
     if safe || is_same_origin(request.headers()) {
         return next.run(request).await;
     }
-    Failure::plain(StatusCode::FORBIDDEN, "this did not come from a page of this console").into_response()
+    // Says who visits: nobody, as far as it matters.
+    let (parts, _) = request.into_parts();
+    if let Err(failure) = op(&parts, &console) {
+        return failure.into_response();
+    }
+    let message = "this did not come from a page of this console";
+    let mut response = Failure::plain(StatusCode::FORBIDDEN, message).into_response();
+    let (kind, code) = (ErrorKind::Forbidden, "cross-site-request");
+    response.extensions_mut().insert(Refused { kind, code, about: None, journaled: false, concealed: false });
+    response
 }
 
 fn is_same_origin(headers: &HeaderMap) -> bool {
@@ -112,7 +135,15 @@ fn op(parts: &Parts, console: &Console) -> Result<Op, Failure> {
         .extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map_or_else(|| "unknown".to_owned(), |remote| remote.0.ip().to_string());
+    tell(parts, &op);
     Ok(op)
+}
+
+/// Says who visits, for the journal of what is refused.
+fn tell(parts: &Parts, op: &Op) {
+    if let Some(who) = parts.extensions.get::<Who>() {
+        who.is(op);
+    }
 }
 
 async fn realm(parts: &mut Parts) -> Result<Option<RealmName>, Failure> {
@@ -134,6 +165,7 @@ pub(crate) fn session_token<'a>(
         status: StatusCode::BAD_REQUEST,
         message: error.to_string(),
         hint: Some("delete the cookies of this site, then sign in again".to_owned()),
+        refused: None,
     })
 }
 

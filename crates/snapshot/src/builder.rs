@@ -191,8 +191,14 @@ impl Builder {
     pub fn apply(&mut self, seq: u64, changes: Vec<ObjectChange>) -> Arc<Snapshot> {
         let mut next = Snapshot::clone(&self.snapshot);
         next.seq = seq;
+        let mut changes = changes.into_iter().filter(|change| KINDS.contains(&change.kind)).peekable();
+        if changes.peek().is_none() {
+            // Everything is shared, and as broken as it was.
+            self.snapshot = Arc::new(next);
+            return self.snapshot.clone();
+        }
         let mut stale = Stale::default();
-        for change in changes.into_iter().filter(|change| KINDS.contains(&change.kind)) {
+        for change in changes {
             self.take(change, &mut next, &mut stale);
         }
         self.make_laws(&mut stale);

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use tollgate_model::names::RealmName;
 use tollgate_model::objects::{Kind, Object};
 
+use crate::hashes::{Hash, HashedEntry};
+use crate::refusals::{About, Outcome, Refusal};
+
 /// One change: who did what and why, what must hold, what is written. All of it happens or nothing.
 #[derive(Debug, Clone)]
 pub struct Change {
@@ -25,7 +28,7 @@ pub struct Change {
     pub at: Timestamp,
     /// Objects that must be as expected, though this change does not write them.
     pub guards: Vec<Guard>,
-    /// What is written; none for a refused attempt that is only recorded.
+    /// What is written.
     pub mutations: Vec<Mutation>,
 }
 
@@ -101,12 +104,22 @@ pub struct JournalEntry {
     pub request_id: String,
     /// [`Change::reason`].
     pub reason: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What a refused attempt was aimed at.
+    pub about: Option<About>,
+    /// What else there is to say of a refused attempt, as JSON ([`JournalEntry::refusal`]); else empty.
+    pub detail: String,
     /// What was written.
     pub mutations: Vec<RecordedMutation>,
+    /// SHA-256 of the mutations as JSON.
+    pub mutations_hash: Hash,
+    /// Over what the hash is: 1 or 2.
+    pub format: u8,
     /// Hash of the entry before; zeros for the first.
-    pub previous_hash: [u8; 32],
+    pub previous_hash: Hash,
     /// Hash of this entry.
-    pub hash: [u8; 32],
+    pub hash: Hash,
 }
 
 /// A write as the journal keeps it.
@@ -120,6 +133,41 @@ pub struct RecordedMutation {
     pub key: String,
     /// Its JSON from then on; `None` when it was deleted.
     pub body: Option<String>,
+}
+
+// === impl JournalEntry ===
+
+impl JournalEntry {
+    /// Returns what a refusal was; `None` when it was none.
+    pub fn refusal(&self) -> Option<Refusal> {
+        serde_json::from_str(&self.detail).ok()
+    }
+
+    /// Returns the hash of all that an entry in format 2 says, without its place in the chain.
+    pub fn content_hash(&self) -> Hash {
+        let at = self.at.to_string();
+        let (about_kind, about_key) = self.about_texts();
+        let entry = HashedEntry {
+            realm: self.realm.as_str(),
+            at: &at,
+            actor: &self.actor,
+            source: &self.source,
+            action: &self.action,
+            request_id: &self.request_id,
+            reason: &self.reason,
+            outcome: self.outcome.as_str(),
+            about_kind,
+            about_key,
+            detail: &self.detail,
+            mutations_hash: self.mutations_hash,
+        };
+        entry.content()
+    }
+
+    /// Returns kind and key of what it is about, as they are stored.
+    pub(crate) fn about_texts(&self) -> (&str, &str) {
+        self.about.as_ref().map_or(("", ""), |about| (about.kind.as_str(), about.key.as_str()))
+    }
 }
 
 // === impl Mutation ===

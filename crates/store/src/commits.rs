@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use sqlx::Row;
 
 use tollgate_model::names::RealmName;
 use tollgate_model::objects::Kind;
 
-use crate::changes::{Change, Committed, Expect, JournalEntry, Mutation, RecordedMutation};
+use crate::changes::{Change, Committed, Expect, Mutation, RecordedMutation};
 use crate::connections::{Lease, SHORT, Unavailable, bounded};
-use crate::journal::{from_hex, hash_of, to_hex};
+use crate::hashes::{Hash, HashedEntry, from_hex, hash_text, link, to_hex};
 use crate::objects::end_of;
+use crate::refusals::{About, Outcome, Refusal, RefusedAttempt};
 use crate::store::{Inner, Store};
 
 /// Why a change was not stored, or may not have been.
@@ -34,6 +36,9 @@ pub enum CommitError {
         /// Which text.
         field: &'static str,
     },
+    /// The store reads as of an entry ([`Store::as_of`]); nothing was stored.
+    #[error("the past cannot be changed")]
+    Past,
     /// The database failed; nothing was stored.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -44,6 +49,27 @@ pub enum CommitError {
     /// The end of the journal is not readable; nothing was stored.
     #[error("the end of the journal is damaged")]
     Damaged,
+}
+
+/// The last entry of the journal.
+struct End {
+    seq: i64,
+    hash: Hash,
+}
+
+/// What is appended to the journal.
+struct NewEntry<'a> {
+    realm: &'a RealmName,
+    at: Timestamp,
+    actor: &'a str,
+    source: &'a str,
+    action: &'a str,
+    request_id: &'a str,
+    reason: &'a str,
+    outcome: Outcome,
+    about: Option<&'a About>,
+    refusal: Option<&'a Refusal>,
+    mutations: Vec<RecordedMutation>,
 }
 
 // === impl Store ===
@@ -57,6 +83,9 @@ impl Store {
     ///
     /// [`CommitError`]; nothing is stored on any but [`CommitError::Unknown`].
     pub async fn commit(&self, change: Change) -> Result<Committed, CommitError> {
+        if self.pinned.is_some() {
+            return Err(CommitError::Past);
+        }
         let inner = Arc::clone(&self.inner);
         let task = tokio::spawn(async move { inner.commit(&change).await });
         // The task only fails when it panics or the runtime ends under it.
@@ -67,7 +96,55 @@ impl Store {
 impl Inner {
     async fn commit(&self, change: &Change) -> Result<Committed, CommitError> {
         refuse_nul(change)?;
-        let (mut lease, seq) = bounded(SHORT, self.prepare(change)).await?;
+        let (lease, seq) =
+            bounded(SHORT, self.prepare(async |lease, end| write(lease, change, end).await)).await?;
+        self.finish(lease, seq).await
+    }
+
+    /// Appends entries that write nothing.
+    pub(crate) async fn commit_refused(&self, attempts: &[RefusedAttempt]) -> Result<Committed, CommitError> {
+        refuse_nul_in(attempts)?;
+        let append_all = async |lease: &mut Lease, mut end: End| {
+            for attempt in attempts {
+                end = append(lease, NewEntry::from(attempt), end).await?;
+            }
+            Ok(end)
+        };
+        let (lease, seq) = bounded(SHORT, self.prepare(append_all)).await?;
+        self.finish(lease, seq).await
+    }
+
+    /// Does everything but the COMMIT.
+    async fn prepare(
+        &self,
+        write: impl AsyncFnOnce(&mut Lease, End) -> Result<End, CommitError>,
+    ) -> Result<(Lease, u64), CommitError> {
+        let mut lease = Lease::take(&self.writer).await?;
+        lease.execute(self.dialect.begin_write()).await?;
+        let head = sqlx::query(self.dialect.lock_head()).fetch_one(lease.connection()).await?;
+        let (seq, hash): (i64, String) = (head.try_get(0)?, head.try_get(1)?);
+        let end = End { seq, hash: from_hex(&hash).ok_or(CommitError::Damaged)? };
+
+        match write(&mut lease, end).await {
+            Ok(end) => {
+                sqlx::query("UPDATE head SET seq = $1, hash = $2 WHERE id = 1")
+                    .bind(end.seq)
+                    .bind(to_hex(&end.hash))
+                    .execute(lease.connection())
+                    .await?;
+                Ok((lease, end.seq.unsigned_abs()))
+            }
+            Err(conflict @ CommitError::Conflict { .. }) => {
+                // An everyday outcome: keep the connection.
+                lease.execute("ROLLBACK").await?;
+                lease.release();
+                Err(conflict)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn finish(&self, mut lease: Lease, seq: u64) -> Result<Committed, CommitError> {
         match bounded(SHORT, lease.execute("COMMIT")).await {
             Ok(()) => lease.release(),
             Err(error) if self.dialect.refused_commit(&error) => return Err(Unavailable::from(error).into()),
@@ -76,25 +153,42 @@ impl Inner {
         self.advance(seq);
         Ok(Committed { seq })
     }
+}
 
-    /// Does everything but the COMMIT.
-    async fn prepare(&self, change: &Change) -> Result<(Lease, u64), CommitError> {
-        let mut lease = Lease::take(&self.writer).await?;
-        lease.execute(self.dialect.begin_write()).await?;
-        let head = sqlx::query(self.dialect.lock_head()).fetch_one(lease.connection()).await?;
-        let (seq, previous_hash): (i64, String) = (head.try_get(0)?, head.try_get(1)?);
-        let previous_hash = from_hex(&previous_hash).ok_or(CommitError::Damaged)?;
-        let seq = seq.checked_add(1).ok_or(CommitError::Damaged)?;
+impl<'a> From<&'a Change> for NewEntry<'a> {
+    fn from(change: &'a Change) -> Self {
+        let recorded =
+            |it: &Mutation| RecordedMutation { kind: it.kind, key: it.key.clone(), body: it.body.clone() };
+        Self {
+            realm: &change.realm,
+            at: change.at,
+            actor: &change.actor,
+            source: &change.source,
+            action: &change.action,
+            request_id: &change.request_id,
+            reason: &change.reason,
+            outcome: Outcome::Done,
+            about: None,
+            refusal: None,
+            mutations: change.mutations.iter().map(recorded).collect(),
+        }
+    }
+}
 
-        match write(&mut lease, change, seq, previous_hash).await {
-            Ok(()) => Ok((lease, seq.unsigned_abs())),
-            Err(conflict @ CommitError::Conflict { .. }) => {
-                // An everyday outcome: keep the connection.
-                lease.execute("ROLLBACK").await?;
-                lease.release();
-                Err(conflict)
-            }
-            Err(error) => Err(error),
+impl<'a> From<&'a RefusedAttempt> for NewEntry<'a> {
+    fn from(attempt: &'a RefusedAttempt) -> Self {
+        Self {
+            realm: &attempt.realm,
+            at: attempt.at,
+            actor: &attempt.actor,
+            source: &attempt.source,
+            action: &attempt.action,
+            request_id: &attempt.request_id,
+            reason: &attempt.reason,
+            outcome: Outcome::Refused,
+            about: attempt.about.as_ref(),
+            refusal: Some(&attempt.refusal),
+            mutations: Vec::new(),
         }
     }
 }
@@ -105,22 +199,17 @@ impl From<sqlx::Error> for CommitError {
     }
 }
 
-async fn write(
-    lease: &mut Lease,
-    change: &Change,
-    seq: i64,
-    previous_hash: [u8; 32],
-) -> Result<(), CommitError> {
+async fn write(lease: &mut Lease, change: &Change, end: End) -> Result<End, CommitError> {
     for guard in &change.guards {
         let realm = guard.realm.as_ref().unwrap_or(&change.realm);
         demand(lease, realm, guard.kind, &guard.key, guard.expect).await?;
     }
-    append(lease, change, seq, previous_hash).await?;
+    let end = append(lease, NewEntry::from(change), end).await?;
     for mutation in &change.mutations {
         demand(lease, &change.realm, mutation.kind, &mutation.key, mutation.expect).await?;
-        write_object(lease, &change.realm, mutation, seq).await?;
+        write_object(lease, &change.realm, mutation, end.seq).await?;
     }
-    Ok(())
+    Ok(end)
 }
 
 async fn demand(
@@ -166,57 +255,58 @@ async fn demand(
     }
 }
 
-/// Appends the journal entry and moves the head.
-async fn append(
-    lease: &mut Lease,
-    change: &Change,
-    seq: i64,
-    previous_hash: [u8; 32],
-) -> Result<(), CommitError> {
-    let recorded =
-        |it: &Mutation| RecordedMutation { kind: it.kind, key: it.key.clone(), body: it.body.clone() };
-    let mutations: Vec<_> = change.mutations.iter().map(recorded).collect();
-    let mutations_text =
-        serde_json::to_string(&mutations).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    let mut entry = JournalEntry {
-        seq: seq.unsigned_abs(),
-        realm: change.realm.clone(),
-        at: change.at,
-        actor: change.actor.clone(),
-        source: change.source.clone(),
-        action: change.action.clone(),
-        request_id: change.request_id.clone(),
-        reason: change.reason.clone(),
-        mutations,
-        previous_hash,
-        hash: [0; 32],
+/// Appends a journal entry; returns the end that it makes.
+async fn append(lease: &mut Lease, entry: NewEntry<'_>, end: End) -> Result<End, CommitError> {
+    let seq = end.seq.checked_add(1).ok_or(CommitError::Damaged)?;
+    let NewEntry { realm, at, actor, source, action, request_id, reason, .. } = entry;
+    let encode = |error: serde_json::Error| sqlx::Error::Encode(error.into());
+    let mutations = serde_json::to_string(&entry.mutations).map_err(encode)?;
+    let detail = entry.refusal.map(serde_json::to_string).transpose().map_err(encode)?.unwrap_or_default();
+    let (about_kind, about_key) =
+        entry.about.map_or(("", ""), |about| (about.kind.as_str(), about.key.as_str()));
+    let (at, outcome) = (at.to_string(), entry.outcome.as_str());
+    let hashed = HashedEntry {
+        realm: realm.as_str(),
+        at: &at,
+        actor,
+        source,
+        action,
+        request_id,
+        reason,
+        outcome,
+        about_kind,
+        about_key,
+        detail: &detail,
+        mutations_hash: hash_text(&mutations),
     };
-    entry.hash = hash_of(&entry, &mutations_text);
-    let hash = to_hex(&entry.hash);
-    sqlx::query(
-        "INSERT INTO journal \
-         (seq, realm, at, actor, source, action, request_id, reason, mutations, previous_hash, hash) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-    )
-    .bind(seq)
-    .bind(entry.realm.as_str())
-    .bind(entry.at.to_string())
-    .bind(entry.actor)
-    .bind(entry.source)
-    .bind(entry.action)
-    .bind(entry.request_id)
-    .bind(entry.reason)
-    .bind(mutations_text)
-    .bind(to_hex(&previous_hash))
-    .bind(hash.as_str())
-    .execute(lease.connection())
-    .await?;
-    sqlx::query("UPDATE head SET seq = $1, hash = $2 WHERE id = 1")
-        .bind(seq)
-        .bind(hash)
+    let hash = link(&end.hash, seq.unsigned_abs(), &hashed.content());
+    let insert = sqlx::query(
+        "INSERT INTO journal (seq, realm, at, actor, source, action, request_id, reason, outcome, about_kind, \
+         about_key, detail, mutations, format, previous_hash, hash) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 2, $14, $15)",
+    );
+    let texts = [
+        realm.as_str(),
+        &at,
+        actor,
+        source,
+        action,
+        request_id,
+        reason,
+        outcome,
+        about_kind,
+        about_key,
+        &detail,
+        &mutations,
+    ];
+    texts
+        .into_iter()
+        .fold(insert.bind(seq), |query, text| query.bind(text))
+        .bind(to_hex(&end.hash))
+        .bind(to_hex(&hash))
         .execute(lease.connection())
         .await?;
-    Ok(())
+    Ok(End { seq, hash })
 }
 
 async fn write_object(
@@ -253,6 +343,23 @@ async fn write_object(
     Ok(())
 }
 
+/// Refuses attempts that hold the character U+0000, which no database column takes.
+fn refuse_nul_in(attempts: &[RefusedAttempt]) -> Result<(), CommitError> {
+    let texts = attempts.iter().flat_map(|it| {
+        let about = it.about.as_ref().map_or("", |about| &about.key);
+        [
+            ("the actor", it.actor.as_str()),
+            ("the source", &it.source),
+            ("the action", &it.action),
+            ("the request id", &it.request_id),
+            ("the reason", &it.reason),
+            ("a key", about),
+        ]
+    });
+    // What is in the detail is escaped there: it is JSON.
+    demand_no_nul(texts)
+}
+
 fn refuse_nul(change: &Change) -> Result<(), CommitError> {
     let texts = [
         ("the actor", change.actor.as_str()),
@@ -264,7 +371,11 @@ fn refuse_nul(change: &Change) -> Result<(), CommitError> {
     let keys = change.mutations.iter().map(|it| ("a key", it.key.as_str()));
     let bodies = change.mutations.iter().map(|it| ("an object", it.body.as_deref().unwrap_or_default()));
     let guards = change.guards.iter().map(|it| ("a key", it.key.as_str()));
-    match texts.into_iter().chain(keys).chain(bodies).chain(guards).find(|(_, text)| text.contains('\0')) {
+    demand_no_nul(texts.into_iter().chain(keys).chain(bodies).chain(guards))
+}
+
+fn demand_no_nul<'a>(mut texts: impl Iterator<Item = (&'static str, &'a str)>) -> Result<(), CommitError> {
+    match texts.find(|(_, text)| text.contains('\0')) {
         Some((field, _)) => Err(CommitError::Nul { field }),
         None => Ok(()),
     }

@@ -18,6 +18,13 @@ pub(crate) const LONG: Duration = Duration::from_secs(120);
 #[error("the store is unavailable")]
 pub struct Unavailable(#[from] sqlx::Error);
 
+impl Unavailable {
+    /// Tells whether the database answered, with a value that is not of the column's type.
+    pub(crate) fn is_of_a_value(&self) -> bool {
+        matches!(self.0, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))
+    }
+}
+
 /// A connection that is closed when it is dropped, unless it was given back with [`Lease::release`].
 ///
 /// A connection whose user failed, ran out of time or was cancelled may be in the middle of a transaction or

@@ -89,13 +89,11 @@ impl Dialect {
 
     /// Returns a migration in the words of this database.
     pub(crate) fn schema(self, sql: &str) -> String {
-        sql.replace(
-            "KEY_TEXT",
-            match self {
-                Self::Sqlite => "TEXT COLLATE BINARY",
-                Self::Postgres => "TEXT COLLATE \"C\"",
-            },
-        )
+        let (key_text, generated) = match self {
+            Self::Sqlite => ("TEXT COLLATE BINARY", "VIRTUAL"),
+            Self::Postgres => ("TEXT COLLATE \"C\"", "STORED"),
+        };
+        sql.replace("KEY_TEXT", key_text).replace("GENERATED_HOW", generated)
     }
 
     /// Tells whether a failed COMMIT certainly stored nothing.

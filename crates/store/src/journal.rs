@@ -1,36 +1,47 @@
-//! The journal: reading it, and proving that nobody rewrote it.
-//!
-//! An entry's hash is SHA-256 over, in this order: the bytes `tollgate-journal-1`; the previous entry's hash
-//! (32 bytes; zeros before the first entry); the number (8 bytes, big-endian); then realm, time, actor,
-//! source, action, request id, reason and mutations, each as its length in bytes (8 bytes, big-endian) and
-//! its UTF-8. The time is RFC 3339 in UTC and the mutations are JSON, both exactly as stored. Lengths come
-//! first, so no two entries have the same encoding.
-//!
-//! Whoever can write the database can also compute a new chain. The hash of the last entry, noted elsewhere
-//! ([`JournalReport::head_hash`]), is what such a chain cannot match.
+//! The journal: reading it. That nobody rewrote it is proven in [`verify`], over hashes as [`crate::hashes`] says.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod verify;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
-use sqlx::Row;
 use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, Row};
 
 use tollgate_model::names::RealmName;
 use tollgate_model::objects::Kind;
 
 use crate::changes::JournalEntry;
-use crate::connections::{LONG, Lease, Unavailable, bounded};
-use crate::objects::{ReadError, RowError, read_object, text};
+use crate::connections::Unavailable;
+use crate::hashes::{Hash, from_hex, hash_text};
+use crate::objects::{ReadError, RowError, text};
+use crate::past::sortable;
+use crate::refusals::{About, Outcome, Refusal};
 use crate::store::Store;
+
+pub use verify::{JournalReport, VerifyJournalError};
 
 /// Which entries of a realm's journal to read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JournalFilter {
     /// Only entries that wrote an object of this kind.
     pub kind: Option<Kind>,
-    /// Only entries that wrote an object of this key; needs `kind`.
+    /// Only entries that wrote the object of this key; needs `kind`.
     pub key: Option<String>,
+    /// Of kind and key also the refused attempts that were aimed at it.
+    pub attempts: bool,
+    /// Only entries of this actor.
+    pub actor: Option<String>,
+    /// Only entries of this action.
+    pub action: Option<String>,
+    /// Only entries from this source.
+    pub source: Option<String>,
+    /// Only the entries of this request.
+    pub request_id: Option<String>,
+    /// Only entries with this outcome.
+    pub outcome: Option<Outcome>,
+    /// Only entries at or after this time.
+    pub since: Option<Timestamp>,
+    /// Only entries before this time.
+    pub until: Option<Timestamp>,
     /// Only entries with a higher number.
     pub after: Option<u64>,
     /// Only entries with a lower number.
@@ -41,56 +52,37 @@ pub struct JournalFilter {
     pub newest_first: bool,
 }
 
-/// What was verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct JournalReport {
-    /// How many entries there are.
-    pub entries: u64,
-    /// Hash of the last one; zeros when there is none.
-    pub head_hash: [u8; 32],
-}
-
-/// Why the journal could not be verified.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyJournalError {
-    /// It was tampered with or damaged.
-    #[error("journal entry {seq}: {what}")]
-    Broken {
-        /// The first entry that is wrong.
-        seq: u64,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// It could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-}
-
 /// Columns of the journal, as [`read_entry`] takes them.
 macro_rules! select_entries {
     ($rest:literal) => {
         concat!(
-            "SELECT seq, realm, at, actor, source, action, request_id, reason, mutations, previous_hash, hash ",
-            "FROM journal ",
+            "SELECT seq, realm, at, actor, source, action, request_id, reason, mutations, previous_hash, hash, ",
+            "format, outcome, about_kind, about_key, detail, at_sorted FROM journal ",
             $rest
         )
     };
 }
+use select_entries;
 
-macro_rules! select_filtered {
-    ($order:literal) => {
-        concat!(
-            select_entries!("WHERE realm = $1 AND seq > $2 AND seq < $3 "),
-            "AND ($4 = '' OR EXISTS (SELECT 1 FROM journal_objects o WHERE o.realm = journal.realm ",
-            "AND o.kind = $4 AND ($5 = '' OR o.key = $5) AND o.seq = journal.seq)) ORDER BY seq ",
-            $order,
-            " LIMIT $6"
-        )
-    };
+/// A condition being put together: fixed words with the values that stand in them.
+struct Condition<'a> {
+    sql: String,
+    values: Vec<Value<'a>>,
 }
 
-/// How many rows are read at a time while verifying.
-const BATCH: i64 = 500;
+enum Value<'a> {
+    Number(i64),
+    Text(std::borrow::Cow<'a, str>),
+}
+
+/// A row of the journal.
+struct JournalRow {
+    entry: JournalEntry,
+    /// The mutations as stored.
+    mutations: String,
+    /// The time as the index has it.
+    sorted: String,
+}
 
 // === impl Store ===
 
@@ -101,12 +93,13 @@ impl Store {
     ///
     /// [`ReadError`] when the database does not answer, or an entry does not parse.
     pub async fn changes_after(&self, seq: u64, limit: u32) -> Result<Vec<JournalEntry>, ReadError> {
-        let query = sqlx::query(select_entries!("WHERE seq > $1 ORDER BY seq LIMIT $2"))
+        let query = sqlx::query(select_entries!("WHERE seq > $1 AND seq <= $3 ORDER BY seq LIMIT $2"))
             .bind(number(seq))
-            .bind(i64::from(limit));
+            .bind(i64::from(limit))
+            .bind(number(self.end()));
         let rows = self.inner.fetch(query).await?;
         let entries: Vec<_> =
-            rows.iter().map(|row| Ok(read_entry(row)?.0)).collect::<Result<_, ReadError>>()?;
+            rows.iter().map(|row| Ok(read(row)?.entry)).collect::<Result<_, ReadError>>()?;
         if let Some(last) = entries.last() {
             self.inner.advance(last.seq);
         }
@@ -123,214 +116,210 @@ impl Store {
         realm: &RealmName,
         filter: &JournalFilter,
     ) -> Result<Vec<JournalEntry>, ReadError> {
-        let key = filter.key.as_deref().unwrap_or_default();
-        if key.contains('\0') {
+        let texts = [&filter.key, &filter.actor, &filter.action, &filter.source, &filter.request_id];
+        if texts.into_iter().flatten().any(|text| text.contains('\0')) {
+            // PostgreSQL refuses the character instead of finding nothing.
             return Ok(Vec::new());
         }
-        let sql = if filter.newest_first { select_filtered!("DESC") } else { select_filtered!("ASC") };
-        let query = sqlx::query(sql)
-            .bind(realm.as_str())
-            .bind(number(filter.after.unwrap_or(0)))
-            .bind(number(filter.before.unwrap_or(u64::MAX)))
-            .bind(filter.kind.map_or("", Kind::as_str))
-            .bind(key)
-            .bind(i64::from(filter.limit));
-        self.inner.fetch(query).await?.iter().map(|row| Ok(read_entry(row)?.0)).collect()
+        let Some((after, before)) = self.between(realm, filter).await? else { return Ok(Vec::new()) };
+        let mut condition = Condition::of(realm);
+        condition.and("seq > ? AND seq < ?", [Value::Number(number(after)), Value::Number(number(before))]);
+        condition.and_time(filter);
+        for (words, text) in [
+            ("actor = ?", &filter.actor),
+            ("action = ?", &filter.action),
+            ("source = ?", &filter.source),
+            ("request_id = ?", &filter.request_id),
+        ] {
+            if let Some(text) = text {
+                condition.and(words, [Value::of(text)]);
+            }
+        }
+        if let Some(outcome) = filter.outcome {
+            condition.and("outcome = ?", [Value::of(outcome.as_str())]);
+        }
+        if let Some(kind) = filter.kind {
+            condition.and_object(realm, kind, filter);
+        }
+        let order = if filter.newest_first { "DESC" } else { "ASC" };
+        condition.append(&format!(" ORDER BY seq {order} LIMIT ?"), [Value::Number(filter.limit.into())]);
+        let rows = self.rows(select_entries!(""), condition).await?;
+        rows.iter().map(|row| Ok(read(row)?.entry)).collect()
     }
 
-    /// Recomputes the whole chain, and checks that replaying it gives the current objects, and that the entries of an
-    /// object can be found: that nobody hid one from [`Store::journal`] with a filter.
+    /// Returns one entry of a realm; `None` when there is none of this number in it.
     ///
     /// # Errors
     ///
-    /// [`VerifyJournalError::Broken`] with the first entry that is wrong.
-    pub async fn verify_journal(&self) -> Result<JournalReport, VerifyJournalError> {
-        bounded(LONG, self.verify()).await
-    }
-
-    async fn verify(&self) -> Result<JournalReport, VerifyJournalError> {
-        let mut lease = Lease::take(&self.inner.reader).await?;
-        lease.execute(self.inner.dialect.begin_read()).await?;
-        let mut chain = Chain::default();
-        loop {
-            let rows = sqlx::query(select_entries!("WHERE seq > $1 ORDER BY seq LIMIT $2"))
-                .bind(number(chain.seq))
-                .bind(BATCH)
-                .fetch_all(lease.connection())
-                .await?;
-            if rows.is_empty() {
-                break;
-            }
-            let before = chain.seq;
-            for row in &rows {
-                chain.append(row)?;
-            }
-            let listed =
-                sqlx::query("SELECT seq, realm, kind, key FROM journal_objects WHERE seq > $1 AND seq <= $2")
-                    .bind(number(before))
-                    .bind(number(chain.seq))
-                    .fetch_all(lease.connection())
-                    .await?;
-            chain.compare_listed(&listed)?;
-        }
-        let head =
-            sqlx::query("SELECT seq, hash FROM head WHERE id = 1").fetch_one(lease.connection()).await?;
-        let (seq, hash): (i64, String) = (head.try_get(0)?, head.try_get(1)?);
-        if seq.unsigned_abs() != chain.seq || from_hex(&hash) != Some(chain.hash) {
-            return Err(broken(chain.seq, "it is not the last one: entries after it are missing"));
-        }
-        let objects = sqlx::query("SELECT realm, kind, key, revision, body FROM objects")
-            .fetch_all(lease.connection())
-            .await?;
-        lease.execute("COMMIT").await?;
-        lease.release();
-        chain.compare(&objects)
-    }
-}
-
-impl From<sqlx::Error> for VerifyJournalError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Read(Unavailable::from(error).into())
-    }
-}
-
-/// The chain so far, and the objects that its entries add up to.
-#[derive(Default)]
-struct Chain {
-    seq: u64,
-    hash: [u8; 32],
-    objects: BTreeMap<(RealmName, Kind, String), (u64, String)>,
-    /// What the entries wrote since the last [`Chain::compare_listed`]: number, realm, kind and key.
-    written: BTreeSet<(u64, String, String, String)>,
-}
-
-impl Chain {
-    fn append(&mut self, row: &AnyRow) -> Result<(), VerifyJournalError> {
-        let expected = self.seq + 1;
-        let (entry, mutations) = match read_entry(row) {
-            Ok(read) => read,
-            Err(ReadError::Row(error)) => return Err(broken(expected, &error.to_string())),
-            Err(error) => return Err(error.into()),
+    /// [`ReadError`] when the database does not answer, or the entry does not parse.
+    pub async fn entry(&self, realm: &RealmName, seq: u64) -> Result<Option<JournalEntry>, ReadError> {
+        let filter = JournalFilter {
+            after: Some(seq.saturating_sub(1)),
+            before: Some(seq.saturating_add(1)),
+            limit: 1,
+            ..JournalFilter::default()
         };
-        if entry.seq != expected {
-            return Err(broken(expected, "it is missing"));
-        }
-        if entry.previous_hash != self.hash {
-            return Err(broken(entry.seq, "it does not continue the entry before it"));
-        }
-        if entry.hash != hash_of(&entry, &mutations) {
-            return Err(broken(entry.seq, "it was changed after it was written"));
-        }
-        for mutation in entry.mutations {
-            let (realm, kind) = (entry.realm.to_string(), mutation.kind.to_string());
-            self.written.insert((entry.seq, realm, kind, mutation.key.clone()));
-            let object = (entry.realm.clone(), mutation.kind, mutation.key);
-            match mutation.body {
-                Some(body) => self.objects.insert(object, (entry.seq, body)),
-                None => self.objects.remove(&object),
-            };
-        }
-        (self.seq, self.hash) = (entry.seq, entry.hash);
-        Ok(())
+        Ok(self.journal(realm, &filter).await?.pop())
     }
 
-    /// Compares the list of what entries wrote with what they say.
-    fn compare_listed(&mut self, rows: &[AnyRow]) -> Result<(), VerifyJournalError> {
-        let mut listed = BTreeSet::new();
-        for row in rows {
-            let (seq, realm, kind, key): (i64, String, String, String) =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-            listed.insert((seq.unsigned_abs(), realm, kind, key));
+    /// Returns the hash of an entry; `None` when there is none of this number. Whoever noted it elsewhere sees whether
+    /// the journal up to it is still the same.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] when the database does not answer, or the hash does not parse.
+    pub async fn hash_at(&self, seq: u64) -> Result<Option<Hash>, ReadError> {
+        let query = sqlx::query("SELECT hash FROM journal WHERE seq = $1").bind(number(seq.min(self.end())));
+        let rows = self.inner.fetch(query).await?;
+        let Some(row) = rows.first().filter(|_| seq <= self.end()) else { return Ok(None) };
+        let hash = from_hex(&text(row, 0)?).ok_or_else(|| row_error(seq, "hash", NO_HASH.into()))?;
+        Ok(Some(hash))
+    }
+
+    /// Returns the numbers between which the entries of a filter lie; `None` when there are none at its time.
+    ///
+    /// Entries are read in the order of their numbers, and times are almost in that order: an index of times says
+    /// where to begin and to end.
+    async fn between(
+        &self,
+        realm: &RealmName,
+        filter: &JournalFilter,
+    ) -> Result<Option<(u64, u64)>, ReadError> {
+        let after = filter.after.unwrap_or(0);
+        let before = filter.before.unwrap_or(u64::MAX).min(self.end().saturating_add(1));
+        if filter.since.is_none() && filter.until.is_none() {
+            return Ok(Some((after, before)));
         }
-        let written = std::mem::take(&mut self.written);
-        match written.symmetric_difference(&listed).next() {
-            None => Ok(()),
-            Some(wrong @ (seq, realm, kind, key)) => {
-                let object = format!("{kind} `{key}` of realm `{realm}`");
-                let what = if listed.contains(wrong) {
-                    format!("it is listed for {object}, which it did not write")
-                } else {
-                    format!("it wrote {object} and is not listed for it")
-                };
-                Err(broken(*seq, &what))
+        let mut condition = Condition::of(realm);
+        condition.and_time(filter);
+        let rows =
+            self.rows("SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM journal ", condition).await?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound).map_err(Unavailable::from)?;
+        let read = |index| row.try_get::<i64, _>(index).map(i64::unsigned_abs).map_err(Unavailable::from);
+        let (first, last) = (read(0)?, read(1)?);
+        Ok((first > 0).then(|| (after.max(first - 1), before.min(last + 1))))
+    }
+
+    async fn rows(&self, select: &str, condition: Condition<'_>) -> Result<Vec<AnyRow>, ReadError> {
+        // Fixed words only: every value is a parameter.
+        let sql = AssertSqlSafe(format!("{select}{}", condition.sql));
+        let query = condition.values.iter().fold(sqlx::query(sql), |query, value| match value {
+            Value::Number(number) => query.bind(*number),
+            Value::Text(text) => query.bind(text.to_string()),
+        });
+        Ok(self.inner.fetch(query).await?)
+    }
+}
+
+// === impl JournalFilter ===
+
+impl JournalFilter {
+    /// Tells whether an entry of the filter's realm is one that it finds, whatever its limit and order.
+    pub fn finds(&self, entry: &JournalEntry) -> bool {
+        let is =
+            |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        let concerns =
+            |kind: Kind, key: &str| self.kind.is_none_or(|wanted| wanted == kind) && is(&self.key, key);
+        let about = entry.about.iter().filter(|_| self.attempts).map(|it| (it.kind, it.key.as_str()));
+        let mut objects = entry.mutations.iter().map(|it| (it.kind, it.key.as_str())).chain(about);
+        (self.kind.is_none() || objects.any(|(kind, key)| concerns(kind, key)))
+            && is(&self.actor, &entry.actor)
+            && is(&self.action, &entry.action)
+            && is(&self.source, &entry.source)
+            && is(&self.request_id, &entry.request_id)
+            && self.outcome.is_none_or(|outcome| outcome == entry.outcome)
+            && self.since.is_none_or(|since| entry.at >= since)
+            && self.until.is_none_or(|until| entry.at < until)
+            && self.after.is_none_or(|after| entry.seq > after)
+            && self.before.is_none_or(|before| entry.seq < before)
+    }
+}
+
+// === impl Condition ===
+
+impl<'a> Condition<'a> {
+    fn of(realm: &'a RealmName) -> Self {
+        let mut condition = Self { sql: String::new(), values: Vec::new() };
+        condition.append("WHERE realm = ?", [Value::of(realm.as_str())]);
+        condition
+    }
+
+    fn and(&mut self, words: &'static str, values: impl IntoIterator<Item = Value<'a>>) {
+        self.sql.push_str(" AND ");
+        self.append(words, values);
+    }
+
+    fn and_time(&mut self, filter: &JournalFilter) {
+        for (words, time) in [("at_sorted >= ?", filter.since), ("at_sorted < ?", filter.until)] {
+            if let Some(time) = time {
+                self.and(words, [Value::Text(sortable(time).into())]);
             }
         }
     }
 
-    fn compare(mut self, rows: &[AnyRow]) -> Result<JournalReport, VerifyJournalError> {
-        let mut unreadable = None;
-        for row in rows {
-            let object = match read_object(row) {
-                Ok(object) => object,
-                Err(ReadError::Row(error)) => {
-                    // What an entry wrote and this row was is missed below.
-                    unreadable.get_or_insert(error);
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            let name = format!("{} `{}` of realm `{}`", object.kind, object.key, object.realm);
-            match self.objects.remove(&(object.realm, object.kind, object.key)) {
-                None => {
-                    return Err(broken(object.revision, &format!("it did not write {name}, which is there")));
-                }
-                Some((seq, body)) if seq != object.revision || body != object.body => {
-                    return Err(broken(seq, &format!("{name} is not what it wrote")));
-                }
-                Some(_) => {}
+    /// Demands that an entry wrote an object of a kind, or was an attempt at one.
+    fn and_object(&mut self, realm: &'a RealmName, kind: Kind, filter: &'a JournalFilter) {
+        let words = match (&filter.key, filter.attempts) {
+            // Entries are looked at in their order, and mostly a page is full soon.
+            (None, false) => {
+                "EXISTS (SELECT 1 FROM journal_objects o WHERE o.seq = journal.seq AND o.kind = ?)"
             }
-        }
-        let gone = self.objects.iter().min_by_key(|(_, (seq, _))| *seq);
-        match (gone, unreadable) {
-            (Some(((realm, kind, key), (seq, _))), _) => {
-                Err(broken(*seq, &format!("{kind} `{key}` of realm `{realm}`, which it wrote, is gone")))
+            (None, true) => {
+                "(EXISTS (SELECT 1 FROM journal_objects o WHERE o.seq = journal.seq AND o.kind = ?) \
+                 OR about_kind = ?)"
             }
-            (None, Some(error)) => Err(broken(self.seq, &format!("no entry up to it wrote this: {error}"))),
-            (None, None) => Ok(JournalReport { entries: self.seq, head_hash: self.hash }),
+            // One object is in few of them: these are looked up.
+            (Some(_), false) => {
+                "seq IN (SELECT seq FROM journal_objects WHERE realm = ? AND kind = ? AND key = ?)"
+            }
+            (Some(_), true) => {
+                "seq IN (SELECT seq FROM journal_objects WHERE realm = ? AND kind = ? AND key = ? UNION ALL \
+                 SELECT seq FROM journal WHERE realm = ? AND about_kind = ? AND about_key = ?)"
+            }
+        };
+        let object = || {
+            let place = filter.key.as_ref().map(|_| realm.as_str());
+            place.into_iter().chain([kind.as_str()]).chain(filter.key.as_deref()).map(Value::of)
+        };
+        // As many as there are marks.
+        self.and(words, object().chain(object()));
+    }
+
+    /// Adds words in which each `?` stands for the next value.
+    fn append(&mut self, words: &str, values: impl IntoIterator<Item = Value<'a>>) {
+        let mut parts = words.split('?');
+        self.sql.push_str(parts.next().unwrap_or_default());
+        for (part, value) in parts.zip(values) {
+            self.values.push(value);
+            self.sql.push_str(&format!("${}{part}", self.values.len()));
         }
     }
 }
 
-fn broken(seq: u64, what: &str) -> VerifyJournalError {
-    VerifyJournalError::Broken { seq, what: what.to_owned() }
-}
+// === impl Value ===
 
-/// Returns the hash of an entry whose other fields are set; the module says over what.
-pub(crate) fn hash_of(entry: &JournalEntry, mutations: &str) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
-    context.update(b"tollgate-journal-1");
-    context.update(&entry.previous_hash);
-    context.update(&entry.seq.to_be_bytes());
-    let at = entry.at.to_string();
-    for field in [
-        entry.realm.as_str(),
-        &at,
-        &entry.actor,
-        &entry.source,
-        &entry.action,
-        &entry.request_id,
-        &entry.reason,
-        mutations,
-    ] {
-        context.update(&(field.len() as u64).to_be_bytes());
-        context.update(field.as_bytes());
+impl<'a> Value<'a> {
+    fn of(text: &'a str) -> Self {
+        Self::Text(text.into())
     }
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
 }
 
-/// Reads a row of [`select_entries`]; also returns the mutations as stored.
-fn read_entry(row: &AnyRow) -> Result<(JournalEntry, String), ReadError> {
+const NO_HASH: &str = "not 64 hexadecimal digits";
+
+fn row_error(
+    seq: impl ToString,
+    column: &'static str,
+    source: Box<dyn std::error::Error + Send + Sync>,
+) -> RowError {
+    RowError { table: "journal", row: seq.to_string(), column, source }
+}
+
+/// Reads a row of [`select_entries`].
+fn read(row: &AnyRow) -> Result<JournalRow, ReadError> {
     let seq: i64 = row.try_get(0).map_err(Unavailable::from)?;
-    let error = |column, source: Box<dyn std::error::Error + Send + Sync>| RowError {
-        table: "journal",
-        row: seq.to_string(),
-        column,
-        source,
-    };
-    let hash = |index, column| -> Result<[u8; 32], ReadError> {
-        Ok(from_hex(&text(row, index)?).ok_or_else(|| error(column, "not 64 hexadecimal digits".into()))?)
+    let error = |column, source: Box<dyn std::error::Error + Send + Sync>| row_error(seq, column, source);
+    let hash = |index, column| -> Result<Hash, ReadError> {
+        Ok(from_hex(&text(row, index)?).ok_or_else(|| error(column, NO_HASH.into()))?)
     };
     let at = text(row, 2)?;
     let time: Timestamp = at.parse().map_err(|source: jiff::Error| error("at", source.into()))?;
@@ -339,6 +328,21 @@ fn read_entry(row: &AnyRow) -> Result<(JournalEntry, String), ReadError> {
         return Err(error("at", "not in the form that was written".into()).into());
     }
     let mutations = text(row, 8)?;
+    let format: i64 = row.try_get(11).map_err(Unavailable::from)?;
+    let outcome =
+        Outcome::parse(&text(row, 12)?).ok_or_else(|| error("outcome", "unknown outcome".into()))?;
+    let (about_kind, about_key) = (text(row, 13)?, text(row, 14)?);
+    let about = match (about_kind.as_str(), about_key) {
+        ("", key) if key.is_empty() => None,
+        (kind, key) => {
+            let kind = Kind::parse(kind).ok_or_else(|| error("about_kind", "unknown kind".into()))?;
+            Some(About { kind, key })
+        }
+    };
+    let detail = text(row, 15)?;
+    if !detail.is_empty() {
+        serde_json::from_str::<Refusal>(&detail).map_err(|source| error("detail", source.into()))?;
+    }
     let entry = JournalEntry {
         seq: u64::try_from(seq).map_err(|source| error("seq", source.into()))?,
         realm: RealmName::parse(&text(row, 1)?).map_err(|source| error("realm", source.into()))?,
@@ -348,31 +352,19 @@ fn read_entry(row: &AnyRow) -> Result<(JournalEntry, String), ReadError> {
         action: text(row, 5)?,
         request_id: text(row, 6)?,
         reason: text(row, 7)?,
+        outcome,
+        about,
+        detail,
         mutations: serde_json::from_str(&mutations).map_err(|source| error("mutations", source.into()))?,
+        mutations_hash: hash_text(&mutations),
+        format: u8::try_from(format).map_err(|source| error("format", source.into()))?,
         previous_hash: hash(9, "previous_hash")?,
         hash: hash(10, "hash")?,
     };
-    Ok((entry, mutations))
+    Ok(JournalRow { entry, mutations, sorted: text(row, 16)? })
 }
 
 /// Returns a number as the databases take it; none is higher than theirs.
-fn number(seq: u64) -> i64 {
+pub(crate) fn number(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
-}
-
-pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-pub(crate) fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != bytes.len() || !rest.is_empty() {
-        return None;
-    }
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        let digit = |c: u8| char::from(c).to_digit(16).filter(|_| !c.is_ascii_uppercase());
-        *byte = u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?;
-    }
-    Some(bytes)
 }

@@ -8,13 +8,16 @@ use sqlx::{AnyPool, AssertSqlSafe, Row};
 
 use crate::connections::Lease;
 use crate::dialect::Dialect;
-use crate::journal::to_hex;
+use crate::hashes::to_hex;
 
 const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/0001_journal_and_objects.sql")),
     (2, include_str!("../migrations/0002_records.sql")),
     (3, include_str!("../migrations/0003_journal_objects_by_entry.sql")),
     (4, include_str!("../migrations/0004_calls.sql")),
+    (5, include_str!("../migrations/0005_journal_by_time.sql")),
+    (6, include_str!("../migrations/0006_journal_outcomes.sql")),
+    (7, include_str!("../migrations/0007_journal_filters.sql")),
 ];
 
 /// Why the schema could not be brought up to date.

@@ -83,6 +83,9 @@ impl Store {
             // PostgreSQL refuses the character instead of finding nothing.
             return Ok(None);
         }
+        if let Some(seq) = self.pinned {
+            return self.get_as_of(realm, key, seq).await;
+        }
         let query = sqlx::query(
             "SELECT realm, kind, key, revision, body FROM objects WHERE realm = $1 AND kind = $2 AND key = $3",
         )
@@ -102,6 +105,9 @@ impl Store {
         realm: &RealmName,
         keys: &[String],
     ) -> Result<Vec<Stored<T>>, ReadError> {
+        if let Some(seq) = self.pinned {
+            return self.get_many_as_of(realm, keys, seq).await;
+        }
         let known: Vec<&String> = keys.iter().filter(|key| !key.contains('\0')).collect();
         let mut found = Vec::with_capacity(known.len());
         for keys in known.chunks(MANY) {
@@ -125,6 +131,9 @@ impl Store {
         if page.prefix.contains('\0') || page.after.as_deref().is_some_and(|after| after.contains('\0')) {
             return Ok(Vec::new());
         }
+        if let Some(seq) = self.pinned {
+            return self.past_page(realm, T::KIND, page, seq).await?.iter().map(parse).collect();
+        }
         let query = sqlx::query(
             "SELECT realm, kind, key, revision, body FROM objects \
              WHERE realm = $1 AND kind = $2 AND key >= $3 AND key > $4 AND key < $5 \
@@ -147,6 +156,9 @@ impl Store {
     pub async fn count(&self, realm: &RealmName, kind: Kind, prefix: &str) -> Result<u64, ReadError> {
         if prefix.contains('\0') {
             return Ok(0);
+        }
+        if let Some(seq) = self.pinned {
+            return Ok(self.past(realm, kind, prefix, seq).await?.len() as u64);
         }
         let query = sqlx::query(
             "SELECT count(*) FROM objects \
@@ -174,7 +186,15 @@ impl Store {
         let query =
             sqlx::query("SELECT realm, kind, key, revision, body FROM objects WHERE kind = $1 ORDER BY key")
                 .bind(Kind::Realm.as_str());
-        self.inner.fetch(query).await?.iter().map(read_as).collect()
+        let realms: Vec<Stored<Realm>> =
+            self.inner.fetch(query).await?.iter().map(read_as).collect::<Result<_, _>>()?;
+        let Some(seq) = self.pinned else { return Ok(realms) };
+        // A realm is never deleted: those of then are among those of now.
+        let mut then = Vec::with_capacity(realms.len());
+        for Stored { value: realm, .. } in realms {
+            then.extend(self.get_as_of::<Realm>(&realm.name, realm.name.as_str(), seq).await?);
+        }
+        Ok(then)
     }
 
     /// Returns all objects of these kinds in all realms, and the number of the last entry that they include.
@@ -183,6 +203,15 @@ impl Store {
     ///
     /// [`ReadError`] when the database does not answer, or a row is not an object.
     pub async fn load(&self, kinds: &[Kind]) -> Result<(u64, Vec<StoredObject>), ReadError> {
+        if let Some(seq) = self.pinned {
+            let mut objects = Vec::new();
+            for Stored { value: realm, .. } in self.realms().await? {
+                for kind in kinds {
+                    objects.extend(self.past(&realm.name, *kind, "", seq).await?);
+                }
+            }
+            return Ok((seq, objects));
+        }
         let (seq, rows) = bounded(LONG, self.load_rows(kinds)).await.map_err(Unavailable::from)?;
         let objects = rows.iter().map(read_object).collect::<Result<_, _>>()?;
         self.inner.advance(seq.unsigned_abs());
@@ -214,7 +243,10 @@ pub(crate) fn end_of(prefix: &str) -> String {
 }
 
 fn read_as<T: Object>(row: &AnyRow) -> Result<Stored<T>, ReadError> {
-    let object = read_object(row)?;
+    parse(&read_object(row)?)
+}
+
+pub(crate) fn parse<T: Object>(object: &StoredObject) -> Result<Stored<T>, ReadError> {
     let value = object.parse().map_err(|source: ParseObjectError| RowError {
         table: "objects",
         row: format!("{}/{}/{}", object.realm, object.kind, object.key),

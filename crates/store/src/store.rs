@@ -23,6 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
+    /// The last entry that it reads, when that is not the last one there is ([`Store::as_of`]).
+    pub(crate) pinned: Option<u64>,
 }
 
 pub(crate) struct Inner {
@@ -73,7 +75,8 @@ impl Store {
         let writer = pool(dialect, Role::Writer, options.clone());
         bounded(LONG, migrate(&writer, dialect)).await?;
         let reader = pool(dialect, Role::Reader, options);
-        let store = Self { inner: Arc::new(Inner { dialect, reader, writer, head: watch::Sender::new(0) }) };
+        let inner = Inner { dialect, reader, writer, head: watch::Sender::new(0) };
+        let store = Self { inner: Arc::new(inner), pinned: None };
         store.inner.advance(store.head().await?);
         tokio::spawn(follow(Arc::downgrade(&store.inner)));
         Ok(store)
@@ -94,7 +97,8 @@ impl Store {
     ///
     /// [`ReadError::Unavailable`] when the database does not answer.
     pub async fn head(&self) -> Result<u64, ReadError> {
-        Ok(self.inner.read_head().await?)
+        let head = self.inner.read_head().await?;
+        Ok(self.pinned.map_or(head, |pinned| pinned.min(head)))
     }
 }
 

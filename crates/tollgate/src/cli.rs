@@ -7,6 +7,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use jiff::Timestamp;
 
 use crate::client::Client;
 use crate::failure::Failure;
@@ -43,6 +44,7 @@ mod sessions;
 mod shadow;
 mod signing_keys;
 mod standings;
+mod times;
 mod tokens;
 mod tools;
 mod usage;
@@ -220,12 +222,13 @@ pub(crate) struct Context<'a> {
 /// [`Failure`], with what to tell the caller and the exit code.
 pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Failure> {
     let Arguments { server, token, realm, command, .. } = arguments;
-    let connect = || {
+    let connect_as_of = |at: Option<Timestamp>| {
         // A variable that is set to nothing, as scripts and CI do for a value they lack, says nothing.
         let said = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
         let target = Target::find(said(&server).as_deref(), said(&token).as_deref());
-        Ok::<_, Failure>(Context { client: Client::new(target, realm.clone())?, output })
+        Ok::<_, Failure>(Context { client: Client::new(target, realm.clone())?.reading_then(at), output })
     };
+    let connect = || connect_as_of(None);
     match command {
         Command::Up(arguments) => crate::up::run(arguments).await?,
         Command::Login(arguments) => sessions::login(&connect()?, arguments).await?,
@@ -237,7 +240,9 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Session(command) => sessions::session(&connect()?, command).await?,
         Command::Apply(arguments) => apply::apply(&connect()?, arguments).await?,
         Command::Diff(arguments) => return apply::diff(&connect()?, arguments).await,
-        Command::Get(arguments) => resources::get(&connect()?, arguments).await?,
+        Command::Get(arguments) => {
+            resources::get(&connect_as_of(arguments.past.as_of)?, arguments).await?;
+        }
         Command::Delete(arguments) => resources::delete(&connect()?, arguments).await?,
         Command::New(command) => pipelines::new(&connect()?, command).await?,
         Command::Mend(arguments) => pipelines::mend(&connect()?, arguments).await?,
@@ -246,10 +251,12 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Undeploy(arguments) => deployments::undeploy(&connect()?, arguments).await?,
         Command::Promote(arguments) => deployments::promote(&connect()?, arguments).await?,
         Command::Rollback(arguments) => deployments::rollback(&connect()?, arguments).await?,
-        Command::Deployments(arguments) => deployments::list(&connect()?, arguments).await?,
+        Command::Deployments(arguments) => {
+            deployments::list(&connect_as_of(arguments.past.as_of)?, arguments).await?;
+        }
         Command::History(arguments) => deployments::history(&connect()?, arguments).await?,
         Command::Runs(arguments) => deployments::runs(&connect()?, arguments).await?,
-        Command::Policy(command) => policies::run(&connect()?, command).await?,
+        Command::Policy(command) => policies::run(&connect_as_of(command.as_of())?, command).await?,
         Command::ChangeRequest(command) => change_requests::run(&connect()?, command).await?,
         Command::FourEyesOff(arguments) => crate::up::end_four_eyes(arguments, &realm).await?,
         Command::Waiver(command) => waivers::run(&connect()?, command).await?,
@@ -264,7 +271,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::User(command) => users::run(connect, output, command).await?,
         Command::Group(command) => groups::run(&connect()?, command).await?,
         Command::Role(command) => roles::run(&connect()?, command).await?,
-        Command::Audit(command) => return journal::run(&connect()?, command).await,
+        Command::Audit(command) => return journal::run(connect, output, command).await,
         Command::Usage(arguments) => usage::usage(&connect()?, arguments).await?,
         Command::Schema(arguments) => tools::schema(output, &arguments)?,
         Command::Completion(arguments) => tools::completion(&arguments),

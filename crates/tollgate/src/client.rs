@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -14,7 +15,13 @@ pub(crate) struct Client {
     server: String,
     token: Option<String>,
     realm: String,
+    as_of: Option<Timestamp>,
 }
+
+/// Longest silence of a server that sends something long.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+/// Longest time that this may take as a whole.
+const LONGEST_STREAM: Duration = Duration::from_secs(24 * 3600);
 
 // === impl Client ===
 
@@ -24,11 +31,23 @@ impl Client {
         let http = reqwest::Client::builder()
             .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
             .timeout(Duration::from_secs(60))
+            .read_timeout(LONGEST_SILENCE)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
             .map_err(|error| Failure::new(format!("cannot make an HTTP client: {error}")))?;
-        Ok(Self { http, server: target.server, token: target.token, realm })
+        Ok(Self { http, server: target.server, token: target.token, realm, as_of: None })
+    }
+
+    /// Reads as of a time from now on, when there is one.
+    pub(crate) fn reading_then(mut self, at: Option<Timestamp>) -> Self {
+        self.as_of = at;
+        self
+    }
+
+    /// Tells whether it reads as of a time.
+    pub(crate) fn reads_the_past(&self) -> bool {
+        self.as_of.is_some()
     }
 
     /// Returns a client of the same kind for another target.
@@ -60,7 +79,40 @@ impl Client {
 
     /// Gets a resource.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.send(Method::GET, path, None).await
+        match self.as_of {
+            Some(at) => {
+                let mark = if path.contains('?') { '&' } else { '?' };
+                self.send(Method::GET, &format!("{path}{mark}asOf={at}"), None).await
+            }
+            None => self.send(Method::GET, path, None).await,
+        }
+    }
+
+    /// Gets something long, line by line, as it comes. Fails when it breaks off.
+    pub(crate) async fn stream(&self, path: &str, mut line: impl FnMut(&str)) -> Result<(), Failure> {
+        let request = self.request(Method::GET, path)?.timeout(LONGEST_STREAM);
+        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status().as_u16();
+        if !(200..300).contains(&status) {
+            let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+            return Err(Failure::Problem { status, body: self.parse(status, &bytes)? });
+        }
+        let broke_off = |error: &reqwest::Error| {
+            Failure::new(format!("the answer of {} broke off: {error}", self.server))
+                .hint("what was written is not all: try again")
+        };
+        let mut rest = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| broke_off(&error))? {
+            rest.extend_from_slice(&chunk);
+            if let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') {
+                let lines: Vec<u8> = rest.drain(..=end).collect();
+                String::from_utf8_lossy(&lines).split_inclusive('\n').for_each(&mut line);
+            }
+        }
+        if !rest.is_empty() {
+            line(&String::from_utf8_lossy(&rest));
+        }
+        Ok(())
     }
 
     /// Gets every page of a list, as one document `{ items: [...] }`.
@@ -107,6 +159,18 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let mut request = self.request(method, path)?;
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status().as_u16();
+        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let body = self.parse(status, &bytes)?;
+        if (200..300).contains(&status) { Ok(body) } else { Err(Failure::Problem { status, body }) }
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<reqwest::RequestBuilder, Failure> {
         let url = format!("{}/api/v1{path}", self.server);
         let mut request = self.http.request(method, &url).header("accept", "application/json");
         if let Some(token) = &self.token {
@@ -115,21 +179,17 @@ impl Client {
             value.set_sensitive(true);
             request = request.header("authorization", value);
         }
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
+        Ok(request)
+    }
+
+    fn parse(&self, status: u16, bytes: &[u8]) -> Result<Value, Failure> {
+        if bytes.is_empty() {
+            return Ok(Value::Null);
         }
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        let status = response.status().as_u16();
-        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
-        let body = if bytes.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_slice(&bytes).map_err(|_| {
-                Failure::new(format!("{} answered {status} with something other than JSON", self.server))
-                    .hint("is this the address of Tollgate's console? It is printed by `tollgate up`")
-            })?
-        };
-        if (200..300).contains(&status) { Ok(body) } else { Err(Failure::Problem { status, body }) }
+        serde_json::from_slice(bytes).map_err(|_| {
+            Failure::new(format!("{} answered {status} with something other than JSON", self.server))
+                .hint("is this the address of Tollgate's console? It is printed by `tollgate up`")
+        })
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {

@@ -72,7 +72,13 @@ impl Deployments {
         self.rehearse(op, Placement { environment, version: &version, action, if_match: None }).await
     }
 
+    /// What is refused here is no attempt: the journal is not told of it.
     async fn rehearse(&self, op: &Op, placement: Placement<'_>) -> Result<Deployed, Error> {
+        let rehearsed = self.rehearse_attempt(op, placement).await;
+        rehearsed.map_err(|error| Error { journaled: true, ..error })
+    }
+
+    async fn rehearse_attempt(&self, op: &Op, placement: Placement<'_>) -> Result<Deployed, Error> {
         let Placement { environment, version, if_match, .. } = placement;
         let ruling = self.0.ruling(&op.realm).await?;
         let judge = ruling.judge(op.now);

@@ -20,6 +20,7 @@ use super::{Deployed, Deployments, routes};
 use crate::access::{Op, Permission};
 use crate::changes::{Draft, expect_or_absent, overtaken};
 use crate::errors::{Error, ErrorKind};
+use crate::refusals::Attempt;
 use crate::waivers::passes;
 
 /// Which version to run, where, and why.
@@ -54,7 +55,7 @@ impl Deployments {
                 Ok(admission) => admission,
                 Err(AdmitError::UnknownEnvironment(error)) => return Err(error.into()),
                 Err(AdmitError::Refused(refusal)) => {
-                    return Err(self.refuse(op, &placement, refusal.verdict).await?);
+                    return Err(self.refuse(op, &placement, refusal.verdict).await);
                 }
             };
             match self.attempt(op, &placement, admission, &ruling.policies, &head).await {
@@ -195,13 +196,22 @@ impl Deployments {
     }
 
     /// Journals a refused attempt, which changes nothing else.
-    async fn refuse(&self, op: &Op, placement: &Placement<'_>, verdict: Verdict) -> Result<Error, Error> {
-        let PipelineVersion { version, pipeline, .. } = placement.version;
+    async fn refuse(&self, op: &Op, placement: &Placement<'_>, verdict: Verdict) -> Error {
+        let Placement { environment, version: PipelineVersion { version, pipeline, .. }, action, .. } =
+            placement;
         let reasons: Vec<_> = verdict.violations.iter().map(ToString::to_string).collect();
-        let what = format!("{}@{version} in {}", pipeline.name, placement.environment);
-        let draft = Draft::new(op, "deployment.refused").reason(format!("{what}: {}", reasons.join("; ")));
-        self.0.commit(op, draft).await?;
-        Ok(refused(placement, verdict, "was not deployed"))
+        let reason = format!("{}@{version} in {environment}: {}", pipeline.name, reasons.join("; "));
+        let key = keys::deployment(environment, &pipeline.name, version.major);
+        let attempt = Attempt {
+            action: action_name(*action).to_owned(),
+            environment: Some(environment.to_string()),
+            about: Some((Kind::Deployment, key)),
+            changes: true,
+            ..Attempt::default()
+        };
+        let mut error = refused(placement, verdict, "was not deployed");
+        self.0.refusals().record_reason(op, attempt, &mut error, reason).await;
+        error
     }
 }
 

@@ -103,7 +103,11 @@ impl Users {
                     Err(_) => self.0.verify_password(Password::generate(self.0.random())?, None).await?,
                 };
                 if !matches {
-                    return Err(failed());
+                    // The journal names a user that there is. What else stood there may be a password in the wrong place.
+                    return Err(match &user {
+                        Some(user) => failed().about(Kind::User, keys::user(&user.value.name)),
+                        None => failed(),
+                    });
                 }
                 verified = hash;
             }

@@ -7,7 +7,7 @@ use tollgate_app::pipelines::SaveChange;
 use tollgate_app::policies::{PolicyEdit, PolicyValues};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::versions::Version;
-use tollgate_store::JournalFilter;
+use tollgate_store::{JournalFilter, Outcome};
 
 use crate::world::{ITEMS, KEYED, OPEN, World, consumer, document, pipeline, tightening};
 
@@ -27,7 +27,10 @@ async fn a_refused_deploy_is_journaled_and_changes_nothing() {
     assert_eq!(app.deployments().get(&op, &test, &pipeline("shop"), None).await.unwrap(), before);
     let newest = JournalFilter { limit: 1, newest_first: true, ..JournalFilter::default() };
     let entry = app.journal().list(&op, newest).await.unwrap().remove(0);
-    assert_eq!((entry.action.as_str(), entry.mutations.len()), ("deployment.refused", 0));
+    assert_eq!((entry.outcome, entry.action.as_str()), (Outcome::Refused, "deployment.deploy"));
+    assert_eq!(entry.mutations.len(), 0);
+    // It was no change of what ran.
+    assert_eq!(app.deployments().history(&op, &test, &pipeline("shop")).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

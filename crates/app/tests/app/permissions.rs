@@ -106,6 +106,8 @@ async fn nobody_may_do_anything_without_permission() {
         groups.edit(team, &add("ada"), None);
         groups.edit(team, &GroupEdit::Grant(grant("administrator")), None);
         groups.delete(team, None);
+        journal.entry(1);
+        journal.export(JournalFilter::default(), true);
         journal.list(JournalFilter::default());
         journal.verify();
         keys.list(test, ann);

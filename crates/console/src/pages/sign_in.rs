@@ -8,6 +8,7 @@ use axum::routing::{get, post};
 use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 use tollgate_app::errors::ErrorKind;
+use tollgate_app::refusals::Refused;
 use tollgate_app::users::SignIn;
 use tollgate_model::session_cookies::SessionCookie;
 use tollgate_model::users::SessionClient;
@@ -79,12 +80,14 @@ async fn sign_in(
             Ok(response)
         }
         Err(error) if matches!(error.kind, ErrorKind::Unauthenticated | ErrorKind::TooMany) => {
-            let (status, wait) = (status_of(error.kind), error.retry_after_seconds);
+            let (status, wait, refused) =
+                (status_of(error.kind), error.retry_after_seconds, Refused::from(&error));
             let page = SignInPage::new(&form.user, &form.back, Some(error.into()));
             let mut response = render(status, &page)?.into_response();
             if let Some(seconds) = wait {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
+            response.extensions_mut().insert(refused);
             Ok(response)
         }
         Err(error) => Err(error.into()),

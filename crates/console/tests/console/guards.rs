@@ -3,6 +3,7 @@
 use axum::body::Body;
 use http::Request;
 use tollgate_app::access::Op;
+use tollgate_app::{JournalFilter, Outcome};
 use tollgate_testkit::totp_code;
 
 use crate::world::{PASSWORD, Reply, World, encoded_form};
@@ -189,4 +190,40 @@ async fn assets_are_found_by_their_content_and_nothing_else_is() {
     for path in ["/assets/app.css", "/assets/..%2fCargo.toml", "/assets/"] {
         assert_eq!(world.get(path).await.status, 404, "{path}");
     }
+}
+
+#[tokio::test]
+async fn whoever_is_refused_stands_in_the_journal() {
+    let world = World::start().await;
+    // Another site, a made-up session, a wrong password; and a visit without a session, which is no attempt.
+    let form =
+        || Body::from(encoded_form(&[("user", "admin"), ("password", "hunter2-hunter2"), ("back", "/")]));
+    let post = |path: &str| Request::post(path).header("content-type", "application/x-www-form-urlencoded");
+    let other_site =
+        post("/realms/default/policies/external-api-access/edit").header("cookie", &world.cookie);
+    assert_eq!(world.send(other_site.body(form()).unwrap()).await.status, 403);
+    let made_up = Request::get("/realms/default/consumers").header("cookie", "tollgate_session=tgu_made-up");
+    assert_eq!(world.send(made_up.body(Body::empty()).unwrap()).await.status, 303);
+    let wrong = post("/sign-in").header("sec-fetch-site", "same-origin");
+    assert_eq!(world.send(wrong.body(form()).unwrap()).await.status, 401);
+    world.send(Request::get("/realms/default/consumers").body(Body::empty()).unwrap()).await;
+
+    assert_eq!(world.app.refusals().flush().await, 0);
+    let filter = JournalFilter { outcome: Some(Outcome::Refused), limit: 100, ..JournalFilter::default() };
+    let entries = world.app.journal().list(&world.op, filter).await.unwrap();
+    let mut told: Vec<_> = entries
+        .iter()
+        .map(|entry| {
+            let about = entry.about.as_ref().map_or("", |about| about.key.as_str());
+            format!("{} {} {} {about}", entry.actor, entry.action, entry.refusal().unwrap().code)
+        })
+        .collect();
+    told.sort();
+    let expected = [
+        "nobody consumer.read unauthenticated ",
+        "nobody policy.set cross-site-request external-api-access",
+        "nobody user.sign-in login-failed admin",
+    ];
+    assert_eq!(told, expected);
+    assert!(!format!("{entries:?}").contains("hunter2"));
 }

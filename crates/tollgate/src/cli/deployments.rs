@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::versions::Version;
 
+use super::times::AsOfArgument;
 use super::{Context, standings};
 use crate::answers::items;
 use crate::failure::Failure;
@@ -87,6 +88,8 @@ pub(crate) struct ListArguments {
     /// Only this environment.
     #[arg(long, value_name = "ENVIRONMENT")]
     env: Option<EnvironmentName>,
+    #[command(flatten)]
+    pub(crate) past: AsOfArgument,
 }
 
 /// Arguments of `tollgate history`.

@@ -1,6 +1,7 @@
 //! `tollgate policy …`: what exposed pipelines must demand of their callers.
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::policies::{AccessRequirement, PolicyName};
@@ -8,6 +9,7 @@ use tollgate_model::versions::Version;
 use tollgate_model::waivers::Waiver;
 
 use super::shadow::ShadowCommand;
+use super::times::AsOfArgument;
 use super::usage::DaysArgument;
 use super::versions::{self, SaveArguments};
 use super::{Context, change_requests, confirm, impact, reasons};
@@ -68,12 +70,26 @@ pub(crate) enum PolicyCommand {
         /// Only this environment.
         #[arg(long, value_name = "ENVIRONMENT")]
         env: Option<EnvironmentName>,
+        #[command(flatten)]
+        past: AsOfArgument,
     },
     /// A proposed change that runs alongside and refuses nothing, until it is promoted or ended.
     #[command(subcommand)]
     Shadow(ShadowCommand),
     /// Prints all policies, custom rules and waivers as files for `tollgate check --policy` and `tollgate apply`.
     Export,
+}
+
+// === impl PolicyCommand ===
+
+impl PolicyCommand {
+    /// Returns the time that it asks about, when it asks the past.
+    pub(crate) fn as_of(&self) -> Option<Timestamp> {
+        match self {
+            Self::Conformance { past, .. } => past.as_of,
+            _ => None,
+        }
+    }
 }
 
 /// A change of one policy.
@@ -200,7 +216,7 @@ pub(crate) async fn run(context: &Context<'_>, command: PolicyCommand) -> Result
         PolicyCommand::Diff { from, to } => versions::diff(context, from, to).await?,
         PolicyCommand::Restore { version, save } => versions::restore(context, version, &save).await?,
         PolicyCommand::Remove { rule, save } => versions::remove(context, &rule, &save).await?,
-        PolicyCommand::Conformance { env } => conformance(context, env.as_ref()).await?,
+        PolicyCommand::Conformance { env, .. } => conformance(context, env.as_ref()).await?,
         PolicyCommand::Shadow(command) => super::shadow::run(context, command).await?,
         PolicyCommand::Export => {
             let policies = client.get(&client.realm_path(&["policies"])).await?;

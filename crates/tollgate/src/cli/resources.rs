@@ -7,6 +7,7 @@ use tollgate_model::names::EnvironmentName;
 use tollgate_model::versions::Version;
 
 use super::files::with_kind;
+use super::times::AsOfArgument;
 use super::{Context, change_requests, standings};
 use crate::answers::items;
 use crate::failure::Failure;
@@ -66,6 +67,8 @@ pub(crate) struct GetArguments {
     /// Lists the versions of a pipeline instead, and where each would be refused today.
     #[arg(long, conflicts_with = "version", requires = "name")]
     versions: bool,
+    #[command(flatten)]
+    pub(crate) past: AsOfArgument,
 }
 
 /// Arguments of `tollgate delete`.
@@ -82,7 +85,7 @@ pub(crate) struct DeleteArguments {
 
 /// Shows resources: one as a file, all as a table.
 pub(crate) async fn get(context: &Context<'_>, arguments: GetArguments) -> Result<(), Failure> {
-    let GetArguments { kind, name, env, version, versions } = arguments;
+    let GetArguments { kind, name, env, version, versions, .. } = arguments;
     let client = &context.client;
     if let (true, Some(name)) = (versions, &name) {
         return list_versions(context, kind, name).await;
@@ -281,7 +284,8 @@ fn tell_refusals(context: &Context<'_>, saved: &Value) {
             violations.filter_map(|it| it.get("message").and_then(Value::as_str)).collect();
         if !reasons.is_empty() {
             let (environment, reasons) = (text("environment"), reasons.join(", "));
-            crate::output::say!("{version} would be refused today in {environment}: {reasons}");
+            let when = if context.client.reads_the_past() { "then" } else { "today" };
+            crate::output::say!("{version} would be refused {when} in {environment}: {reasons}");
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Writes down when keys were last used and how many calls there were, away from the calls.
+//! Writes down when keys were last used, how many calls there were, and refused attempts that wait, away from the calls.
 //!
 //! It stops after the listeners, so that calls that were in flight are in what it writes last.
 
 mod calls;
+mod refusals;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ const LAST_WRITE: Duration = Duration::from_secs(10);
 /// The task that writes, and what stops it.
 pub(crate) struct UsageTask {
     task: JoinHandle<()>,
+    refusals: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
 
@@ -46,14 +48,22 @@ impl UsageTask {
     /// Begins to write.
     pub(crate) fn start(app: App, usage: Arc<Usage>) -> Self {
         let (stop, stopped) = watch::channel(false);
+        let (refused, told) = (app.clone(), stopped.clone());
+        let refusals =
+            supervise("refusals", told.clone(), move || refusals::run(refused.clone(), told.clone()));
         let task =
             supervise("usage", stopped.clone(), move || run(app.clone(), usage.clone(), stopped.clone()));
-        Self { task: tokio::spawn(task), stop }
+        Self { task: tokio::spawn(task), refusals: tokio::spawn(refusals), stop }
     }
 
     /// Writes what is left, once, and ends.
     pub(crate) async fn finish(self) {
         self.stop.send_replace(true);
+        match tokio::time::timeout(LAST_WRITE, self.refusals).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "a task panicked"),
+            Err(_) => tracing::error!("the store is away: refused attempts that waited are lost"),
+        }
         match tokio::time::timeout(LAST_WRITE, self.task).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "a task panicked"),

@@ -2,6 +2,8 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that indexes wrongly fails, as it should")]
 
+mod audit;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -23,6 +25,8 @@ const REALM: &str = "/api/v1/realms/default";
 struct Api {
     _directory: TempDir,
     router: Router,
+    app: App,
+    clock: FixedClock,
     token: String,
 }
 
@@ -56,7 +60,8 @@ impl Api {
         let store = Store::open(&url).await.expect("opens");
         let random = Arc::new(SeededRandom::new(7));
         let master = Arc::new(MasterKey::generate(random.as_ref()).expect("random"));
-        let app = App::new(store, master, Arc::new(FixedClock::default()), random);
+        let clock = FixedClock::default();
+        let app = App::new(store, master, Arc::new(clock.clone()), random);
         let op = app.system_op().expect("random");
         app.realms().initialise(&op).await.expect("a realm");
         let password = Password::parse("open-sesame").expect("a password");
@@ -68,7 +73,8 @@ impl Api {
             allowed_hosts: vec!["tollgate.example".to_owned()],
             secure_cookies: false,
         };
-        Self { _directory: directory, router: router(app, settings, Router::new()), token }
+        let router = router(app.clone(), settings, Router::new());
+        Self { _directory: directory, router, app, clock, token }
     }
 
     async fn send(&self, request: Request<Body>) -> Reply {

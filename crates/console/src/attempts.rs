@@ -1,0 +1,131 @@
+//! Refused attempts at pages and forms, for the journal: by the page's place and what stands in its path, never by what a
+//! form sent.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::{FromRequestParts as _, MatchedPath, RawPathParams, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{Method, StatusCode};
+use tollgate_app::access::Op;
+use tollgate_app::errors::ErrorKind;
+use tollgate_app::refusals::{Attempt, Refused};
+use tollgate_model::objects::Kind;
+
+use crate::Console;
+
+/// Who visits: put there by whoever finds out.
+#[derive(Clone, Default)]
+pub(crate) struct Who(Arc<Mutex<Option<Op>>>);
+
+/// What the journal calls what a form does when it is done.
+const ACTIONS: [(&str, &str); 26] = [
+    ("/sign-in", "user.sign-in"),
+    ("/sign-out", "user.sign-out"),
+    ("/realms/{realm}/consumers", "consumer.create"),
+    ("/realms/{realm}/consumers/{environment}/{consumer}/pipelines", "consumer.associate"),
+    ("/realms/{realm}/consumers/{environment}/{consumer}/delete", "consumer.delete"),
+    ("/realms/{realm}/consumers/{environment}/{consumer}/keys", "api-key.create"),
+    ("/realms/{realm}/consumers/{environment}/{consumer}/keys/{key}/rotate", "api-key.rotate"),
+    ("/realms/{realm}/consumers/{environment}/{consumer}/keys/{key}/revoke", "api-key.revoke"),
+    ("/realms/{realm}/policies/{policy}/edit", "policy.set"),
+    ("/realms/{realm}/policies/{policy}/impact", "policy.read"),
+    ("/realms/{realm}/deployments/undeploy", "deployment.undeploy"),
+    ("/realms/{realm}/pipelines/{pipeline}/deploy", "deployment.deploy"),
+    ("/realms/{realm}/pipelines/{pipeline}/mend", "pipeline.save"),
+    ("/realms/{realm}/pipelines/{pipeline}/rollback", "deployment.rollback"),
+    ("/realms/{realm}/new-pipeline", "pipeline.save"),
+    ("/realms/{realm}/new-pipeline/turn", "pipeline.read"),
+    ("/realms/{realm}/new-pipeline/beside", "pipeline.read"),
+    ("/realms/{realm}/policy-versions/{version}", "policy.restore"),
+    ("/realms/{realm}/globals", "global.set"),
+    ("/realms/{realm}/globals/delete", "global.delete"),
+    ("/realms/{realm}/accounts", "account.set"),
+    ("/realms/{realm}/accounts/delete", "account.delete"),
+    ("/realms/{realm}/signing-keys/rotate", "signing-key.rotate"),
+    ("/realms/{realm}/signing-keys/revoke", "signing-key.revoke"),
+    ("/realms/{realm}/waivers", "waiver.create"),
+    ("/realms/{realm}/waivers/end", "waiver.end"),
+];
+
+/// Records what an answer refused, before it is given.
+pub(crate) async fn record(State(console): State<Console>, mut request: Request, next: Next) -> Response {
+    let who = Who::default();
+    request.extensions_mut().insert(who.clone());
+    let (mut parts, body) = request.into_parts();
+    let path =
+        parts.extensions.get::<MatchedPath>().map_or_else(String::new, |path| path.as_str().to_owned());
+    let parameters = RawPathParams::from_request_parts(&mut parts, &()).await;
+    let parameters = parameters.iter().flat_map(|parameters| parameters.iter());
+    let attempt = attempt(&parts.method, &path, parameters);
+    let response = next.run(Request::from_parts(parts, body)).await;
+    let told = response.extensions().get::<Refused>().cloned();
+    let refused = told.or_else(|| by_status(response.status()));
+    if let (Some(op), Some(refused)) = (who.get(), refused) {
+        console.app.refusals().record(&op, attempt, refused).await;
+    }
+    response
+}
+
+fn attempt<'a>(method: &Method, path: &str, parameters: impl Iterator<Item = (&'a str, &'a str)>) -> Attempt {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    let named = ACTIONS.iter().find(|(of, _)| !reads && *of == path).map(|(_, action)| (*action).to_owned());
+    let noun = path.split('/').nth(3).unwrap_or("page").trim_end_matches('s');
+    let noun = if noun == "policie" { "policy" } else { noun };
+    let action = named.unwrap_or_else(|| format!("{noun}.{}", if reads { "read" } else { "change" }));
+    let kind = match action.split('.').next().unwrap_or_default() {
+        "policy" => Some(Kind::Policies),
+        noun => Kind::parse(noun),
+    };
+    let mut environment = None;
+    let mut key = Vec::new();
+    for (name, value) in parameters.filter(|(name, _)| *name != "realm") {
+        if name == "environment" {
+            environment = Some(value.to_owned());
+        }
+        key.push(value);
+    }
+    let changes = !reads && !action.ends_with(".read");
+    let about = kind.map(|kind| (kind, key.join("/")));
+    Attempt { changes, action, operation: format!("{method} {path}"), environment, about }
+}
+
+/// Returns the refusal of a form that was shown again.
+fn by_status(status: StatusCode) -> Option<Refused> {
+    let (kind, code) = match status {
+        StatusCode::FORBIDDEN => (ErrorKind::Forbidden, "forbidden"),
+        StatusCode::CONFLICT => (ErrorKind::Conflict, "already-exists"),
+        StatusCode::PRECONDITION_FAILED => (ErrorKind::PreconditionFailed, "precondition-failed"),
+        StatusCode::TOO_MANY_REQUESTS => (ErrorKind::TooMany, "too-many-logins"),
+        _ => return None,
+    };
+    Some(Refused { kind, code, about: None, journaled: false, concealed: false })
+}
+
+// === impl Who ===
+
+impl Who {
+    /// Says who visits.
+    pub(crate) fn is(&self, op: &Op) {
+        // Nobody panics with the lock.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(op.clone());
+    }
+
+    fn get(&self) -> Option<Op> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_called_what_the_journal_calls_it() {
+        let of = |method, path| attempt(&method, path, [("realm", "default")].into_iter()).action;
+        assert_eq!(of(Method::POST, "/realms/{realm}/pipelines/{pipeline}/deploy"), "deployment.deploy");
+        assert_eq!(of(Method::GET, "/realms/{realm}/policies/{policy}/edit"), "policy.read");
+        assert_eq!(of(Method::GET, "/realms/{realm}/consumers"), "consumer.read");
+        assert_eq!(of(Method::POST, "/realms/{realm}/waivers/{id}/end"), "waiver.change");
+    }
+}
