@@ -34,6 +34,12 @@ struct DeploymentView {
     deployed_by: String,
     /// `deploy`, `promote` or `rollback`.
     action: Value,
+    /// Its attestation; absent when it was deployed before there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attestation: Option<String>,
+    /// Digest of the version that was admitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
     login_flow: bool,
     /// Whether today's policies would admit it.
     conforms: bool,
@@ -87,6 +93,11 @@ struct HistoryView {
     version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attestation: Option<String>,
+    /// Digest of the version that was admitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -348,6 +359,8 @@ async fn history(
         action: item.action,
         version: item.version.map(|version| version.to_string()),
         policy_version: item.policy_version.map(|version| version.to_string()),
+        attestation: item.attested.as_ref().map(|attested| attested.attestation.to_string()),
+        sha256: item.attested.map(|attested| attested.sha256),
     }))
 }
 
@@ -374,6 +387,8 @@ impl From<&Deployment> for DeploymentView {
             deployed_at: deployment.deployed_at.to_string(),
             deployed_by: deployment.deployed_by.clone(),
             action: json!(deployment.action),
+            attestation: deployment.attested.as_ref().map(|attested| attested.attestation.to_string()),
+            sha256: deployment.attested.as_ref().map(|attested| attested.sha256.clone()),
             login_flow: verdict.login_flow,
             conforms: verdict.conforms(),
             standing: json!(Standing::of(verdict)),

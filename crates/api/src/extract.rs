@@ -27,6 +27,9 @@ pub(crate) struct Ask<T>(pub(crate) T);
 /// The body: JSON.
 pub(crate) struct Body<T>(pub(crate) T);
 
+/// The body: JSON, or nothing.
+pub(crate) struct Optional<T>(pub(crate) T);
+
 /// The revision that the caller read: `If-Match: "7"`. `*` and absence are `None`.
 pub(crate) struct IfMatch(pub(crate) Option<u64>);
 
@@ -68,24 +71,23 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         if !is_json(request.headers()) {
-            return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "media-type-unsupported",
-                "the body must be JSON",
-            )
-            .hint("send `Content-Type: application/json`"));
+            return Err(not_json());
         }
+        parse(&read(request, api).await?).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Default> FromRequest<Api> for Optional<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        let json = is_json(request.headers());
         let bytes = read(request, api).await?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
-            let status =
-                if error.is_data() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
-            Problem::new(
-                status,
-                "body-invalid",
-                format!("the body is not what this operation takes: {}", without_values(&error.to_string())),
-            )
-            .hint("GET /api/v1/openapi.json shows what it takes")
-        })
+        match (bytes.is_empty(), json) {
+            (true, _) => Ok(Self(T::default())),
+            (false, true) => parse(&bytes).map(Self),
+            (false, false) => Err(not_json()),
+        }
     }
 }
 
@@ -110,6 +112,23 @@ impl FromRequestParts<Api> for IfMatch {
             .hint("send the ETag of the answer that you read, quotes included")),
         }
     }
+}
+
+fn not_json() -> Problem {
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type-unsupported", "the body must be JSON")
+        .hint("send `Content-Type: application/json`")
+}
+
+fn parse<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let status = if error.is_data() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
+        Problem::new(
+            status,
+            "body-invalid",
+            format!("the body is not what this operation takes: {}", without_values(&error.to_string())),
+        )
+        .hint("GET /api/v1/openapi.json shows what it takes")
+    })
 }
 
 /// Takes the value out of a message about a wrong type: it may be a secret in the wrong place.

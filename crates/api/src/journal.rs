@@ -10,13 +10,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tollgate_app::access::Permission;
-use tollgate_app::journal::{ChangedObject, FieldChange, JournalVerdict, ShownEntry};
+use tollgate_app::journal::{ChangedObject, FieldChange, ShownEntry};
 use tollgate_app::{JournalEntry, JournalFilter, Outcome};
 use tollgate_model::objects::Kind;
 
 use crate::Api;
 use crate::answers::{Answer, ListView};
-use crate::extract::{Ask, Caller, In};
+use crate::evidence::CheckpointsView;
+use crate::extract::{Ask, Caller, In, Optional};
 use crate::operations::{Access, Operation};
 use crate::problem::Problem;
 
@@ -132,6 +133,15 @@ struct VerifyView {
     /// What is wrong with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     what: Option<String>,
+    /// What signed checkpoints of the journal say.
+    checkpoints: CheckpointsView,
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct VerifyBody {
+    /// A checkpoint that was kept elsewhere, as it was printed: the journal must pass through it.
+    checkpoint: Option<String>,
 }
 
 /// Which entries; all that are named must hold.
@@ -202,9 +212,10 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::post(
             "/realms/{realm}/journal/verify",
             read,
-            "Recomputes the hash chain of the whole journal",
+            "Recomputes the hash chain of the whole journal, and checks it against every checkpoint",
             verify,
         )
+        .takes_optional::<VerifyBody>()
         .answers::<VerifyView>(),
     ]
 }
@@ -230,22 +241,25 @@ async fn get(
     Ok(Json(api.app.journal().entry(&op, path.seq).await?.into()))
 }
 
-async fn verify(State(api): State<Api>, Caller(op): Caller) -> Answer<Json<VerifyView>> {
-    Ok(Json(match api.app.journal().verify(&op).await? {
-        JournalVerdict::Intact(report) => VerifyView {
-            intact: true,
-            entries: Some(report.entries),
-            head_hash: Some(hex(&report.head_hash)),
-            seq: None,
-            what: None,
-        },
-        JournalVerdict::Broken { seq, what } => {
-            VerifyView { intact: false, entries: None, head_hash: None, seq: Some(seq), what: Some(what) }
-        }
+async fn verify(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    Optional(body): Optional<VerifyBody>,
+) -> Answer<Json<VerifyView>> {
+    let proof = api.app.evidence().verify(&op, body.checkpoint.as_deref()).await?;
+    // A journal with a fault has no length and no end that anybody could rely on.
+    let chain = proof.chain.filter(|_| proof.fault.is_none());
+    Ok(Json(VerifyView {
+        intact: proof.fault.is_none(),
+        entries: chain.map(|report| report.entries),
+        head_hash: chain.map(|report| hex(&report.head_hash)),
+        seq: proof.fault.as_ref().and_then(|fault| fault.seq),
+        what: proof.fault.as_ref().map(|fault| fault.what.clone()),
+        checkpoints: CheckpointsView::from(proof),
     }))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

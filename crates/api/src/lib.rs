@@ -8,11 +8,13 @@ mod access;
 mod accounts;
 mod answers;
 mod attempts;
+mod attestations;
 mod basic_auth;
 mod change_requests;
 mod consumers;
 mod deployments;
 mod environments;
+mod evidence;
 mod extract;
 mod globals;
 mod groups;
@@ -72,8 +74,8 @@ pub(crate) struct Api {
     pub(crate) settings: Arc<ApiSettings>,
 }
 
-/// Makes the router of the management API, with `/healthz` and `/readyz` beside it, and the pages of the console: what
-/// holds for every request holds for theirs.
+/// Makes the router of the management API, with `/healthz`, `/readyz` and the published evidence keys beside it, and the
+/// pages of the console: what holds for every request holds for theirs.
 ///
 /// The remote address of callers is read from `ConnectInfo<SocketAddr>`.
 pub fn router(app: App, settings: ApiSettings, pages: Router) -> Router {
@@ -87,6 +89,7 @@ pub fn router(app: App, settings: ApiSettings, pages: Router) -> Router {
             "/api/v1",
             routes.fallback(guards::unknown_path).method_not_allowed_fallback(guards::unknown_method),
         )
+        .route(evidence::PUBLISHED_KEYS, get(evidence::published))
         .route("/healthz", get(meta::healthz))
         .route("/readyz", get(meta::readyz))
         .fallback(guards::unknown_path)

@@ -119,7 +119,10 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
             if let (Some(media_type), Some(types)) = (operation.file, content.as_object_mut()) {
                 types.insert(media_type.to_owned(), json!({ "schema": { "type": "string" } }));
             }
-            fields.insert("requestBody".to_owned(), json!({ "required": true, "content": content }));
+            fields.insert(
+                "requestBody".to_owned(),
+                json!({ "required": !operation.body_optional, "content": content }),
+            );
         }
     }
     document

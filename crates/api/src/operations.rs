@@ -11,9 +11,9 @@ use tollgate_app::access::Permission;
 use tollgate_app::users::Duty;
 
 use crate::{
-    Api, access, accounts, basic_auth, consumers, deployments, environments, globals, idempotency, journal,
-    keys, meta, passwords, pipelines, policies, policy_versions, second_factor, sessions, shadow,
-    signing_keys, tokens, usage,
+    Api, access, accounts, attestations, basic_auth, consumers, deployments, environments, evidence, globals,
+    idempotency, journal, keys, meta, passwords, pipelines, policies, policy_versions, second_factor,
+    sessions, shadow, signing_keys, tokens, usage,
 };
 
 /// Who may call an operation.
@@ -38,6 +38,8 @@ pub(crate) struct Operation {
     /// A permission that it needs besides: its answer shows something of another resource.
     pub(crate) also: Option<Permission>,
     pub(crate) body: Option<MakeSchema>,
+    /// Whether the body may be left out.
+    pub(crate) body_optional: bool,
     pub(crate) query: Option<MakeSchema>,
     pub(crate) status: u16,
     pub(crate) answer: Option<MakeSchema>,
@@ -81,6 +83,8 @@ pub(crate) fn all() -> Vec<Operation> {
         accounts::operations(),
         journal::operations(),
         crate::change_requests::operations(),
+        evidence::operations(),
+        attestations::operations(),
         crate::waivers::operations(),
         crate::realm_settings::operations(),
         crate::users::operations(),
@@ -154,6 +158,7 @@ impl Operation {
             access,
             also: None,
             body: None,
+            body_optional: false,
             query: None,
             status: 200,
             answer: None,
@@ -178,6 +183,12 @@ impl Operation {
     pub(crate) fn takes<T: JsonSchema>(mut self) -> Self {
         self.body = Some(make_schema::<T>);
         self
+    }
+
+    /// Says what the request's body is, which may be left out.
+    pub(crate) fn takes_optional<T: JsonSchema>(mut self) -> Self {
+        self.body_optional = true;
+        self.takes::<T>()
     }
 
     /// Says which query parameters there are.

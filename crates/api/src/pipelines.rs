@@ -114,6 +114,8 @@ struct VersionView {
     created_by: String,
     /// The pipeline as in its file.
     pipeline: Value,
+    /// SHA-256 of its canonical form (RFC 8785), `kind` included: what an attestation states.
+    sha256: String,
     /// What today's policies say, per environment.
     verdicts: Vec<Value>,
 }
@@ -125,6 +127,8 @@ struct VersionItem {
     login_flow: bool,
     created_at: String,
     created_by: String,
+    /// SHA-256 of its canonical form (RFC 8785), `kind` included: what an attestation states.
+    sha256: String,
     /// What today's policies say, per environment: whether it would be refused.
     verdicts: Vec<Value>,
 }
@@ -311,13 +315,17 @@ async fn versions(
     In(path): In<Named>,
 ) -> Answer<Json<ListView<VersionItem>>> {
     let versions = api.app.pipelines().versions(&op, &path.name).await?;
-    Ok(ListView::whole(versions, |JudgedVersion { version, verdicts }| VersionItem {
-        version: version.version.to_string(),
-        login_flow: version.login_flow,
-        created_at: version.created_at.to_string(),
-        created_by: version.created_by,
-        verdicts: verdicts.iter().map(verdict).collect(),
-    }))
+    let items = versions.into_iter().map(|JudgedVersion { version, verdicts }| {
+        Ok(VersionItem {
+            version: version.version.to_string(),
+            login_flow: version.login_flow,
+            created_at: version.created_at.to_string(),
+            sha256: tollgate_app::attestations::sha256(&version.pipeline)?,
+            created_by: version.created_by,
+            verdicts: verdicts.iter().map(verdict).collect(),
+        })
+    });
+    Ok(ListView::whole(items.collect::<Answer<Vec<_>>>()?, |item| item))
 }
 
 async fn version(
@@ -335,6 +343,7 @@ async fn version(
         created_at: version.created_at.to_string(),
         created_by: version.created_by,
         pipeline: json!(version.pipeline),
+        sha256: tollgate_app::attestations::sha256(&version.pipeline)?,
         verdicts: verdicts.iter().map(verdict).collect(),
     }))
 }

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod accounts;
+pub mod attestations;
 pub mod basic_auth;
 pub mod calls;
 pub mod change_requests;
@@ -14,6 +15,7 @@ pub mod consumers;
 pub mod deployments;
 pub mod environments;
 pub mod errors;
+pub mod evidence;
 pub mod follower;
 pub mod globals;
 pub mod groups;
@@ -72,6 +74,7 @@ struct Parts {
     sign_ins: users::SignIns,
     /// Refused attempts that are not in the journal yet.
     refusals: refusals::Waiting,
+    checkpoints: evidence::KeptCheckpoints,
     /// Held by one of the decisions that were overtaken.
     turns: Mutex<()>,
 }
@@ -90,6 +93,8 @@ macro_rules! resources {
 resources! {
     /// Returns the use cases of accounts.
     accounts: accounts::Accounts,
+    /// Returns the attestations of deployments.
+    attestations: attestations::Attestations,
     /// Returns the use cases of Basic Auth credentials.
     basic_auth: basic_auth::BasicAuths,
     /// Returns the use cases of calls.
@@ -104,6 +109,8 @@ resources! {
     deployments: deployments::Deployments,
     /// Returns the use cases of environments.
     environments: environments::Environments,
+    /// Returns the keys that sign evidence, and what proves that the journal is whole.
+    evidence: evidence::Evidence,
     /// Returns the use cases of globals.
     globals: globals::Globals,
     /// Returns the use cases of groups.
@@ -150,6 +157,7 @@ impl App {
             passwords: Arc::new(Semaphore::new(PASSWORDS_AT_ONCE)),
             sign_ins: users::SignIns::default(),
             refusals: refusals::Waiting::default(),
+            checkpoints: evidence::KeptCheckpoints::default(),
             turns: Mutex::new(()),
         };
         Self(Arc::new(parts), store)

@@ -95,6 +95,10 @@ impl Realms {
             let key = self.0.make_signing_key(&name, environment, Algorithm::Es256, op.now).await?;
             draft.put(&key, Expect::Absent)?;
         }
+        if name == RealmName::default() {
+            // The first one of a server; it signs for all realms.
+            draft.put(&self.0.make_evidence_key(op.now)?.0, Expect::Absent)?;
+        }
         let policies = Policies::initial(&environments);
         draft.put(&policies, Expect::Absent)?;
         let version = PolicyVersion {
@@ -123,6 +127,7 @@ impl Realms {
 
     /// Makes realm `default` when there is none, as the first start of the process does; and gives each realm of a store
     /// from before there were groups its group of administrators, with all users in it, because each could do everything.
+    /// A store from before there was evidence gets the key that signs it.
     ///
     /// Safe when several processes start at once: one of them makes it.
     ///
@@ -133,6 +138,7 @@ impl Realms {
         let name = RealmName::default();
         if self.0.store().realms().await?.iter().any(|stored| stored.value.name == name) {
             op.demand_server(Permission::RealmCreate)?;
+            self.0.evidence().initialise(op).await?;
             return self.0.found_administrators(op).await;
         }
         match self.create(op, name).await {

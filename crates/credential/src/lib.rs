@@ -4,6 +4,7 @@
 //! is opaque and whose memory is wiped. All cryptography is aws-lc's and argon2's.
 
 pub mod basic;
+pub mod evidence;
 pub mod keys;
 pub mod keysets;
 pub mod leaks;

@@ -162,6 +162,18 @@ impl PrivateKey {
         Ok(URL_SAFE_NO_PAD.encode(bytes))
     }
 
+    /// Returns the public half of an Ed25519 key, and its thumbprint.
+    pub(crate) fn ed25519_public(&self) -> Option<([u8; 32], String)> {
+        let Kind::EdDsa(pair, _) = &self.kind else { return None };
+        let public = pair.public_key().as_ref().try_into().ok()?;
+        Some((public, Self::ed25519_thumbprint(&public)))
+    }
+
+    /// Returns the thumbprint of an Ed25519 key by its public half.
+    pub(crate) fn ed25519_thumbprint(public: &[u8; 32]) -> String {
+        thumbprint(&json!({ "crv": "Ed25519", "kty": "OKP", "x": URL_SAFE_NO_PAD.encode(public) }))
+    }
+
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, MakeKeyError> {
         let rng = rand::SystemRandom::new();
         let invalid = |_| MakeKeyError::Invalid;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::environments::Exposure;
-use crate::ids::DeploymentId;
+use crate::ids::{AttestationId, DeploymentId};
 use crate::names::{EnvironmentName, PipelineName};
 use crate::versions::Version;
 
@@ -28,6 +28,19 @@ pub struct Deployment {
     pub deployed_by: String,
     /// How it came to be deployed.
     pub action: DeployAction,
+    /// What was attested of it; `None` when it was deployed before there were attestations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attested: Option<Attested>,
+}
+
+/// The attestation of a deployment, and the digest that it states.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Attested {
+    /// The attestation.
+    pub attestation: AttestationId,
+    /// SHA-256 of the canonical form of the version, in hexadecimal digits.
+    pub sha256: String,
 }
 
 /// How a version came to be deployed.

@@ -79,6 +79,11 @@ macro_rules! id {
 }
 
 id!(
+    /// Names an attestation.
+    AttestationId,
+    "att"
+);
+id!(
     /// A change request.
     ChangeRequestId,
     "chg"

@@ -4,12 +4,14 @@
 //! keeps the rules of that type: it was built by `parse` (or deserialised, which calls `parse`).
 
 pub mod access;
+pub mod attestations;
 pub mod calls;
 pub mod change_requests;
 pub mod consumers;
 pub mod deployments;
 pub mod document;
 pub mod environments;
+pub mod evidence;
 pub mod ids;
 pub mod keysets;
 pub mod names;

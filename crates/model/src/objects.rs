@@ -9,11 +9,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::access::{Group, Role};
+use crate::attestations::Attestation;
 use crate::change_requests::ChangeRequest;
 use crate::consumers::{ApiKey, BasicAuth, Consumer};
 use crate::deployments::{Deployment, RouteClaim};
 use crate::environments::{Environment, Exposure, Project, Realm};
-use crate::ids::{BasicAuthId, ChangeRequestId, KeyId, UserId, UserTokenId, WaiverId};
+use crate::evidence::{EvidenceKey, JournalLoss};
+use crate::ids::{AttestationId, BasicAuthId, ChangeRequestId, KeyId, UserId, UserTokenId, WaiverId};
 use crate::keysets::{SigningKey, TokenRevocation};
 use crate::names::{
     ConsumerName, EnvironmentName, GroupName, PipelineName, ProjectName, RealmName, RoleName, UserName,
@@ -54,6 +56,8 @@ kinds! {
     Account = "account",
     /// [`ApiKey`].
     ApiKey = "api-key",
+    /// [`Attestation`].
+    Attestation = "attestation",
     /// [`BasicAuth`].
     BasicAuth = "basic-auth",
     /// [`ChangeRequest`].
@@ -64,10 +68,14 @@ kinds! {
     Deployment = "deployment",
     /// [`Environment`].
     Environment = "environment",
+    /// [`EvidenceKey`]: in realm `default` only.
+    EvidenceKey = "evidence-key",
     /// [`Global`].
     Global = "global",
     /// [`Group`].
     Group = "group",
+    /// [`JournalLoss`]: in realm `default` only.
+    JournalLoss = "journal-loss",
     /// [`PipelineHead`].
     Pipeline = "pipeline",
     /// [`PipelineVersion`].
@@ -161,9 +169,9 @@ impl StoredObject {
 /// Keys of objects, for look-ups without the object at hand.
 pub mod keys {
     use super::{
-        BasicAuthId, ChangeRequestId, ConsumerName, EnvironmentName, Exposure, GroupName, KeyId,
-        PipelineName, ProjectName, RealmName, RoleName, UserId, UserName, UserTokenId, ValueName, Version,
-        WaiverId,
+        AttestationId, BasicAuthId, ChangeRequestId, ConsumerName, EnvironmentName, Exposure, GroupName,
+        KeyId, PipelineName, ProjectName, RealmName, RoleName, UserId, UserName, UserTokenId, ValueName,
+        Version, WaiverId,
     };
 
     /// Key of the one [`super::Policies`] object of a realm.
@@ -179,6 +187,10 @@ pub mod keys {
     /// `environment/id`.
     pub fn api_key(environment: &EnvironmentName, id: KeyId) -> String {
         format!("{environment}/{id}")
+    }
+    /// `environment/pipeline/id`: those of one pipeline stand in the order of their making.
+    pub fn attestation(environment: &EnvironmentName, pipeline: &PipelineName, id: AttestationId) -> String {
+        format!("{environment}/{pipeline}/{id}")
     }
     /// `environment/id`.
     pub fn basic_auth(environment: &EnvironmentName, id: BasicAuthId) -> String {
@@ -278,13 +290,16 @@ macro_rules! objects {
 objects! {
     Account => Account, |it| keys::account(&it.environment, &it.name);
     ApiKey => ApiKey, |it| keys::api_key(&it.environment, it.id);
+    Attestation => Attestation, |it| keys::attestation(&it.environment, &it.pipeline, it.id);
     BasicAuth => BasicAuth, |it| keys::basic_auth(&it.environment, it.id);
     ChangeRequest => ChangeRequest, |it| keys::change_request(it.id);
     Consumer => Consumer, |it| keys::consumer(&it.environment, &it.name);
     Deployment => Deployment, |it| keys::deployment(&it.environment, &it.pipeline, it.version.major);
     Environment => Environment, |it| keys::environment(&it.name);
+    EvidenceKey => EvidenceKey, |it| it.kid.clone();
     Global => Global, |it| keys::global(&it.environment, &it.name);
     Group => Group, |it| keys::group(&it.name);
+    JournalLoss => JournalLoss, |it| it.accepted_at.to_string();
     PipelineHead => Pipeline, |it| keys::pipeline(&it.name);
     PipelineVersion => PipelineVersion, |it| keys::pipeline_version(&it.pipeline.name, it.version);
     Policies => Policies, |_it| keys::POLICIES.to_owned();

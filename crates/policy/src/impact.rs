@@ -103,6 +103,7 @@ mod tests {
             deployed_at: Timestamp::UNIX_EPOCH,
             deployed_by: "admin".to_owned(),
             action: DeployAction::Deploy,
+            attested: None,
         };
         let version = PipelineVersion {
             version: Version::FIRST,

@@ -21,6 +21,11 @@ pub fn signing_key(realm: &RealmName, environment: &EnvironmentName, kid: &str) 
     format!("{realm}/{environment}/signing-key/{kid}")
 }
 
+/// Returns the place of the private half of a key that signs evidence; there is one set of them for all realms.
+pub fn evidence_key(kid: &str) -> String {
+    format!("evidence-key:{kid}")
+}
+
 /// Returns the place of an answer that is kept for an `Idempotency-Key`.
 pub fn kept_answer(realm: &RealmName, actor: &str, key: &str) -> String {
     format!("kept-answer:{realm}/{actor}/{key}")

@@ -10,6 +10,7 @@
 
 mod calls;
 mod changes;
+mod checkpoints;
 mod commits;
 mod connections;
 mod dialect;

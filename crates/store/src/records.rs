@@ -1,4 +1,5 @@
-//! Side records: last uses of keys and tokens, sources of sign-ins, runs of the scheduler, answers kept for idempotency.
+//! Side records: last uses of keys and tokens, sources of sign-ins, runs of the scheduler, answers kept for idempotency,
+//! checkpoints.
 //!
 //! They are not journaled, and nothing decides about a call by them.
 
@@ -22,6 +23,8 @@ pub enum RecordTable {
     SchedulerRuns,
     /// Answers to requests with an idempotency key.
     Idempotency,
+    /// Signed checkpoints of the journal, in realm `default`.
+    Checkpoints,
 }
 
 /// A side record.
@@ -36,12 +39,13 @@ pub struct Record {
 // === impl RecordTable ===
 
 impl RecordTable {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::LastUse => "last-use",
             Self::KnownSources => "known-sources",
             Self::SchedulerRuns => "scheduler-runs",
             Self::Idempotency => "idempotency",
+            Self::Checkpoints => "checkpoints",
         }
     }
 }

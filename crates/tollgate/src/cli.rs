@@ -16,6 +16,7 @@ use crate::profile::Target;
 
 mod accounts;
 mod apply;
+mod attest;
 mod basic_auth;
 mod change_requests;
 mod check;
@@ -23,6 +24,7 @@ mod confirm;
 mod consumers;
 mod deployments;
 mod environments;
+mod evidence;
 mod files;
 mod globals;
 mod groups;
@@ -195,9 +197,15 @@ enum Command {
     #[command(subcommand)]
     Role(roles::RoleCommand),
 
+    /// Signed statements of what was admitted where, and by whose rules.
+    #[command(subcommand)]
+    Attest(attest::AttestCommand),
     /// The journal: who changed what, when.
     #[command(subcommand)]
     Audit(journal::AuditCommand),
+    /// The keys that sign attestations and checkpoints.
+    #[command(subcommand)]
+    Evidence(evidence::EvidenceCommand),
     /// Counts the calls by deployment, caller and credentials.
     Usage(usage::UsageArguments),
 
@@ -271,7 +279,9 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::User(command) => users::run(connect, output, command).await?,
         Command::Group(command) => groups::run(&connect()?, command).await?,
         Command::Role(command) => roles::run(&connect()?, command).await?,
+        Command::Attest(command) => return attest::run(connect, output, command).await,
         Command::Audit(command) => return journal::run(connect, output, command).await,
+        Command::Evidence(command) => evidence::run(&connect()?, command).await?,
         Command::Usage(arguments) => usage::usage(&connect()?, arguments).await?,
         Command::Schema(arguments) => tools::schema(output, &arguments)?,
         Command::Completion(arguments) => tools::completion(&arguments),

@@ -27,6 +27,7 @@ use crate::output::print_out;
 use crate::system::{SystemClock, SystemRandom};
 use supervise::supervise;
 
+mod checkpoints;
 mod console;
 mod data_dir;
 mod demo;
@@ -47,6 +48,7 @@ mod usage;
 pub(crate) use data_dir::sqlite_path;
 pub(crate) use four_eyes::{FourEyesOffArguments, run as end_four_eyes};
 
+use checkpoints::CheckpointTask;
 use data_dir::DataDir;
 use entrances::{EntranceArguments, Entrances};
 use listeners::{Listen, Listeners, Name, Place};
@@ -107,6 +109,14 @@ struct Started {
     bound: Vec<(Name, std::net::SocketAddr)>,
     banner: String,
     store_watch: Arc<StoreWatch>,
+}
+
+/// What ends after all other tasks.
+struct LastTasks {
+    /// Writes down what calls left.
+    usage: UsageTask,
+    /// Makes a checkpoint of all that was written.
+    checkpoints: CheckpointTask,
 }
 
 /// Runs until it is told to stop.
@@ -194,14 +204,14 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
         () = stopping(stopped) => return drain(tasks, None, signals).await,
     };
     let started = Started { console, bound, banner, store_watch };
-    let usage = control(&arguments, &data, &parts, store, started, &mut tasks).await?;
+    let last = control(&arguments, &data, &parts, store, started, &mut tasks).await?;
     stopping(parts.shutdown.clone()).await;
     tracing::info!("stopping: calls in flight may end");
-    drain(tasks, Some(usage), signals).await
+    drain(tasks, Some(last), signals).await
 }
 
 /// Starts what needs the store: use cases, management API, follower, scheduler; then says that all is ready.
-/// Returns the task that ends after all others.
+/// Returns the tasks that end after all others.
 async fn control(
     arguments: &UpArguments,
     data: &DataDir,
@@ -209,10 +219,11 @@ async fn control(
     store: Store,
     started: Started,
     tasks: &mut JoinSet<()>,
-) -> anyhow::Result<UsageTask> {
+) -> anyhow::Result<LastTasks> {
     let Started { console, bound, mut banner, store_watch } = started;
     let app = App::new(store.clone(), parts.master.clone(), parts.clock.clone(), parts.random.clone());
     let first = first_start::prepare(&app, data).await?;
+    let checkpoints = CheckpointTask::start(app.clone(), store.watch(), data.checkpoints_path()).await;
     let follower = Arc::new(Follower {
         store: store.clone(),
         master: parts.master.clone(),
@@ -266,7 +277,7 @@ async fn control(
         print_out(&demo::load(data, &addresses, parts.random.as_ref()).await?);
     }
     tracing::info!(console = %address, "ready");
-    Ok(usage)
+    Ok(LastTasks { usage, checkpoints })
 }
 
 /// Tells of listeners whose environment does not exist: `--listen tset=…` would open a port and leave `test` where it
@@ -358,10 +369,10 @@ async fn stopping(mut shutdown: watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// Lets every task end, the one that writes down what calls left last; a second signal ends the process at once.
+/// Lets every task end, those that write down what is left last; a second signal ends the process at once.
 async fn drain(
     mut tasks: JoinSet<()>,
-    usage: Option<UsageTask>,
+    last: Option<LastTasks>,
     signals: tokio::task::JoinHandle<()>,
 ) -> anyhow::Result<()> {
     while let Some(ended) = tasks.join_next().await {
@@ -369,8 +380,8 @@ async fn drain(
             tracing::error!(%error, "a task panicked");
         }
     }
-    if let Some(usage) = usage {
-        usage.finish().await;
+    if let Some(LastTasks { usage, checkpoints }) = last {
+        tokio::join!(usage.finish(), checkpoints.finish());
     }
     signals.abort();
     Ok(())

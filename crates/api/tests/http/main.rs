@@ -770,3 +770,83 @@ async fn keys_are_identified_by_digests_and_never_by_anything_else() {
     assert!(!refused.body.to_string().contains(&plain), "{refused:?}");
     api.call("POST", &path, json!({ "digests": vec![digest; 501] })).await.expect(422, "invalid");
 }
+
+#[tokio::test]
+async fn evidence_is_there_for_whoever_verifies() {
+    let api = Api::start().await;
+    api.save(true).await.expect(201, "");
+    let deployments = format!("{REALM}/environments/test/deployments");
+    let deployed = api.call("POST", &deployments, json!({ "pipeline": "orders" })).await.expect(201, "").body;
+    let deployment = &deployed["deployment"];
+
+    // The keys are for everybody; what they signed is for those who may read deployments.
+    let asked = Request::get("/.well-known/tollgate-evidence-keys.json").header("host", "127.0.0.1:7000");
+    let published = api.send(asked.body(Body::empty()).expect("a request")).await.expect(200, "");
+    assert_eq!(published.body["keys"][0]["crv"], "Ed25519");
+    assert_eq!(api.get("/api/v1/evidence-keys").await.expect(200, "").body, published.body);
+    let attestation = format!("{deployments}/orders/attestation");
+    let envelope = api.get(&attestation).await.expect(200, "").body;
+    assert_eq!(envelope["payloadType"], "application/vnd.in-toto+json");
+    assert_eq!(envelope["signatures"][0]["keyid"], published.body["keys"][0]["kid"]);
+    let id = deployment["attestation"].as_str().expect("an id");
+    assert_eq!(api.get(&format!("{attestation}?id={id}")).await.expect(200, "").body, envelope);
+    let of = format!("{attestation}?deployment={}", deployment["id"].as_str().expect("an id"));
+    assert_eq!(api.get(&of).await.expect(200, "").body, envelope);
+    api.get(&format!("{attestation}?id=att_0123")).await.expect(422, "query-invalid");
+    let unknown = format!("{attestation}?id=att_00000000000070008000000000000000");
+    api.get(&unknown).await.expect(404, "attestation-missing");
+    let listed =
+        api.get(&format!("{REALM}/attestations?environment=test&pipeline=orders")).await.expect(200, "");
+    let item = &listed.body["items"][0];
+    assert_eq!(
+        (&item["id"], &item["sha256"], &item["kid"]),
+        (&deployment["attestation"], &deployment["sha256"], &envelope["signatures"][0]["keyid"])
+    );
+    api.get(&format!("{REALM}/attestations?pipeline=orders")).await.expect(422, "invalid");
+
+    // The same digest wherever a version is shown.
+    let versions = format!("{REALM}/pipelines/orders/versions");
+    let history = api.get(&format!("{deployments}/orders/history")).await.body;
+    for shown in [
+        &api.get(&format!("{versions}/1.0")).await.body["sha256"],
+        &api.get(&versions).await.body["items"][0]["sha256"],
+        &history["items"][0]["sha256"],
+    ] {
+        assert_eq!(shown, &deployment["sha256"]);
+    }
+
+    // With a checkpoint kept elsewhere, with a body and without.
+    let checkpoint =
+        api.call("POST", &format!("{REALM}/journal/checkpoint"), Value::Null).await.expect(200, "").body;
+    assert_eq!(api.get(&format!("{REALM}/journal/checkpoint")).await.expect(200, "").body, checkpoint);
+    let verify = format!("{REALM}/journal/verify");
+    for body in [Value::Null, json!({})] {
+        let report = api.call("POST", &verify, body).await.expect(200, "").body;
+        assert_eq!((&report["intact"], &report["headHash"]), (&json!(true), &checkpoint["hash"]));
+        assert_eq!(report["checkpoints"]["newest"], checkpoint);
+    }
+    let given =
+        api.call("POST", &verify, json!({ "checkpoint": checkpoint["note"] })).await.expect(200, "").body;
+    assert_eq!(given["checkpoints"]["given"], checkpoint);
+    let forged = checkpoint["note"].as_str().expect("a note").replacen("time 2", "time 3", 1);
+    let report = api.call("POST", &verify, json!({ "checkpoint": forged })).await.expect(200, "").body;
+    assert_eq!((&report["intact"], &report["entries"]), (&json!(false), &Value::Null));
+    api.call("POST", &verify, json!({ "checkpoint": "nothing" })).await.expect(422, "invalid");
+    api.call("POST", &verify, json!({ "what": 1 })).await.expect(422, "body-invalid");
+    let text = Request::post(&verify)
+        .header("host", "127.0.0.1:7000")
+        .header("authorization", format!("Bearer {}", api.token))
+        .header("content-type", "text/plain");
+    api.send(text.body(Body::from("{}")).expect("a request")).await.expect(415, "media-type-unsupported");
+
+    let head = api.head().await;
+    let losses = format!("{REALM}/journal/losses");
+    api.call("POST", &losses, json!({ "reason": "a backup" })).await.expect(409, "nothing-lost");
+    api.call("POST", &losses, json!({ "reason": "" })).await.expect(422, "invalid");
+    assert_eq!(api.head().await, head);
+    let rotated = api.call("POST", "/api/v1/evidence-keys/rotate", Value::Null).await.expect(201, "").body;
+    assert!(rotated["publicJwk"].get("d").is_none() && rotated.get("sealedPrivate").is_none(), "{rotated}");
+    let keys = api.get("/api/v1/evidence-keys").await.body;
+    assert_eq!(keys["keys"][1]["kid"], rotated["kid"]);
+    assert!(keys["keys"][0]["retiredAt"].is_string());
+}

@@ -18,6 +18,7 @@ use tollgate_store::{CommitError, Expect, Stored};
 
 use super::{Deployed, Deployments, routes};
 use crate::access::{Op, Permission};
+use crate::attestations::ToAttest;
 use crate::changes::{Draft, expect_or_absent, overtaken};
 use crate::errors::{Error, ErrorKind};
 use crate::refusals::Attempt;
@@ -81,7 +82,7 @@ impl Deployments {
         let name = &version.pipeline.name;
         let key = keys::deployment(environment, name, version.version.major);
         let running = self.0.store().get::<Deployment>(&op.realm, &key).await.map_err(Error::from)?;
-        let deployment = self.deployment(op, placement, &admission, running.as_ref())?;
+        let mut deployment = self.deployment(op, placement, &admission, running.as_ref())?;
         // Whoever reads the journal sees what the admission leaned on.
         let waived: Vec<String> =
             admission.verdict().waived.iter().map(|it| format!("admitted by {}", passes(it))).collect();
@@ -93,6 +94,16 @@ impl Deployments {
         for waived in &admission.verdict().waived {
             draft.guard(Kind::Waiver, keys::waiver(environment, name, waived.waiver), Expect::Exists);
         }
+        // Never the one without the other.
+        let admitted = ToAttest {
+            deployment: &deployment,
+            version,
+            verdict: admission.verdict(),
+            policies: &policies.value,
+            running: running.as_ref(),
+        };
+        let attested = self.0.attest(op, admitted, &mut draft).await?;
+        deployment.attested = Some(attested);
         draft.put(&deployment, expect_or_absent(running.as_ref(), *if_match))?;
 
         let wanted = routes::claims(&op.realm, environment, version);
@@ -122,9 +133,10 @@ impl Deployments {
             Err(CommitError::Conflict { kind: Kind::Deployment, .. }) if if_match.is_none() => {
                 Err(PlaceError::Again)
             }
-            Err(CommitError::Conflict { kind: Kind::Policies | Kind::Waiver | Kind::Pipeline, .. }) => {
-                Err(PlaceError::Again)
-            }
+            Err(CommitError::Conflict {
+                kind: Kind::Policies | Kind::Waiver | Kind::Pipeline | Kind::EvidenceKey,
+                ..
+            }) => Err(PlaceError::Again),
             Err(error) => Err(PlaceError::Failed(error.into())),
         }
     }
@@ -149,6 +161,7 @@ impl Deployments {
             deployed_at: op.now,
             deployed_by: op.actor.name.clone(),
             action: placement.action,
+            attested: None,
         })
     }
 

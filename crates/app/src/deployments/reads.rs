@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
-use tollgate_model::deployments::Deployment;
+use tollgate_model::deployments::{Attested, Deployment};
 use tollgate_model::environments::Exposure;
 use tollgate_model::names::{EnvironmentName, PipelineName, ProjectName, RealmName};
 use tollgate_model::objects::{Kind, Object, keys};
@@ -61,6 +61,8 @@ pub struct HistoryItem {
     pub version: Option<Version>,
     /// The policies that admitted it.
     pub policy_version: Option<Version>,
+    /// What was attested of it; `None` for one from before there were attestations.
+    pub attested: Option<Attested>,
 }
 
 // === impl DeploymentView ===
@@ -173,7 +175,8 @@ impl Deployments {
                 actor: entry.actor,
                 action: entry.action,
                 version: deployment.as_ref().map(|deployment| deployment.version),
-                policy_version: deployment.map(|deployment| deployment.policy_version),
+                policy_version: deployment.as_ref().map(|deployment| deployment.policy_version),
+                attested: deployment.and_then(|deployment| deployment.attested),
             })
         });
         items.collect()

@@ -38,6 +38,7 @@ fn shown(kind: Kind) -> Shown {
         Kind::SigningKey => {
             Shown::Only(&["kid", "environment", "algorithm", "publicJwk", "state", "createdAt"])
         }
+        Kind::EvidenceKey => Shown::Only(&["kid", "publicJwk", "createdAt", "retiredAt"]),
         Kind::User => Shown::Only(&["id", "name", "createdAt", "disabledAt", "passwordIsTemporary"]),
         Kind::UserToken => Shown::Only(&[
             "id",
@@ -51,12 +52,14 @@ fn shown(kind: Kind) -> Shown {
             "madeBy",
         ]),
         Kind::SecondFactor => Shown::Only(&["user", "createdAt", "confirmedAt"]),
-        Kind::ChangeRequest
+        Kind::Attestation
+        | Kind::ChangeRequest
         | Kind::Consumer
         | Kind::Deployment
         | Kind::Environment
         | Kind::Global
         | Kind::Group
+        | Kind::JournalLoss
         | Kind::Pipeline
         | Kind::PipelineVersion
         | Kind::Policies

@@ -25,7 +25,8 @@ async fn a_rotated_key_works_beside_its_successor_until_the_overlap_ends() {
     let (keys, op, test) = (world.app.keys(), &world.op, &world.test);
     let first = world.consumer("shop").await.key.unwrap().key;
     let second = keys.rotate(op, test, first.id, 60, None).await.unwrap().key;
-    let old = keys.list(op, test, &consumer("shop")).await.unwrap().remove(0).key;
+    let all = keys.list(op, test, &consumer("shop")).await.unwrap();
+    let old = all.into_iter().find(|shown| shown.key.id == first.id).unwrap().key;
     assert_eq!((old.id, old.replaced_by), (first.id, Some(second.id)));
     assert_eq!(old.state(op.now), CredentialState::Active);
     assert_eq!(old.state(op.now + SignedDuration::from_secs(60)), CredentialState::Expired);
@@ -67,7 +68,8 @@ async fn a_key_that_is_rotated_while_it_is_revoked_is_revoked_and_keeps_its_succ
     let id = world.consumer("shop").await.key.unwrap().key.id;
     let (rotated, revoked) = tokio::join!(keys.rotate(op, test, id, 60, None), keys.revoke(op, test, id));
     revoked.unwrap();
-    let old = keys.list(op, test, &consumer("shop")).await.unwrap().remove(0).key;
+    let all = keys.list(op, test, &consumer("shop")).await.unwrap();
+    let old = all.into_iter().find(|shown| shown.key.id == id).unwrap().key;
     assert_eq!(old.state(op.now), CredentialState::Revoked);
     match rotated {
         Ok(shown) => assert_eq!(old.replaced_by, Some(shown.key.id)),

@@ -4,10 +4,12 @@
 
 mod administration;
 mod agreement;
+mod attestations;
 mod calls;
 mod credentials;
 mod deployments;
 mod environments;
+mod evidence;
 mod follower;
 mod four_eyes;
 mod four_eyes_attacks;

@@ -230,6 +230,7 @@ impl World {
                 deployed_at: self.now(),
                 deployed_by: "admin".to_owned(),
                 action: DeployAction::Deploy,
+                attested: None,
             });
         }
     }

@@ -68,6 +68,8 @@ permissions! {
     ApiKeyRevoke = "api-key:revoke",
     /// Read and verify the journal.
     AuditRead = "audit:read",
+    /// Answer for journal entries that are gone.
+    AuditAccept = "audit:accept",
     /// Read Basic Auth credentials: never the password.
     BasicAuthRead = "basic-auth:read",
     /// Create Basic Auth credentials.
@@ -98,6 +100,10 @@ permissions! {
     EnvironmentCreate = "environment:create",
     /// Delete environments.
     EnvironmentDelete = "environment:delete",
+    /// Read the keys that sign evidence: public parts only.
+    EvidenceKeyRead = "evidence-key:read",
+    /// Rotate the keys that sign evidence.
+    EvidenceKeyUpdate = "evidence-key:update",
     /// Read globals.
     GlobalRead = "global:read",
     /// Set and delete globals.
@@ -191,7 +197,7 @@ impl Permission {
     /// Returns where it must be held. One that nobody thought about counts without limits only.
     pub fn scope(self) -> Scope {
         match (self, self.resource()) {
-            (Self::RealmCreate, _) | (_, "user") => Scope::Server,
+            (Self::AuditAccept | Self::RealmCreate, _) | (_, "evidence-key" | "user") => Scope::Server,
             (Self::EnvironmentRead | Self::PolicyRead | Self::RealmRead, _) => Scope::Shared,
             (_, "account" | "api-key" | "basic-auth" | "consumer" | "global" | "signing-key" | "token") => {
                 Scope::Environment

@@ -218,6 +218,7 @@ pub(crate) async fn history(context: &Context<'_>, arguments: HistoryArguments) 
             ("ACTION", "/action"),
             ("VERSION", "/version"),
             ("POLICY", "/policyVersion"),
+            ("SHA256", "/sha256"),
         ],
     );
     Ok(())

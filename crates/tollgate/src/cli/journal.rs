@@ -1,5 +1,6 @@
 //! `tollgate audit …`: who changed what, when, who was refused, and whether the record is whole.
 
+mod checkpoints;
 mod offline;
 
 use std::io::BufReader;
@@ -24,8 +25,12 @@ pub(crate) enum AuditCommand {
     List(ListArguments),
     /// Shows an entry: who, from where, why, and what each field was before and after.
     Show(ShowArguments),
-    /// Recomputes the hash chain of the whole journal, or of an export.
+    /// Recomputes the hash chain of the whole journal, and checks it against every signed checkpoint; or that of an export.
     Verify(VerifyArguments),
+    /// Prints a signed checkpoint of the journal as it is now, to be kept elsewhere.
+    Checkpoint(checkpoints::CheckpointArguments),
+    /// Answers for entries that are gone, as after a restored backup; shown by `verify` from then on.
+    AcceptLoss(checkpoints::AcceptLossArguments),
     /// Writes all changes and refused attempts, oldest first: JSON Lines, or CSV.
     Export(ExportArguments),
 }
@@ -96,6 +101,8 @@ pub(crate) struct VerifyArguments {
     /// The export is a part of the journal: entries may be missing between others.
     #[arg(long, requires = "file")]
     partial: bool,
+    #[command(flatten)]
+    elsewhere: checkpoints::KeptElsewhere,
 }
 
 /// Arguments of `tollgate audit export`.
@@ -154,10 +161,14 @@ pub(crate) async fn run<'a>(
     match command {
         AuditCommand::List(arguments) => list(&connect()?, &arguments).await?,
         AuditCommand::Show(arguments) => show(&connect()?, &arguments).await?,
-        AuditCommand::Verify(VerifyArguments { file: Some(path), partial }) => {
+        AuditCommand::Checkpoint(arguments) => checkpoints::checkpoint(&connect()?, &arguments).await?,
+        AuditCommand::AcceptLoss(arguments) => checkpoints::accept_loss(&connect()?, &arguments).await?,
+        AuditCommand::Verify(VerifyArguments { file: Some(path), partial, .. }) => {
             verify_file(output, &path, partial)?;
         }
-        AuditCommand::Verify(VerifyArguments { file: None, .. }) => return verify(&connect()?).await,
+        AuditCommand::Verify(VerifyArguments { file: None, elsewhere, .. }) => {
+            return checkpoints::verify(&connect()?, &elsewhere).await;
+        }
         AuditCommand::Export(arguments) => export(&connect()?, &arguments).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -184,19 +195,6 @@ async fn show(context: &Context<'_>, arguments: &ShowArguments) -> Result<(), Fa
         context.output.document(&entry);
     }
     Ok(())
-}
-
-async fn verify(context: &Context<'_>) -> Result<ExitCode, Failure> {
-    let report = context.client.post(&context.client.realm_path(&["journal", "verify"]), &json!({})).await?;
-    let or_dash = |field: &str| report.get(field).and_then(Value::as_str).unwrap_or("-");
-    if report.get("intact").and_then(Value::as_bool) != Some(true) {
-        let (seq, what) = (number(&report, "seq"), or_dash("what"));
-        context.output.done(&report, &format!("BROKEN at entry {seq}: {what}"));
-        return Ok(ExitCode::FAILURE);
-    }
-    let (entries, head) = (number(&report, "entries"), or_dash("headHash"));
-    context.output.done(&report, &format!("intact: {entries} entries, head {head}"));
-    Ok(ExitCode::SUCCESS)
 }
 
 fn verify_file(output: &Output, path: &std::path::Path, partial: bool) -> Result<(), Failure> {

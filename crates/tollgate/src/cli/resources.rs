@@ -9,7 +9,7 @@ use tollgate_model::versions::Version;
 use super::files::with_kind;
 use super::times::AsOfArgument;
 use super::{Context, change_requests, standings};
-use crate::answers::items;
+use crate::answers::{items, text};
 use crate::failure::Failure;
 use crate::output::{Column, Format};
 
@@ -99,6 +99,7 @@ pub(crate) async fn get(context: &Context<'_>, arguments: GetArguments) -> Resul
         ResourceKind::Pipeline => {
             let saved = saved_pipeline(context, &name, version).await?;
             tell_refusals(context, &saved);
+            tell_digest(context, &saved);
             with_kind("Pipeline", saved.get("pipeline").cloned().unwrap_or_default())
         }
         ResourceKind::Policy => {
@@ -287,6 +288,14 @@ fn tell_refusals(context: &Context<'_>, saved: &Value) {
             let when = if context.client.reads_the_past() { "then" } else { "today" };
             crate::output::say!("{version} would be refused {when} in {environment}: {reasons}");
         }
+    }
+}
+
+/// Says, for people, the digest that attestations state.
+fn tell_digest(context: &Context<'_>, saved: &Value) {
+    let sha256 = text(saved, "sha256");
+    if context.output.format() == Format::Table && !sha256.is_empty() {
+        crate::output::say!("sha256 of {}: {sha256}", text(saved, "version"));
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) const VERSION_COLUMNS: &[Column] = &[
     ("SAVED", "/createdAt"),
     ("BY", "/createdBy"),
     ("LOGIN FLOW", "/loginFlow"),
+    ("SHA256", "/sha256"),
     ("TODAY", "/shown/verdicts"),
 ];
 

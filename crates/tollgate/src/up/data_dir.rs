@@ -70,6 +70,11 @@ impl DataDir {
         self.path.join("admin-token")
     }
 
+    /// Returns where checkpoints of the journal are kept besides the store.
+    pub(crate) fn checkpoints_path(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
     /// Returns where the keys and the password of the demo are kept.
     pub(crate) fn demo_path(&self) -> PathBuf {
         self.path.join("demo.json")
