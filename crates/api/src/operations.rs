@@ -91,6 +91,8 @@ pub(crate) fn all() -> Vec<Operation> {
         crate::groups::operations(),
         crate::roles::operations(),
         usage::operations(),
+        crate::explanations::operations(),
+        crate::reach::operations(),
         shadow::operations(),
     ]
     .into_iter()

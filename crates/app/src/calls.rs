@@ -31,7 +31,7 @@ pub const DEFAULT_DAYS: u16 = 7;
 /// How many counts are handed over at once.
 const BATCH: usize = 500;
 
-const MINUTE_SECONDS: i64 = 60;
+pub(crate) const MINUTE_SECONDS: i64 = 60;
 
 /// Use cases of calls.
 pub struct Calls(pub(crate) App);
@@ -170,7 +170,7 @@ pub(crate) struct NotAdmitted<'a> {
 
 /// Names keys.
 #[derive(Default)]
-struct KeyNames(BTreeMap<(EnvironmentName, KeyId), CallKeyView>);
+pub(crate) struct KeyNames(BTreeMap<(EnvironmentName, KeyId), CallKeyView>);
 
 // === impl NotAdmitted ===
 
@@ -198,7 +198,7 @@ impl Days {
         }
     }
 
-    fn before(self, now: Timestamp) -> Timestamp {
+    pub(crate) fn before(self, now: Timestamp) -> Timestamp {
         now - SignedDuration::from_hours(24 * i64::from(self.0))
     }
 }
@@ -359,7 +359,7 @@ impl Calls {
         self.0.store().delete_calls_before(minute_of(before)).await.map_err(Error::unavailable)
     }
 
-    async fn sums(
+    pub(crate) async fn sums(
         &self,
         realm: &RealmName,
         since: Timestamp,
@@ -392,7 +392,7 @@ impl Calls {
 // === impl KeyNames ===
 
 impl KeyNames {
-    async fn name(
+    pub(crate) async fn name(
         &mut self,
         app: &App,
         realm: &RealmName,
@@ -424,6 +424,6 @@ fn demands(violations: &[Violation]) -> Vec<Demand> {
         .collect()
 }
 
-fn minute_of(time: Timestamp) -> i64 {
+pub(crate) fn minute_of(time: Timestamp) -> i64 {
     time.as_second().div_euclid(MINUTE_SECONDS)
 }

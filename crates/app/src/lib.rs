@@ -16,6 +16,7 @@ pub mod deployments;
 pub mod environments;
 pub mod errors;
 pub mod evidence;
+pub mod explanations;
 pub mod follower;
 pub mod globals;
 pub mod groups;
@@ -25,8 +26,10 @@ pub mod keys;
 pub mod lists;
 pub mod pipelines;
 pub mod policies;
+pub mod reach;
 pub mod realms;
 pub mod refusals;
+pub mod refused_calls;
 pub mod roles;
 pub mod schedule;
 pub mod shadow;
@@ -50,7 +53,7 @@ pub use tollgate_policy::{
 };
 pub use tollgate_store::{About, CallBatch, JournalEntry, JournalFilter, Outcome, Refusal, Stored};
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Mutex, Semaphore};
 use tollgate_credential::seal::MasterKey;
@@ -77,6 +80,8 @@ struct Parts {
     checkpoints: evidence::KeptCheckpoints,
     /// Held by one of the decisions that were overtaken.
     turns: Mutex<()>,
+    /// Absent where there is none, as in tests.
+    gateway: OnceLock<Arc<dyn explanations::ThisGateway>>,
 }
 
 macro_rules! resources {
@@ -111,6 +116,8 @@ resources! {
     environments: environments::Environments,
     /// Returns the keys that sign evidence, and what proves that the journal is whole.
     evidence: evidence::Evidence,
+    /// Returns the use cases of explanations.
+    explanations: explanations::Explanations,
     /// Returns the use cases of globals.
     globals: globals::Globals,
     /// Returns the use cases of groups.
@@ -125,10 +132,14 @@ resources! {
     pipelines: pipelines::Pipelines,
     /// Returns the use cases of policies.
     policies: policies::PolicyUseCases,
+    /// Returns the questions about who can call what.
+    reach: reach::Reach,
     /// Returns the use cases of realms.
     realms: realms::Realms,
     /// Returns the record of refused attempts.
     refusals: refusals::Refusals,
+    /// Returns the use cases of refused calls.
+    refused_calls: refused_calls::RefusedCalls,
     /// Returns the use cases of roles.
     roles: roles::RoleUseCases,
     /// Returns the runs of scheduled pipelines.
@@ -159,6 +170,7 @@ impl App {
             refusals: refusals::Waiting::default(),
             checkpoints: evidence::KeptCheckpoints::default(),
             turns: Mutex::new(()),
+            gateway: OnceLock::new(),
         };
         Self(Arc::new(parts), store)
     }
@@ -177,6 +189,17 @@ impl App {
             now,
             realm: RealmName::default(),
         })
+    }
+
+    /// Tells which gateway is of this process; only the first one counts.
+    pub fn set_gateway(&self, gateway: Arc<dyn explanations::ThisGateway>) {
+        // A process has one.
+        let _ = self.0.gateway.set(gateway);
+    }
+
+    /// Returns the gateway of this process.
+    pub(crate) fn gateway(&self) -> Option<&dyn explanations::ThisGateway> {
+        self.0.gateway.get().map(AsRef::as_ref)
     }
 
     fn store(&self) -> &Store {

@@ -28,7 +28,7 @@ pub struct ListPage<T> {
 // === impl ListRequest ===
 
 impl ListRequest {
-    fn size(&self) -> u32 {
+    pub(crate) fn size(&self) -> u32 {
         self.limit.unwrap_or(100).clamp(1, 500)
     }
 }

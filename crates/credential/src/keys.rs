@@ -105,6 +105,21 @@ impl<'a> PresentedKey<'a> {
     }
 }
 
+/// Returns what may be shown of a text that was sent as a key: of a whole key of ours the environment and the last four
+/// characters, by which lists show it, too; of anything else its length alone, since it may be a secret of another kind.
+pub fn shown(input: &[u8]) -> String {
+    let ours = || {
+        let text = std::str::from_utf8(input).ok()?;
+        let environment = EnvironmentName::parse(text.strip_prefix("tg_")?.split_once('_')?.0).ok()?;
+        PresentedKey::parse(input, &environment).ok()?;
+        Some(format!("tg_{environment}_…{}", text.get(text.len().checked_sub(4)?..)?))
+    };
+    ours().unwrap_or_else(|| match input.len() {
+        1 => "1 byte".to_owned(),
+        len => format!("{len} bytes"),
+    })
+}
+
 impl fmt::Debug for PresentedKey<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PresentedKey(…)")
@@ -264,6 +279,26 @@ mod tests {
             "schlüssel-0123456789",
         ] {
             assert!(IssuedKey::import(bad, &test).is_err(), "{bad} was taken");
+        }
+    }
+
+    #[test]
+    fn of_a_key_the_ends_are_shown_and_of_anything_else_the_length() {
+        let issued = key(&EnvironmentName::test());
+        let plain = issued.plain.expose_secret();
+        assert_eq!(shown(plain.as_bytes()), format!("tg_test_…{}", issued.hint));
+        let mistyped = format!("{}x", &plain[..plain.len() - 1]);
+        for (other, length) in [
+            (mistyped.as_str(), "46 bytes"),
+            ("hunter2", "7 bytes"),
+            ("sk-live-0123456789abcdef", "24 bytes"),
+            ("tg_", "3 bytes"),
+            ("tg_Test_x", "9 bytes"),
+            ("ü", "2 bytes"),
+            ("", "0 bytes"),
+            ("x", "1 byte"),
+        ] {
+            assert_eq!(shown(other.as_bytes()), length, "{other}");
         }
     }
 

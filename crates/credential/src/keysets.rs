@@ -122,6 +122,21 @@ impl KeySet {
         Self { issuer, audience, keys }
     }
 
+    /// Returns the issuer of its tokens.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Returns the audience of its tokens.
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
+    /// Returns the state of one of its keys; `None` when it has no such key.
+    pub fn state_of(&self, kid: &str) -> Option<SigningKeyState> {
+        self.keys.iter().find(|key| key.kid == kid).map(|key| key.state)
+    }
+
     /// Returns the algorithm of the key that signs.
     pub fn algorithm(&self) -> Option<Algorithm> {
         self.active().map(|key| key.key.algorithm())

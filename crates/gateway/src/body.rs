@@ -13,6 +13,7 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
+use tollgate_model::explanations::Check;
 
 use crate::problem::{Code, Problem};
 
@@ -71,7 +72,7 @@ impl Share {
         let permit = u32::try_from(more)
             .ok()
             .and_then(|more| memory.units.clone().try_acquire_many_owned(more).ok())
-            .ok_or_else(|| Problem::new(Code::Overloaded).retry_after(1).close())?;
+            .ok_or_else(|| Problem::new(Code::Overloaded).at(Check::Body).retry_after(1).close())?;
         match &mut self.0 {
             Some(held) => held.merge(permit),
             none => *none = Some(permit),
@@ -114,13 +115,15 @@ where
         let frame = match timeout_at(patience, body.frame()).await {
             Err(_) => return Err(Problem::new(Code::RequestTimeout).close()),
             Ok(None) => break,
-            Ok(Some(Err(_))) => return Err(Problem::malformed("the body is cut off or malformed")),
+            Ok(Some(Err(_))) => {
+                return Err(Problem::malformed("the body is cut off or malformed").at(Check::Body));
+            }
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
         let len = first.len() + rest.len() + data.len();
         if u64::try_from(len).is_ok_and(|len| len > limit) {
-            return Err(Problem::new(Code::RequestTooLarge).close());
+            return Err(Problem::new(Code::RequestTooLarge).at(Check::Body).close());
         }
         share.grow(memory, len)?;
         // Most bodies come in one piece, which is kept without a copy.

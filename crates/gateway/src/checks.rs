@@ -5,6 +5,9 @@
 //! body is read before all credentials are good.
 //!
 //! A check that cannot be made answers 503: never open, never "your credentials are wrong".
+//!
+//! Whoever explains a call has it go through the same checks; see [`Watch`]. What a refusal says besides its code
+//! ([`Why`]) no caller learns.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,12 +16,14 @@ use std::sync::Arc;
 use http::HeaderValue;
 use jiff::Timestamp;
 use tollgate_credential::basic;
-use tollgate_credential::keys::PresentedKey;
+use tollgate_credential::keys::{ParseKeyError, PresentedKey};
+use tollgate_credential::keysets::VerifyTokenError;
 use tollgate_credential::tokens::Claims;
 use tollgate_model::calls::{Shown, ShownCredentials};
+use tollgate_model::explanations::Check;
 use tollgate_model::ids::{ConsumerId, KeyId};
 use tollgate_model::triggers::{ApiKeySwitch, RateLimitBy};
-use tollgate_snapshot::{ConsumerEntry, Endpoint, EndpointRoute, KeyEntry, Scope};
+use tollgate_snapshot::{ConsumerEntry, Endpoint, EndpointRoute, Scope};
 use zeroize::Zeroizing;
 
 use crate::passwords::PasswordChecks;
@@ -26,6 +31,8 @@ use crate::problem::{Code, Problem};
 use crate::rate_limits::{Caller, Decision, RateLimits};
 use crate::request::Head;
 use crate::usage::Usage;
+use crate::watch::Watch;
+use crate::why::Why;
 
 /// The right to run one flow once. Only [`Checks::pass`] makes one for a call.
 pub(crate) struct Permit {
@@ -35,8 +42,12 @@ pub(crate) struct Permit {
     quota: Option<Decision>,
 }
 
-/// Whose credentials a call carries, for the log.
-pub(crate) type Known = Option<Arc<ConsumerEntry>>;
+/// Whose credentials a call carries, for the log and for whoever explains a refusal.
+#[derive(Default)]
+pub(crate) struct Known {
+    pub(crate) consumer: Option<Arc<ConsumerEntry>>,
+    pub(crate) key: Option<KeyId>,
+}
 
 /// What the checks look at besides the call.
 pub(crate) struct Checks<'a> {
@@ -47,7 +58,7 @@ pub(crate) struct Checks<'a> {
 
 /// A call whose route is known.
 pub(crate) struct Target<'a> {
-    pub(crate) head: &'a Head<'a>,
+    pub(crate) head: Head<'a>,
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) route: &'a EndpointRoute,
     /// `None` when the snapshot has nothing of this realm and environment.
@@ -64,10 +75,23 @@ struct Holder {
 
 /// Why a token was refused.
 pub(crate) enum TokenError {
-    Unavailable,
-    Invalid,
-    OtherConsumer,
+    /// It cannot be verified.
+    Unavailable(Why),
+    /// It is no good, by the check that says so.
+    Invalid(Check, Why),
+    /// It is of another consumer.
+    OtherConsumer(Arc<ConsumerEntry>),
 }
+
+/// What verifying a token consists of, in order.
+const TOKEN_STEPS: [Check; 6] = [
+    Check::TokenForm,
+    Check::TokenKey,
+    Check::TokenSignature,
+    Check::TokenIssuer,
+    Check::TokenAudience,
+    Check::TokenTimes,
+];
 
 // === impl Permit ===
 
@@ -104,22 +128,27 @@ impl Checks<'_> {
     /// Makes every check that the trigger demands.
     ///
     /// `known` is told whose credentials the call carries as soon as they are good, also when a later check refuses it.
-    pub(crate) async fn pass(&self, target: &Target<'_>, known: &mut Known) -> Result<Permit, Problem> {
+    pub(crate) async fn pass<W: Watch>(
+        &self,
+        target: &Target<'_>,
+        known: &mut Known,
+        watch: &mut W,
+    ) -> Result<Permit, Problem> {
         let trigger = &target.endpoint.trigger;
         let mut holder = None;
         if trigger.api_key.is_on() {
-            holder = Some(self.api_key(target, known)?);
+            holder = Some(self.api_key(target, known, watch)?);
         }
         if trigger.basic_auth {
-            holder = Some(self.basic_auth(target, holder.as_ref(), known).await?);
+            holder = Some(self.basic_auth(target, holder.as_ref(), known, watch).await?);
         }
         let mut claims = None;
         if trigger.jwt.is_on() {
-            let (token, consumer) = jwt(target, holder.as_ref(), known)?;
+            let (token, consumer) = jwt(target, holder.as_ref(), known, watch)?;
             holder.get_or_insert_with(|| Holder { credential: Caller::Consumer(consumer.id), consumer });
             claims = Some(token);
         }
-        let quota = self.rate_limit(target, holder.as_ref())?;
+        let quota = self.rate_limit(target, holder.as_ref(), watch)?;
         let key = holder.as_ref().and_then(|holder| match holder.credential {
             Caller::Key(id) => Some(id),
             _ => None,
@@ -127,81 +156,158 @@ impl Checks<'_> {
         Ok(Permit { consumer: holder.map(|holder| holder.consumer), key, claims, quota })
     }
 
-    fn api_key(&self, target: &Target<'_>, known: &mut Known) -> Result<Holder, Problem> {
+    fn api_key<W: Watch>(
+        &self,
+        target: &Target<'_>,
+        known: &mut Known,
+        watch: &mut W,
+    ) -> Result<Holder, Problem> {
         let header = target.head.api_key.map(|key| Cow::Borrowed(key.as_bytes()));
         let presented = match target.endpoint.trigger.api_key {
             ApiKeySwitch::OnWithQuery => {
-                let query = target.head.query_api_key()?.map(|key| Cow::Owned(key.into_bytes()));
-                header.or(query)
+                let query =
+                    target.head.query_api_key().map_err(|problem| problem.at(Check::ApiKeyPresent))?;
+                header.or(query.map(|key| Cow::Owned(key.into_bytes())))
             }
             ApiKeySwitch::On | ApiKeySwitch::Off => header,
         };
         let presented = presented.ok_or_else(|| Problem::new(Code::ApiKeyMissing).challenge("ApiKey"))?;
-        let scope = target.scope()?;
-        let invalid = || Problem::new(Code::ApiKeyInvalid).challenge("ApiKey");
-        let entry = PresentedKey::parse(&presented, &target.endpoint.environment)
-            .ok()
-            .and_then(|key| scope.keys.get(&key.digest()))
-            .filter(|entry| is_live(entry, target.now))
-            .ok_or_else(invalid)?;
-        let consumer = scope.consumers.get(&entry.consumer).ok_or_else(invalid)?;
-        self.usage.note(entry.id, target.now);
-        *known = Some(consumer.clone());
-        target.demand_association(consumer)?;
+        watch.passed(Check::ApiKeyPresent, || None);
+        let scope = target.scope(Check::ApiKeyForm)?;
+        let invalid =
+            |check, why| Problem::new(Code::ApiKeyInvalid).challenge("ApiKey").at(check).because(why);
+        let parsed = PresentedKey::parse(&presented, &target.endpoint.environment);
+        let key = parsed.map_err(|error| {
+            let check = match error {
+                ParseKeyError::Shape => Check::ApiKeyForm,
+                ParseKeyError::Environment => Check::ApiKeyEnvironment,
+                ParseKeyError::Checksum => Check::ApiKeyChecksum,
+            };
+            passed_before(
+                check,
+                &[Check::ApiKeyForm, Check::ApiKeyEnvironment, Check::ApiKeyChecksum],
+                watch,
+            );
+            invalid(check, Why::KeyShape(error))
+        })?;
+        for check in [Check::ApiKeyForm, Check::ApiKeyEnvironment, Check::ApiKeyChecksum] {
+            watch.passed(check, || None);
+        }
+        let unknown =
+            || invalid(Check::ApiKeyKnown, Why::Said("no consumer of this environment has this key"));
+        let entry = scope.keys.get(&key.digest()).ok_or_else(unknown)?;
+        let holder = scope.consumers.get(&entry.consumer);
+        // A revoked key never works, even if our clock is behind that of whoever revoked it.
+        let is_revoked = entry.revoked_at.is_some();
+        if is_revoked || entry.expires_at.is_some_and(|at| at <= target.now) {
+            watch.passed(Check::ApiKeyKnown, || None);
+            let check = if is_revoked { Check::ApiKeyNotRevoked } else { Check::ApiKeyNotExpired };
+            passed_before(check, &[Check::ApiKeyNotRevoked, Check::ApiKeyNotExpired], watch);
+            return Err(invalid(check, Why::Key(entry.clone(), holder.cloned())));
+        }
+        let consumer = holder.ok_or_else(|| {
+            invalid(Check::ApiKeyKnown, Why::Said("the consumer of this key no longer exists"))
+        })?;
+        watch.passed(Check::ApiKeyKnown, || Some(format!("{} of consumer {}", entry.id, consumer.name)));
+        watch.passed(Check::ApiKeyNotRevoked, || None);
+        watch.passed(Check::ApiKeyNotExpired, || entry.expires_at.map(|at| format!("it expires at {at}")));
+        if !W::REHEARSAL {
+            self.usage.note(entry.id, target.now);
+        }
+        *known = Known { consumer: Some(consumer.clone()), key: Some(entry.id) };
+        target.demand_association(consumer, Check::ApiKeyAssociation, watch)?;
         Ok(Holder { consumer: consumer.clone(), credential: Caller::Key(entry.id) })
     }
 
-    async fn basic_auth(
+    async fn basic_auth<W: Watch>(
         &self,
         target: &Target<'_>,
         key_holder: Option<&Holder>,
         known: &mut Known,
+        watch: &mut W,
     ) -> Result<Holder, Problem> {
         let challenge = r#"Basic realm="tollgate", charset="UTF-8""#;
-        let invalid = || Problem::new(Code::BasicAuthInvalid).challenge(challenge);
+        let invalid =
+            |check, why| Problem::new(Code::BasicAuthInvalid).challenge(challenge).at(check).because(why);
         let credentials =
-            target.head.authorization.and_then(|value| basic::parse(value.as_bytes())).ok_or_else(invalid)?;
-        let scope = target.scope()?;
+            target.head.authorization.and_then(|value| basic::parse(value.as_bytes())).ok_or_else(|| {
+                invalid(Check::BasicAuthPresent, Why::Said("there are no Basic credentials that can be read"))
+            })?;
+        watch.passed(Check::BasicAuthPresent, || None);
+        let scope = target.scope(Check::BasicAuthValid)?;
         let entry = scope.basic.get(&credentials.username);
         let stored = entry.map(|entry| entry.password_hash.clone());
-        let fits = self
-            .passwords
-            .verify(credentials.password, stored)
-            .await
-            .map_err(|_| Problem::new(Code::Overloaded).retry_after(1))?;
-        let entry = entry.filter(|_| fits).ok_or_else(invalid)?;
-        let consumer = scope.consumers.get(&entry.consumer).ok_or_else(invalid)?;
+        let fits = self.passwords.verify(credentials.password, stored).await.map_err(|_| {
+            let why = Why::Said("too many passwords are being verified");
+            Problem::new(Code::Overloaded).at(Check::BasicAuthValid).because(why).retry_after(1)
+        })?;
+        let wrong = || match entry {
+            Some(entry) => invalid(Check::BasicAuthValid, Why::Basic(entry.clone())),
+            None => invalid(
+                Check::BasicAuthValid,
+                Why::Said("no consumer of this environment has this user name"),
+            ),
+        };
+        let entry = entry.filter(|_| fits).ok_or_else(wrong)?;
+        let gone = Why::Said("the consumer of these credentials no longer exists");
+        let consumer =
+            scope.consumers.get(&entry.consumer).ok_or_else(|| invalid(Check::BasicAuthValid, gone))?;
+        watch.passed(Check::BasicAuthValid, || Some(format!("{} of consumer {}", entry.id, consumer.name)));
         if key_holder.is_some_and(|holder| holder.consumer.id != consumer.id) {
-            return Err(invalid());
+            return Err(invalid(Check::BasicAuthBinding, Why::BasicOf(consumer.clone())));
         }
-        *known = Some(consumer.clone());
-        target.demand_association(consumer)?;
+        if key_holder.is_some() {
+            watch.passed(Check::BasicAuthBinding, || None);
+        }
+        known.consumer = Some(consumer.clone());
+        target.demand_association(consumer, Check::BasicAuthAssociation, watch)?;
         let credential = key_holder.map_or(Caller::BasicAuth(entry.id), |holder| holder.credential);
         Ok(Holder { consumer: consumer.clone(), credential })
     }
 
-    fn rate_limit(&self, target: &Target<'_>, holder: Option<&Holder>) -> Result<Option<Decision>, Problem> {
+    fn rate_limit<W: Watch>(
+        &self,
+        target: &Target<'_>,
+        holder: Option<&Holder>,
+        watch: &mut W,
+    ) -> Result<Option<Decision>, Problem> {
         let Some(limit) = &target.endpoint.trigger.rate_limit else { return Ok(None) };
         let caller = match (limit.by, holder) {
             (_, None) => Caller::address(target.remote),
             (RateLimitBy::Consumer, Some(holder)) => Caller::Consumer(holder.consumer.id),
             (RateLimitBy::Credential, Some(holder)) => holder.credential,
         };
-        let limits = limit.limits.as_slice();
-        let decision = self.rate_limits.charge(target.endpoint.deployment, caller, limits, target.now);
+        let (limits, deployment) = (limit.limits.as_slice(), target.endpoint.deployment);
+        let decision = if W::REHEARSAL {
+            self.rate_limits.look(deployment, caller, limits, target.now)
+        } else {
+            self.rate_limits.charge(deployment, caller, limits, target.now)
+        };
         match decision.retry_after {
-            None => Ok(Some(decision)),
+            None => {
+                watch
+                    .passed(Check::RateLimit, || Some(format!("left after this call: {}", decision.words())));
+                Ok(Some(decision))
+            }
             Some(seconds) => Err(Problem::new(Code::RateLimited).retry_after(seconds).quota(&decision)),
         }
     }
 }
 
+/// Tells that the steps before one that failed were passed.
+fn passed_before<W: Watch>(failed: Check, steps: &[Check], watch: &mut W) {
+    steps.iter().take_while(|step| **step != failed).for_each(|step| watch.passed(*step, || None));
+}
+
 // === impl Target ===
 
 impl<'a> Target<'a> {
-    /// Returns what callers are checked against.
-    pub(crate) fn scope(&self) -> Result<&'a Scope, Problem> {
-        self.scope.ok_or_else(|| Problem::new(Code::CheckUnavailable))
+    /// Returns what callers are checked against, for a check that needs it.
+    pub(crate) fn scope(&self, check: Check) -> Result<&'a Scope, Problem> {
+        self.scope.ok_or_else(|| {
+            let why = Why::Said("nothing is known of this environment");
+            Problem::new(Code::CheckUnavailable).at(check).because(why)
+        })
     }
 
     /// Returns which credentials the call shows, once it has passed: those that the trigger demands were verified, of
@@ -222,69 +328,117 @@ impl<'a> Target<'a> {
         }
     }
 
-    fn demand_association(&self, consumer: &ConsumerEntry) -> Result<(), Problem> {
+    fn demand_association<W: Watch>(
+        &self,
+        consumer: &Arc<ConsumerEntry>,
+        check: Check,
+        watch: &mut W,
+    ) -> Result<(), Problem> {
         if consumer.may_call(&self.endpoint.pipeline) {
-            Ok(())
-        } else {
-            Err(Problem::new(Code::ConsumerNotAllowed))
+            watch.passed(check, || Some(format!("consumer {} may call this pipeline", consumer.name)));
+            return Ok(());
         }
+        Err(Problem::new(Code::ConsumerNotAllowed).at(check).because(Why::NotAssociated(consumer.clone())))
     }
 }
 
-/// Tells whether a key works. A revoked one never does, even if our clock is behind that of whoever revoked it.
-fn is_live(key: &KeyEntry, now: Timestamp) -> bool {
-    key.revoked_at.is_none() && key.expires_at.is_none_or(|at| now < at)
-}
-
-fn jwt(
+fn jwt<W: Watch>(
     target: &Target<'_>,
     holder: Option<&Holder>,
     known: &mut Known,
+    watch: &mut W,
 ) -> Result<(Claims, Arc<ConsumerEntry>), Problem> {
     let token = bearer(target.head.authorization)
         .ok_or_else(|| Problem::new(Code::JwtMissing).challenge("Bearer"))?;
+    watch.passed(Check::TokenPresent, || None);
     let holder = holder.map(|holder| holder.consumer.id);
+    let scope = target.scope(Check::TokenForm)?;
     let (claims, consumer) =
-        verify_token(target.scope()?, &token, holder, target.now).map_err(|error| match error {
-            TokenError::Unavailable => Problem::new(Code::CheckUnavailable),
-            TokenError::Invalid => {
-                Problem::new(Code::JwtInvalid).challenge(r#"Bearer error="invalid_token""#)
+        verify_token(scope, &token, holder, target.now, watch).map_err(|error| match error {
+            TokenError::Unavailable(why) => {
+                Problem::new(Code::CheckUnavailable).at(Check::TokenForm).because(why)
             }
-            TokenError::OtherConsumer => Problem::new(Code::JwtConsumerMismatch),
+            TokenError::Invalid(check, why) => Problem::new(Code::JwtInvalid)
+                .challenge(r#"Bearer error="invalid_token""#)
+                .at(check)
+                .because(why),
+            TokenError::OtherConsumer(of) => {
+                Problem::new(Code::JwtConsumerMismatch).because(Why::TokenOf(of))
+            }
         })?;
-    *known = Some(consumer.clone());
-    target.demand_association(&consumer)?;
-    if target.route.scopes.iter().all(|scope| claims.has_scope(scope)) {
-        Ok((claims, consumer))
-    } else {
-        Err(Problem::new(Code::ScopeMissing).challenge(r#"Bearer error="insufficient_scope""#))
+    known.consumer = Some(consumer.clone());
+    target.demand_association(&consumer, Check::TokenAssociation, watch)?;
+    let scopes = &target.route.scopes;
+    if scopes.iter().all(|scope| claims.has_scope(scope)) {
+        if !scopes.is_empty() {
+            watch.passed(Check::Scopes, || None);
+        }
+        return Ok((claims, consumer));
     }
+    let has = claims.all.get("scope").and_then(serde_json::Value::as_str).unwrap_or_default();
+    Err(Problem::new(Code::ScopeMissing)
+        .challenge(r#"Bearer error="insufficient_scope""#)
+        .because(Why::Scopes(has.chars().take(200).collect())))
 }
 
 /// Verifies a token of an environment: signature and times, revocation, and that it belongs to `holder`, when there is
 /// one. Returns what it says and whose it is.
-pub(crate) fn verify_token(
+pub(crate) fn verify_token<W: Watch>(
     scope: &Scope,
     token: &str,
     holder: Option<ConsumerId>,
     now: Timestamp,
+    watch: &mut W,
 ) -> Result<(Claims, Arc<ConsumerEntry>), TokenError> {
-    let key_set = scope.key_set.as_ref().map_err(|_| TokenError::Unavailable)?;
+    let key_set =
+        scope.key_set.as_ref().map_err(|broken| TokenError::Unavailable(Why::Broken(broken.0.clone())))?;
     let claims = key_set.verify(token, now).map_err(|error| {
         tracing::debug!(%error, "a token was refused");
-        TokenError::Invalid
+        let check = token_check(error);
+        passed_before(check, &TOKEN_STEPS, watch);
+        TokenError::Invalid(check, Why::Token(error))
     })?;
+    for check in TOKEN_STEPS {
+        watch.passed(check, || token_words(check, &claims));
+    }
+    let gone = Why::Said("the consumer that it was issued to no longer exists");
+    let consumer =
+        scope.consumer_of_subject(&claims.subject).ok_or(TokenError::Invalid(Check::TokenConsumer, gone))?;
+    watch.passed(Check::TokenConsumer, || Some(format!("it was issued to consumer {}", consumer.name)));
     if scope.revoked_tokens.contains(&claims.jti) {
-        return Err(TokenError::Invalid);
+        let why = Why::Said("this token was revoked by its jti");
+        return Err(TokenError::Invalid(Check::TokenNotRevoked, why));
     }
-    let consumer = scope.consumer_of_subject(&claims.subject).ok_or(TokenError::Invalid)?;
     if consumer.has_revoked_tokens_of(claims.issued_at) {
-        return Err(TokenError::Invalid);
+        return Err(TokenError::Invalid(Check::TokenNotRevoked, Why::TokensRevoked(consumer.clone())));
     }
+    watch.passed(Check::TokenNotRevoked, || None);
     if holder.is_some_and(|holder| holder != consumer.id) {
-        return Err(TokenError::OtherConsumer);
+        return Err(TokenError::OtherConsumer(consumer.clone()));
+    }
+    if holder.is_some() {
+        watch.passed(Check::TokenBinding, || None);
     }
     Ok((claims, consumer.clone()))
+}
+
+/// Returns which check of a token an error is the outcome of.
+fn token_check(error: VerifyTokenError) -> Check {
+    match error {
+        VerifyTokenError::Malformed | VerifyTokenError::Header => Check::TokenForm,
+        VerifyTokenError::UnknownKey | VerifyTokenError::Algorithm => Check::TokenKey,
+        VerifyTokenError::Signature => Check::TokenSignature,
+        VerifyTokenError::Issuer => Check::TokenIssuer,
+        VerifyTokenError::Audience => Check::TokenAudience,
+        VerifyTokenError::Expired | VerifyTokenError::NotYetValid => Check::TokenTimes,
+    }
+}
+
+fn token_words(check: Check, claims: &Claims) -> Option<String> {
+    (check == Check::TokenTimes)
+        .then(|| Timestamp::from_second(claims.expires_at).ok())
+        .flatten()
+        .map(|at| format!("it ends at {at}"))
 }
 
 /// Returns the scheme of credentials (RFC 9110 section 11.4), when something follows it.

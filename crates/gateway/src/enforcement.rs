@@ -4,9 +4,11 @@
 
 use http::{HeaderMap, HeaderName};
 use jiff::Timestamp;
+use tollgate_model::explanations::Check;
 use tollgate_snapshot::Endpoint;
 
 use crate::problem::{Code, Problem};
+use crate::why::Why;
 
 /// Since when a resource is deprecated (RFC 9745).
 const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
@@ -19,8 +21,21 @@ const SUNSET: HeaderName = HeaderName::from_static("sunset");
 ///
 /// [`Code::CheckUnavailable`] when it is not known whether they do.
 pub(crate) fn refuses(endpoint: &Endpoint, now: Timestamp) -> Result<Option<String>, Problem> {
-    let enforced = endpoint.enforced.as_ref().map_err(|_| Problem::new(Code::CheckUnavailable))?;
+    let enforced = endpoint
+        .enforced
+        .as_ref()
+        .map_err(|broken| Why::broken(broken, Code::CheckUnavailable, Check::Enforcement))?;
     Ok(enforced.as_ref().filter(|enforced| enforced.from <= now).map(|enforced| enforced.reason(now)))
+}
+
+/// Says from when on calls are refused, for an explanation of one that is not.
+pub(crate) fn words(endpoint: &Endpoint) -> String {
+    match &endpoint.enforced {
+        Ok(Some(enforced)) => {
+            format!("calls are refused from {} on: {}", enforced.from, enforced.reason(enforced.from))
+        }
+        Ok(None) | Err(_) => "the policies refuse no call to this deployment".to_owned(),
+    }
 }
 
 /// Tells callers of a day to come on which their calls will be refused, whatever the flow says of itself.

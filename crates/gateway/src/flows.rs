@@ -14,11 +14,12 @@ use tollgate_flow::{
     BoxFuture, Call, CallConsumer, CallMetadata, Flow, FlowFailure, FlowResponse, Host, IssueTokenError,
     Message, Overloaded, UpstreamError, UpstreamRequest, UpstreamResponse, VerifyError, parse_body,
 };
+use tollgate_model::explanations::Check;
 use tollgate_model::ids::{ExecutionId, RequestId};
 use tollgate_model::session_cookies::SessionCookie;
 use tollgate_model::steps::LogLevel;
 use tollgate_model::triggers::Scope as TokenScope;
-use tollgate_snapshot::{ConsumerEntry, Scope};
+use tollgate_snapshot::{Broken, ConsumerEntry, Scope};
 
 use crate::body::{self, BodyMemory, BodyTimeouts, Share};
 use crate::checks::{Permit, Target, TokenError, bearer, verify_token};
@@ -26,6 +27,8 @@ use crate::gateway::{Gateway, Received};
 use crate::problem::{Answer, Code, Problem};
 use crate::request::{API_KEY, API_KEY_PARAMETER, decode_segment};
 use crate::trace::Trace;
+use crate::watch::{Unwatched, Watch};
+use crate::why::Why;
 
 /// Headers of a request that no flow sees: they carry credentials.
 const CREDENTIAL_HEADERS: [http::HeaderName; 3] = [API_KEY, AUTHORIZATION, PROXY_AUTHORIZATION];
@@ -54,8 +57,9 @@ where
     B: Body<Data = Bytes>,
 {
     let endpoint = target.endpoint;
-    let flow = endpoint.flow.as_ref().map_err(|_| Problem::new(Code::CheckUnavailable))?;
-    if let Some(constant) = flow.constant().filter(|_| body.is_end_stream()) {
+    let has_body = !body.is_end_stream();
+    let flow = ready(target, &received.parts.headers, has_body, &mut Unwatched)?;
+    if let Some(constant) = flow.constant().filter(|_| !has_body) {
         return Ok(write(constant.clone(), &endpoint.response_headers));
     }
     let settings = &gateway.settings;
@@ -72,7 +76,7 @@ where
     };
     let host = Run {
         gateway,
-        scope: target.scope()?,
+        scope: target.scope(Check::FlowReady)?,
         consumer: permit.consumer().cloned(),
         metadata,
         request_id: received.request_id,
@@ -82,6 +86,37 @@ where
     let mut response = run(flow, permit, message, target.head.authorization, timeout, &host).await?;
     response.body = share.keep_with(response.body);
     Ok(write(response, &endpoint.response_headers))
+}
+
+/// Checks all that can be checked before the body is read: the flow, what it needs, and the content type.
+pub(crate) fn ready<'a, W: Watch>(
+    target: &Target<'a>,
+    headers: &HeaderMap,
+    has_body: bool,
+    watch: &mut W,
+) -> Result<&'a Flow, Problem> {
+    let broken = |broken: &Broken| Why::broken(broken, Code::CheckUnavailable, Check::FlowReady);
+    let flow = target.endpoint.flow.as_ref().map_err(broken)?;
+    // An answer that is always the same needs nothing.
+    if has_body || flow.constant().is_none() {
+        let scope = target.scope(Check::FlowReady)?;
+        scope.values.as_ref().map_err(broken)?;
+        // Without them a flow could log what the policies say is never shown.
+        scope.sensitive_fields.as_ref().map_err(broken)?;
+    }
+    watch.passed(Check::FlowReady, || None);
+    let taken = &target.endpoint.trigger.request_content_types;
+    if has_body && !is_taken(taken, content_type(headers)) {
+        return Err(Problem::new(Code::ContentTypeUnsupported).close());
+    }
+    if !taken.is_empty() {
+        watch.passed(Check::ContentType, || (!has_body).then(|| "there is no body".to_owned()));
+    }
+    Ok(flow)
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// Reads the body of a call and makes the first message of its flow, which lives as long as the body's share of memory.
@@ -97,7 +132,7 @@ where
     B: Body<Data = Bytes>,
 {
     let trigger = &target.endpoint.trigger;
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = content_type(headers);
     let mut message = Message {
         method: target.head.method.map(|method| method.as_str().to_owned()).unwrap_or_default(),
         content_type: content_type.to_owned(),
@@ -107,13 +142,11 @@ where
     };
     let mut share = Share::default();
     if !body.is_end_stream() {
-        if !is_taken(&trigger.request_content_types, content_type) {
-            return Err(Problem::new(Code::ContentTypeUnsupported).close());
-        }
         let bytes;
         (bytes, share) = body::read(body, trigger.max_request_bytes.get(), timeouts, memory).await?;
         (message.body, message.form) = parse_body(content_type, &bytes).map_err(|_| {
             Problem::new(Code::RequestMalformed)
+                .at(Check::Body)
                 .detail("the body is not the JSON that its content type says it is")
         })?;
     }
@@ -137,10 +170,9 @@ pub(crate) async fn run(
     timeout: Duration,
     run: &Run<'_>,
 ) -> Result<FlowResponse, Problem> {
-    let values = run.scope.values.as_ref().map_err(|_| Problem::new(Code::CheckUnavailable))?;
-    // Without them a flow could log what the policies say is never shown.
-    let sensitive_fields =
-        run.scope.sensitive_fields.as_ref().map_err(|_| Problem::new(Code::CheckUnavailable))?;
+    let broken = |broken: &Broken| Why::broken(broken, Code::CheckUnavailable, Check::FlowReady);
+    let values = run.scope.values.as_ref().map_err(broken)?;
+    let sensitive_fields = run.scope.sensitive_fields.as_ref().map_err(broken)?;
     let call = Call {
         message,
         claims: permit.take_claims().map(|claims| claims.all),
@@ -248,10 +280,10 @@ impl Host for Run<'_> {
 
     fn verify_token(&self, token: &str) -> Result<Map<String, Value>, VerifyError> {
         let holder = self.consumer.as_ref().map(|consumer| consumer.id);
-        match verify_token(self.scope, token, holder, self.gateway.clock.now()) {
+        match verify_token(self.scope, token, holder, self.gateway.clock.now(), &mut Unwatched) {
             Ok((claims, _)) => Ok(claims.all),
-            Err(TokenError::Unavailable) => Err(VerifyError::Unavailable),
-            Err(TokenError::Invalid | TokenError::OtherConsumer) => Err(VerifyError::Invalid),
+            Err(TokenError::Unavailable(_)) => Err(VerifyError::Unavailable),
+            Err(TokenError::Invalid(..) | TokenError::OtherConsumer(_)) => Err(VerifyError::Invalid),
         }
     }
 

@@ -1,6 +1,6 @@
 //! One call, from the head of the request to the answer and the log line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,11 +14,12 @@ use http_body::Body;
 use http_body_util::Full;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tollgate_flow::{CallMetadata, Message};
 use tollgate_listener::{Entrance, ListenerSettings, Opened};
 use tollgate_model::environments::Exposure;
+use tollgate_model::explanations::Check;
 use tollgate_model::ids::{ExecutionId, RequestId};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::sources::{Clock, Random};
@@ -34,13 +35,19 @@ use crate::pages;
 use crate::passwords::PasswordChecks;
 use crate::problem::{Answer, Code, Problem, TOLLGATE_ERROR};
 use crate::rate_limits::{Decision, RateLimits};
+use crate::refusals::{Refusals, Refused};
 use crate::request::{Head, HeadLimits};
 use crate::trace;
 use crate::upstreams::Upstreams;
 use crate::usage::{PassedCall, Usage};
+use crate::watch::{Unwatched, Watch};
+use crate::why::Why;
 
 /// The header that every answer carries: the id under which logs know the call.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How many explanations run at once; further ones wait. Each may verify a password, for which calls wait, too.
+const EXPLANATIONS_AT_ONCE: usize = 2;
 
 /// The data plane: answers calls from the snapshot and nothing else.
 pub struct Gateway {
@@ -52,8 +59,11 @@ pub struct Gateway {
     snapshot: Arc<SharedSnapshot>,
     pub(crate) settings: GatewaySettings,
     usage: Arc<Usage>,
+    refusals: Arc<Refusals>,
     rate_limits: RateLimits,
     metrics: Metrics,
+    /// Explanations that run.
+    pub(crate) explanations: Semaphore,
 }
 
 /// Bounds on what calls may cost.
@@ -109,18 +119,38 @@ pub(crate) struct Received<'a> {
     pub(crate) parts: &'a http::request::Parts,
     pub(crate) request_id: RequestId,
     pub(crate) now: Timestamp,
-    remote: SocketAddr,
+    pub(crate) remote: IpAddr,
 }
 
 /// What becomes known of a call on its way, for its answer and its log line.
 #[derive(Default)]
-struct Record {
-    endpoint: Option<Arc<Endpoint>>,
-    route: Option<Arc<EndpointRoute>>,
-    consumer: Known,
+pub(crate) struct Record {
+    pub(crate) endpoint: Option<Arc<Endpoint>>,
+    pub(crate) route: Option<Arc<EndpointRoute>>,
+    pub(crate) known: Known,
     quota: Option<Decision>,
     /// Why the policies refuse the call, for the log alone.
-    refused: Option<String>,
+    pub(crate) refused: Option<String>,
+}
+
+/// What becomes of a call that no check refuses.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every call is the large one, and must not cost an allocation"
+)]
+pub(crate) enum Decided<'a> {
+    /// The gateway answers it itself.
+    Answer(Answer),
+    /// Its flow answers it.
+    Flow(Passed<'a>),
+}
+
+/// A call that may have its flow run.
+pub(crate) struct Passed<'a> {
+    pub(crate) endpoint: &'a Arc<Endpoint>,
+    pub(crate) target: Target<'a>,
+    pub(crate) parameters: Vec<(&'a str, &'a str)>,
+    pub(crate) permit: Permit,
 }
 
 /// The log line of a call, written when it is dropped: at the end of the call, or where the caller hung up or a shutdown
@@ -151,6 +181,18 @@ impl Gateway {
         settings: GatewaySettings,
         usage: Arc<Usage>,
     ) -> Arc<Self> {
+        Self::keeping(snapshot, clock, random, settings, usage, Arc::new(Refusals::new()))
+    }
+
+    /// Like [`Gateway::new`], with a place for what is kept of refused calls.
+    pub fn keeping(
+        snapshot: Arc<SharedSnapshot>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        settings: GatewaySettings,
+        usage: Arc<Usage>,
+        refusals: Arc<Refusals>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             passwords: PasswordChecks::new(settings.password_workers, settings.password_queue, &*random),
             upstreams: Upstreams::default(),
@@ -162,6 +204,8 @@ impl Gateway {
             settings,
             usage,
             metrics: Metrics::default(),
+            refusals,
+            explanations: Semaphore::new(EXPLANATIONS_AT_ONCE),
         })
     }
 
@@ -224,14 +268,25 @@ impl Gateway {
             in_flight,
             answered: None,
         };
-        let received = Received { parts: &parts, request_id, now, remote };
-        let outcome = caught(self.answer(listener, &received, body, &mut line.record)).await;
+        let received = Received { parts: &parts, request_id, now, remote: remote.ip() };
+        let snapshot = self.snapshot.load();
+        let snapshot = snapshot.as_deref();
+        let outcome = caught(self.answer(listener, &received, snapshot, body, &mut line.record)).await;
+        let outcome = outcome.unwrap_or_else(|| {
+            tracing::error!(%request_id, "a call panicked");
+            Err(Problem::new(Code::InternalError).close())
+        });
         let mut answer = match outcome {
-            Some(Ok(answer)) => answer,
-            Some(Err(problem)) => problem.into_answer(request_id),
-            None => {
-                tracing::error!(%request_id, "a call panicked");
-                Problem::new(Code::InternalError).close().into_answer(request_id)
+            Ok(answer) => answer,
+            Err(problem) => {
+                self.refusals.note(&Refused {
+                    listener,
+                    received: &received,
+                    snapshot,
+                    record: &line.record,
+                    problem: &problem,
+                });
+                problem.into_answer(request_id)
             }
         };
         finish(&received, &line.record, &mut answer);
@@ -284,29 +339,57 @@ impl Gateway {
         &self,
         listener: &ListenerId,
         received: &Received<'_>,
+        snapshot: Option<&Snapshot>,
         body: B,
         record: &mut Record,
     ) -> Result<Answer, Problem>
     where
         B: Body<Data = Bytes>,
     {
+        let decided = self.decide(listener, received, snapshot, record, &mut Unwatched).await?;
+        let Passed { endpoint, target, parameters, mut permit } = match decided {
+            Decided::Answer(answer) => return Ok(answer),
+            Decided::Flow(passed) => passed,
+        };
+        record.quota = permit.take_quota();
+        self.usage.count(&PassedCall {
+            endpoint,
+            consumer: permit.consumer(),
+            key: permit.key(),
+            credentials: target.shown(),
+            now: received.now,
+        });
+        flows::answer(self, permit, &target, received, &parameters, body).await
+    }
+
+    /// Makes every check of a call that comes before its body. The one place where they are made, for calls and for
+    /// whoever asks about one.
+    pub(crate) async fn decide<'a, W: Watch>(
+        &self,
+        listener: &ListenerId,
+        received: &Received<'a>,
+        snapshot: Option<&'a Snapshot>,
+        record: &mut Record,
+        watch: &mut W,
+    ) -> Result<Decided<'a>, Problem> {
         let Received { parts, now, remote, .. } = *received;
         let limits = HeadLimits {
             uri_bytes: self.settings.max_uri_bytes,
             header_bytes: self.settings.max_header_bytes,
         };
         let head = Head::read(parts, limits)?;
-        let snapshot = self.snapshot.load();
-        if let Some(answer) = pages::answer(
-            &head,
-            &listener.environment,
-            snapshot.as_deref(),
-            self.snapshot.confirmed_at(),
-            now,
-        ) {
-            return answer;
+        watch.passed(Check::RequestForm, || None);
+        let confirmed_at = self.snapshot.confirmed_at();
+        if let Some(answer) = pages::answer(&head, &listener.environment, snapshot, confirmed_at, now) {
+            return answer.map(|answer| {
+                watch.passed(Check::Route, || Some("a page of the gateway itself answers".to_owned()));
+                Decided::Answer(answer)
+            });
         }
-        let snapshot = snapshot.ok_or_else(|| Problem::new(Code::CheckUnavailable))?;
+        let snapshot = snapshot.ok_or_else(|| {
+            Problem::new(Code::CheckUnavailable).because(Why::Said("the gateway has no configuration yet"))
+        })?;
+        watch.passed(Check::Configuration, || None);
         let found = snapshot
             .listener(&listener.environment, listener.exposure)
             .and_then(|routes| routes.find(head.path))
@@ -314,38 +397,41 @@ impl Gateway {
         let (endpoint, route) = (found.endpoint, found.route);
         record.endpoint = Some(endpoint.clone());
         record.route = Some(route.clone());
+        watch.passed(Check::Route, || Some(format!("{} {}", endpoint.pipeline, endpoint.version_text)));
         let trigger = &endpoint.trigger;
         // With CORS on, preflights are offered by the gateway itself, whatever methods the trigger names.
         if let Some(cors) =
             trigger.cors.as_ref().filter(|_| cors::is_preflight(&parts.method, &parts.headers))
         {
-            return Ok(cors::preflight(cors, head.origin, route.methods.as_slice()));
+            let words = "a preflight is answered here, without credentials";
+            watch.passed(Check::CorsPreflight, || Some(words.to_owned()));
+            return Ok(Decided::Answer(cors::preflight(cors, head.origin, route.methods.as_slice())));
         }
         if !head.method.is_some_and(|method| route.methods.contains(method)) {
             return Err(Problem::new(Code::MethodNotAllowed).allow(route.allow.clone()));
         }
+        watch.passed(Check::Method, || None);
         record.refused = enforcement::refuses(endpoint, now)?;
         if record.refused.is_some() {
             return Err(Problem::new(Code::PolicyNotConformant));
         }
-        if head.content_length.is_some_and(|length| length > trigger.max_request_bytes.get()) {
+        watch.passed(Check::Enforcement, || Some(enforcement::words(endpoint)));
+        let longest = trigger.max_request_bytes.get();
+        if head.content_length.is_some_and(|length| length > longest) {
             return Err(Problem::new(Code::RequestTooLarge).close());
         }
-        let scope = snapshot.scope(&endpoint.realm, &endpoint.environment);
-        let target =
-            Target { head: &head, endpoint, route, scope: scope.map(Arc::as_ref), remote: remote.ip(), now };
+        watch.passed(Check::DeclaredLength, || Some(format!("at most {longest} bytes")));
+        let scope = snapshot.scope(&endpoint.realm, &endpoint.environment).map(Arc::as_ref);
+        let target = Target { head, endpoint, route, scope, remote, now };
         let checks =
             Checks { passwords: &self.passwords, rate_limits: &self.rate_limits, usage: &self.usage };
-        let mut permit = checks.pass(&target, &mut record.consumer).await?;
-        record.quota = permit.take_quota();
-        self.usage.count(&PassedCall {
-            endpoint,
-            consumer: permit.consumer(),
-            key: permit.key(),
-            credentials: target.shown(),
-            now,
-        });
-        flows::answer(self, permit, &target, received, &found.parameters, body).await
+        let permit = checks.pass(&target, &mut record.known, watch).await?;
+        Ok(Decided::Flow(Passed { endpoint, target, parameters: found.parameters, permit }))
+    }
+
+    /// Returns the snapshot that a call which comes now would see.
+    pub(crate) fn current(&self) -> Option<Arc<Snapshot>> {
+        self.snapshot.load()
     }
 
     /// Writes what was counted and what is held, for Prometheus.
@@ -403,14 +489,14 @@ impl Drop for AccessLine<'_> {
             exposure = listener.exposure.as_str(),
             pipeline = endpoint.map(|endpoint| endpoint.pipeline.as_str()),
             version = endpoint.map(|endpoint| endpoint.version_text.as_str()),
-            consumer = record.consumer.as_ref().map(|consumer| consumer.name.as_str()),
+            consumer = record.known.consumer.as_ref().map(|consumer| consumer.name.as_str()),
             reason = record.refused.as_deref(),
         );
     }
 }
 
 /// Returns a method as the log knows it. Any other is a text of the caller's, up to a whole head long.
-fn method_name(method: &http::Method) -> &str {
+pub(crate) fn method_name(method: &http::Method) -> &str {
     use http::Method as M;
     match *method {
         M::GET | M::HEAD | M::POST | M::PUT | M::PATCH | M::DELETE | M::OPTIONS | M::TRACE | M::CONNECT => {
@@ -450,7 +536,7 @@ fn finish(received: &Received<'_>, record: &Record, answer: &mut Answer) {
 }
 
 /// Runs a future; `None` when it panics.
-async fn caught<T>(future: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     std::future::poll_fn(|context| {
         // A panicked call is dropped and never polled again; what it shares with others are locks that are taken for

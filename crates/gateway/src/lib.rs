@@ -9,6 +9,9 @@
 //! 4. [`checks`]: credentials and rate limits; their outcome is a `Permit`;
 //! 5. [`flows`]: the body, then the flow, which demands the permit.
 //!
+//! [`explain`] goes the same way for a call that somebody only asks about, and [`refusals`] keeps what became of calls that
+//! were refused.
+//!
 //! Whatever refuses the call on its way answers with a [`problem`].
 
 mod body;
@@ -16,6 +19,7 @@ mod bounded;
 mod checks;
 mod cors;
 mod enforcement;
+mod explain;
 mod flows;
 mod gateway;
 mod metrics;
@@ -23,12 +27,17 @@ mod pages;
 mod passwords;
 mod problem;
 mod rate_limits;
+mod refusals;
 mod request;
 mod trace;
 mod upstreams;
 mod usage;
+mod watch;
+mod why;
 
+pub use explain::ExplainError;
 pub use gateway::{Gateway, GatewaySettings, ListenerId, REQUEST_ID, ScheduledRun};
 pub use metrics::{Exposition, Kind};
 pub use problem::{Answer, Code, TOLLGATE_ERROR};
+pub use refusals::{DroppedRefusals, Refusals, TakenRefusals};
 pub use usage::{CallCounts, Usage};

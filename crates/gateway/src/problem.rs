@@ -10,9 +10,11 @@ use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICAT
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
+use tollgate_model::explanations::Check;
 use tollgate_model::ids::RequestId;
 
 use crate::rate_limits::Decision;
+use crate::why::Why;
 
 /// A response of the gateway, its body in memory.
 pub type Answer = Response<Full<Bytes>>;
@@ -98,6 +100,34 @@ codes! {
     InternalError = "internal-error", 500, "The gateway failed";
 }
 
+// === impl Code ===
+
+impl Code {
+    /// Returns the check that answers with this code; for codes of several checks, the likeliest of them.
+    fn check(self) -> Check {
+        match self {
+            Self::RequestMalformed | Self::UriTooLong | Self::HeadersTooLarge => Check::RequestForm,
+            Self::RouteNotFound => Check::Route,
+            Self::MethodNotAllowed => Check::Method,
+            Self::PolicyNotConformant => Check::Enforcement,
+            Self::RequestTooLarge => Check::DeclaredLength,
+            Self::ApiKeyMissing => Check::ApiKeyPresent,
+            Self::ApiKeyInvalid => Check::ApiKeyKnown,
+            Self::ConsumerNotAllowed => Check::ApiKeyAssociation,
+            Self::BasicAuthInvalid => Check::BasicAuthValid,
+            Self::JwtMissing => Check::TokenPresent,
+            Self::JwtInvalid => Check::TokenForm,
+            Self::JwtConsumerMismatch => Check::TokenBinding,
+            Self::ScopeMissing => Check::Scopes,
+            Self::RateLimited => Check::RateLimit,
+            Self::ContentTypeUnsupported => Check::ContentType,
+            Self::RequestTimeout => Check::Body,
+            Self::FlowFailed | Self::FlowTimeout | Self::Overloaded | Self::InternalError => Check::Flow,
+            Self::CheckUnavailable => Check::Configuration,
+        }
+    }
+}
+
 /// An answer with an error, before it belongs to a request. Boxed: it is the rare outcome of most functions here.
 #[derive(Debug)]
 pub(crate) struct Problem(Box<Content>);
@@ -109,6 +139,10 @@ struct Content {
     title: &'static str,
     detail: Option<Cow<'static, str>>,
     headers: HeaderMap,
+    /// Which check it is the outcome of.
+    check: Check,
+    /// What the caller is not told.
+    why: Why,
 }
 
 /// The body on the wire.
@@ -134,6 +168,8 @@ impl Problem {
             title: code.title(),
             detail: None,
             headers: HeaderMap::new(),
+            check: code.check(),
+            why: Why::Nothing,
         }))
     }
 
@@ -148,6 +184,18 @@ impl Problem {
         problem.0.status = status;
         problem.0.code = Cow::Owned(code);
         problem
+    }
+
+    /// Says which check it is the outcome of, where its code alone does not tell.
+    pub(crate) fn at(mut self, check: Check) -> Self {
+        self.0.check = check;
+        self
+    }
+
+    /// Says why, for whoever may ask for an explanation. The caller never learns it.
+    pub(crate) fn because(mut self, why: Why) -> Self {
+        self.0.why = why;
+        self
     }
 
     pub(crate) fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
@@ -190,9 +238,19 @@ impl Problem {
         self.0.status
     }
 
+    /// Returns which check it is the outcome of.
+    pub(crate) fn check(&self) -> Check {
+        self.0.check
+    }
+
+    /// Returns why, as far as the caller is told and beyond.
+    pub(crate) fn why(&self) -> (Option<&str>, &Why) {
+        (self.0.detail.as_deref(), &self.0.why)
+    }
+
     /// Writes the answer to a request.
     pub(crate) fn into_answer(self, request_id: RequestId) -> Answer {
-        let Content { status, code, title, detail, headers } = *self.0;
+        let Content { status, code, title, detail, headers, .. } = *self.0;
         let body = Body {
             r#type: format!("urn:tollgate:error:{code}"),
             title,

@@ -95,6 +95,28 @@ impl RateLimits {
         limits: &[Limit],
         now: Timestamp,
     ) -> Decision {
+        self.decide(deployment, caller, limits, now, true)
+    }
+
+    /// Tells what [`RateLimits::charge`] would say, and counts nothing.
+    pub(crate) fn look(
+        &self,
+        deployment: DeploymentId,
+        caller: Caller,
+        limits: &[Limit],
+        now: Timestamp,
+    ) -> Decision {
+        self.decide(deployment, caller, limits, now, false)
+    }
+
+    fn decide(
+        &self,
+        deployment: DeploymentId,
+        caller: Caller,
+        limits: &[Limit],
+        now: Timestamp,
+        counts: bool,
+    ) -> Decision {
         let now = u64::try_from(now.as_nanosecond()).unwrap_or_default();
         let key = (deployment, caller);
         let index = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default() % SHARDS;
@@ -103,6 +125,10 @@ impl RateLimits {
             return Decision { retry_after: None, states: Vec::new() };
         };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        if !counts {
+            let mut arrivals = shard.get(&key).copied().unwrap_or_default();
+            return charge(&mut arrivals, limits, now);
+        }
         let mut arrivals = shard.remove(&key).unwrap_or_default();
         let decision = charge(&mut arrivals, limits, now);
         shard.insert(key, arrivals);
@@ -140,17 +166,19 @@ fn charge(arrivals: &mut Arrivals, limits: &[Limit], now: u64) -> Decision {
 // === impl Decision ===
 
 impl Decision {
+    /// Says how many calls are left, by limit.
+    pub(crate) fn words(&self) -> String {
+        let left = self.states.iter().map(|LimitState { limit, remaining, .. }| {
+            format!("{remaining} of {} a {}", limit.limit, interval_name(limit.interval))
+        });
+        left.collect::<Vec<_>>().join(", ")
+    }
+
     /// Adds `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         let (mut policy, mut state) = (String::new(), String::new());
         for LimitState { limit, remaining, reset } in &self.states {
-            let name = match limit.interval {
-                Interval::Second => "second",
-                Interval::Minute => "minute",
-                Interval::Hour => "hour",
-                Interval::Day => "day",
-                Interval::Month => "month",
-            };
+            let name = interval_name(limit.interval);
             let comma = if policy.is_empty() { "" } else { ", " };
             // Writing to a string cannot fail.
             let _ = write!(policy, "{comma}\"{name}\";q={};w={}", limit.limit, limit.interval.seconds());
@@ -161,6 +189,16 @@ impl Decision {
                 headers.insert(name, value);
             }
         }
+    }
+}
+
+fn interval_name(interval: Interval) -> &'static str {
+    match interval {
+        Interval::Second => "second",
+        Interval::Minute => "minute",
+        Interval::Hour => "hour",
+        Interval::Day => "day",
+        Interval::Month => "month",
     }
 }
 
@@ -201,6 +239,22 @@ mod tests {
         let call = |ms| rate.charge(deployment, caller, &limits, at(ms)).retry_after;
         assert_eq!([call(0), call(0), call(0), call(2_000)], [None, None, Some(1), None]);
         assert_eq!(call(2_000), Some(1_198), "the hour's calls are used up");
+    }
+
+    #[test]
+    fn a_look_says_what_a_call_would_hear_and_costs_nothing() {
+        let limits = [limit(Interval::Minute, 2)];
+        let (rate, (deployment, caller)) = (RateLimits::new(1_000), ids(1));
+        for left in [1, 0] {
+            for _ in 0..10 {
+                let look = rate.look(deployment, caller, &limits, at(0));
+                assert_eq!(look.words(), format!("{left} of 2 a minute"));
+            }
+            assert_eq!(rate.charge(deployment, caller, &limits, at(0)).retry_after, None);
+        }
+        for _ in 0..10 {
+            assert_eq!(rate.look(deployment, caller, &limits, at(0)).retry_after, Some(30));
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
+use tollgate_model::explanations::Check;
 use tollgate_model::triggers::Method;
 
 use crate::problem::{Code, Problem};
@@ -97,7 +98,9 @@ impl<'a> Head<'a> {
 /// Decodes a segment of a path that [`Head::read`] took.
 pub(crate) fn decode_segment(segment: &str) -> Result<String, Problem> {
     let decoded = percent_decode_str(segment).decode_utf8();
-    decoded.map(std::borrow::Cow::into_owned).map_err(|_| Problem::malformed("the path is not UTF-8"))
+    decoded
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| Problem::malformed("the path is not UTF-8").at(Check::FlowReady))
 }
 
 fn single<'a>(

@@ -41,6 +41,13 @@ macro_rules! id {
                     .ok_or_else(error)?;
                 Uuid::try_parse(digits).map(Self).map_err(|_| error())
             }
+
+            /// Returns when the id was made, by its own account, to the millisecond.
+            pub fn made_at(&self) -> Timestamp {
+                // The first 48 bits (RFC 9562 section 5.7) are milliseconds; made up, they may be beyond all times.
+                let millis = i64::try_from(self.0.as_u128() >> 80).unwrap_or_default();
+                Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
+            }
         }
 
         impl fmt::Display for $name {
@@ -144,5 +151,13 @@ mod tests {
         assert_eq!(ConsumerId::parse(&id.to_string()), Ok(id));
         assert!(KeyId::parse(&id.to_string()).is_err());
         assert!(ConsumerId::parse("con_").is_err());
+    }
+
+    #[test]
+    fn an_id_tells_when_it_was_made_and_a_made_up_one_harms_nobody() {
+        let at: Timestamp = "2026-11-24T20:24:35.976Z".parse().expect("a time");
+        assert_eq!(RequestId::new(at, [7; 10]).made_at(), at);
+        let made_up = RequestId::parse(&format!("req_{}", "f".repeat(32))).expect("an id");
+        assert!(made_up.made_at() > at);
     }
 }

@@ -12,6 +12,7 @@ pub mod deployments;
 pub mod document;
 pub mod environments;
 pub mod evidence;
+pub mod explanations;
 pub mod ids;
 pub mod keysets;
 pub mod names;

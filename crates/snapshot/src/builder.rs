@@ -147,6 +147,11 @@ impl Snapshot {
         scopes.into_iter().any(|scope| scope.key_set.is_ok() && scope.sensitive_fields.is_ok())
     }
 
+    /// Returns the realms that have environments.
+    pub fn realms(&self) -> impl Iterator<Item = &RealmName> {
+        self.scopes.keys()
+    }
+
     /// Returns the deployments that the clock starts.
     pub fn schedules(&self) -> &[Arc<Schedule>] {
         &self.schedules

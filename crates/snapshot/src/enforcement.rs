@@ -31,6 +31,9 @@ pub struct Enforced {
     violations: Vec<(Timestamp, String)>,
 }
 
+/// Tells from when on calls are refused, as the gateway does.
+pub struct Enforcer(Law);
+
 /// What a realm judges by.
 pub(crate) struct Law {
     policies: Policies,
@@ -44,6 +47,27 @@ impl Enforced {
     pub fn reason(&self, now: Timestamp) -> String {
         let counting = self.violations.iter().filter(|(from, _)| *from <= now);
         counting.map(|(_, words)| words.as_str()).collect::<Vec<_>>().join("; ")
+    }
+}
+
+// === impl Enforcer ===
+
+impl Enforcer {
+    /// Takes what a realm judges by.
+    pub fn new(policies: Policies, waivers: Vec<Waiver>) -> Self {
+        Self(Law::new(policies, waivers))
+    }
+
+    /// Returns from when on calls to a pipeline deployed in an environment are refused; `None` when they never are.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`] when the policies say nothing of the environment.
+    pub fn of(&self, pipeline: &Pipeline, environment: &EnvironmentName) -> Result<Option<Enforced>, Broken> {
+        match self.0.at_gateway(environment)? {
+            Some(at) => enforced(&self.0.judge(), pipeline, environment, at),
+            None => Ok(None),
+        }
     }
 }
 

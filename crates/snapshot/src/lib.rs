@@ -18,9 +18,9 @@ mod shared;
 
 pub use builder::{Builder, KINDS, ObjectChange, Snapshot};
 pub use endpoints::{Endpoint, EndpointRoute, Schedule};
-pub use enforcement::Enforced;
+pub use enforcement::{Enforced, Enforcer};
 pub use files::{Image, RestoreError};
-pub use routes::{ExposedPath, Found, Routes, exposed_paths};
+pub use routes::{ExposedPath, Found, OfferedRoute, Routes, exposed_paths, offered_routes};
 pub use scopes::{BasicEntry, ConsumerEntry, KeyEntry, Scope};
 pub use series::CallSeries;
 pub use shared::SharedSnapshot;

@@ -6,7 +6,7 @@ use http::HeaderValue;
 use tollgate_model::environments::Exposure;
 use tollgate_model::names::{PipelineName, RealmName};
 use tollgate_model::pipelines::Pipeline;
-use tollgate_model::triggers::{HttpTrigger, Method, RouteSegment};
+use tollgate_model::triggers::{HttpTrigger, Method, RouteSegment, Scope};
 
 use crate::endpoints::{Endpoint, EndpointRoute};
 
@@ -37,6 +37,37 @@ pub struct ExposedPath {
     pub path: String,
     /// The path with the parameters' names taken out; two with the same shape cannot stand side by side.
     pub shape: String,
+}
+
+/// A route that a deployed pipeline offers on a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferedRoute {
+    /// The listener.
+    pub exposure: Exposure,
+    /// The path with `:parameters`.
+    pub path: String,
+    /// Its methods.
+    pub methods: Vec<Method>,
+    /// The scopes that a token must carry there.
+    pub scopes: Vec<Scope>,
+}
+
+/// Returns every route that a pipeline offers when deployed, the main one of each listener first.
+pub fn offered_routes(realm: &RealmName, pipeline: &Pipeline, major: u32) -> Vec<OfferedRoute> {
+    let Some(trigger) = pipeline.trigger.http() else { return Vec::new() };
+    let (routes, _) = distinct(endpoint_routes(realm, &pipeline.name, major, trigger));
+    Exposure::ALL
+        .into_iter()
+        .filter(|exposure| is_exposed(trigger, *exposure))
+        .flat_map(|exposure| {
+            routes.iter().map(move |route| OfferedRoute {
+                exposure,
+                path: route.path.clone(),
+                methods: route.methods.as_slice().to_vec(),
+                scopes: route.scopes.clone(),
+            })
+        })
+        .collect()
 }
 
 /// Returns every path that a pipeline takes when deployed, each once, the main one of each listener first.

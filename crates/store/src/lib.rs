@@ -31,6 +31,6 @@ pub use hashes::{Hash, HashedEntry, from_hex, hash_text, link, to_hex};
 pub use journal::{JournalFilter, JournalReport, VerifyJournalError};
 pub use migrations::MigrateError;
 pub use objects::{Page, ReadError, RowError, Stored};
-pub use records::{Record, RecordTable};
+pub use records::{NewRecord, Record, RecordTable};
 pub use refusals::{About, Outcome, Refusal, RefusedAttempt};
 pub use store::{OpenStoreError, Store};

@@ -1,5 +1,5 @@
 //! Side records: last uses of keys and tokens, sources of sign-ins, runs of the scheduler, answers kept for idempotency,
-//! checkpoints.
+//! calls that were refused, checkpoints.
 //!
 //! They are not journaled, and nothing decides about a call by them.
 
@@ -25,6 +25,23 @@ pub enum RecordTable {
     Idempotency,
     /// Signed checkpoints of the journal, in realm `default`.
     Checkpoints,
+    /// Calls that gateways refused.
+    Refusals,
+    /// How many refused calls were not kept, by minute and process.
+    DroppedRefusals,
+}
+
+/// A record to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRecord {
+    /// The realm that it belongs to.
+    pub realm: RealmName,
+    /// Its key.
+    pub key: String,
+    /// Its content.
+    pub body: String,
+    /// When it may be deleted.
+    pub expires_at: Timestamp,
 }
 
 /// A side record.
@@ -46,9 +63,16 @@ impl RecordTable {
             Self::SchedulerRuns => "scheduler-runs",
             Self::Idempotency => "idempotency",
             Self::Checkpoints => "checkpoints",
+            Self::Refusals => "refusals",
+            Self::DroppedRefusals => "dropped-refusals",
         }
     }
 }
+
+/// Writes a record, in place of one of the same key.
+const PUT: &str = "INSERT INTO records (collection, realm, key, body, expires_at) VALUES ($1, $2, $3, $4, $5) \
+                   ON CONFLICT (collection, realm, key) \
+                   DO UPDATE SET body = excluded.body, expires_at = excluded.expires_at";
 
 // === impl Store ===
 
@@ -66,13 +90,30 @@ impl Store {
         body: &str,
         expires_at: Option<Timestamp>,
     ) -> Result<(), Unavailable> {
-        let query = sqlx::query(
-            "INSERT INTO records (collection, realm, key, body, expires_at) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (collection, realm, key) \
-             DO UPDATE SET body = excluded.body, expires_at = excluded.expires_at",
-        );
+        let query = sqlx::query(PUT);
         self.inner.write_record(bind(query, table, realm, key).bind(body).bind(millis(expires_at))).await?;
         Ok(())
+    }
+
+    /// Writes records in one transaction, each in place of one of the same key.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when the database fails; all are written or none, and they can be handed over again.
+    pub async fn put_records(&self, table: RecordTable, records: &[NewRecord]) -> Result<(), Unavailable> {
+        bounded(SHORT, async {
+            let mut lease = Lease::take(&self.inner.writer).await?;
+            lease.execute(self.inner.dialect.begin_write()).await?;
+            for record in records {
+                let query = bind(sqlx::query(PUT), table, &record.realm, &record.key);
+                let query = query.bind(record.body.as_str()).bind(record.expires_at.as_millisecond());
+                query.execute(lease.connection()).await?;
+            }
+            lease.execute("COMMIT").await?;
+            lease.release();
+            Ok(())
+        })
+        .await
     }
 
     /// Writes a record unless there is one of the same key, expired or not; tells whether it did.
@@ -131,6 +172,26 @@ impl Store {
         );
         let query = bind(query, table, realm, prefix).bind(end_of(prefix)).bind(i64::from(limit));
         let rows = self.inner.fetch(query).await?;
+        rows.iter().map(|row| Ok(Record { key: row.try_get(0)?, body: row.try_get(1)? })).collect()
+    }
+
+    /// Returns records whose keys are below one, the highest key first.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when the database fails.
+    pub async fn list_records_below(
+        &self,
+        table: RecordTable,
+        realm: &RealmName,
+        key: &str,
+        limit: u32,
+    ) -> Result<Vec<Record>, Unavailable> {
+        let query = sqlx::query(
+            "SELECT key, body FROM records WHERE collection = $1 AND realm = $2 AND key < $3 \
+             ORDER BY key DESC LIMIT $4",
+        );
+        let rows = self.inner.fetch(bind(query, table, realm, key).bind(i64::from(limit))).await?;
         rows.iter().map(|row| Ok(Record { key: row.try_get(0)?, body: row.try_get(1)? })).collect()
     }
 

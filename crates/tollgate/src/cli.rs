@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::output::{Format, Output};
 use crate::profile::Target;
 
+mod access;
 mod accounts;
 mod apply;
 mod attest;
@@ -25,6 +26,7 @@ mod consumers;
 mod deployments;
 mod environments;
 mod evidence;
+mod explain;
 mod files;
 mod globals;
 mod groups;
@@ -180,6 +182,14 @@ enum Command {
     #[command(subcommand)]
     Jwt(signing_keys::JwtCommand),
 
+    /// Who can call what, and what nobody uses.
+    #[command(subcommand)]
+    Access(access::AccessCommand),
+    /// Says what the gateway would answer to a call and why, or why a call was refused, check by check.
+    Explain(explain::ExplainArguments),
+    /// Lists calls that gateways refused, newest first.
+    Refusals(explain::RefusalsArguments),
+
     /// Values for flows, per environment.
     #[command(subcommand)]
     Global(globals::GlobalCommand),
@@ -274,6 +284,9 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Key(command) => return keys::run(connect, output, command).await,
         Command::BasicAuth(command) => basic_auth::run(&connect()?, command).await?,
         Command::Jwt(command) => signing_keys::run(&connect()?, command).await?,
+        Command::Access(command) => access::run(&connect()?, command).await?,
+        Command::Explain(arguments) => explain::explain(&connect()?, arguments).await?,
+        Command::Refusals(arguments) => explain::refusals(&connect()?, arguments).await?,
         Command::Global(command) => globals::run(&connect()?, command).await?,
         Command::Account(command) => accounts::run(&connect()?, command).await?,
         Command::User(command) => users::run(connect, output, command).await?,

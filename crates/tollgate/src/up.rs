@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tollgate_app::App;
 use tollgate_app::follower::Follower;
 use tollgate_credential::seal::MasterKey;
-use tollgate_gateway::{Gateway, GatewaySettings, Usage};
+use tollgate_gateway::{Gateway, GatewaySettings, Refusals, Usage};
 use tollgate_model::sources::{Clock, Random};
 use tollgate_snapshot::{Builder, SharedSnapshot};
 use tollgate_store::{OpenStoreError, Store};
@@ -35,12 +35,14 @@ mod demo_calls;
 mod descriptors;
 mod entrances;
 mod environments;
+mod explainer;
 mod first_start;
 mod four_eyes;
 mod listeners;
 mod logging;
 mod master_key;
 mod metrics;
+mod refusals;
 mod scheduler;
 mod supervise;
 mod usage;
@@ -51,8 +53,10 @@ pub(crate) use four_eyes::{FourEyesOffArguments, run as end_four_eyes};
 use checkpoints::CheckpointTask;
 use data_dir::DataDir;
 use entrances::{EntranceArguments, Entrances};
+use explainer::ThisProcess;
 use listeners::{Listen, Listeners, Name, Place};
 use metrics::{Source, StoreWatch};
+use refusals::RefusalsTask;
 use usage::UsageTask;
 
 /// Longest wait between two attempts to reach the store.
@@ -98,6 +102,7 @@ struct Parts {
     master: Arc<MasterKey>,
     shared: Arc<SharedSnapshot>,
     usage: Arc<Usage>,
+    refusals: Arc<Refusals>,
     gateway: Arc<Gateway>,
     entrances: Arc<Entrances>,
     shutdown: watch::Receiver<bool>,
@@ -115,6 +120,8 @@ struct Started {
 struct LastTasks {
     /// Writes down what calls left.
     usage: UsageTask,
+    /// Writes down which calls were refused.
+    refusals: RefusalsTask,
     /// Makes a checkpoint of all that was written.
     checkpoints: CheckpointTask,
 }
@@ -138,6 +145,7 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let shared = Arc::new(SharedSnapshot::empty());
     let usage = Arc::new(Usage::new());
+    let refusals = Arc::new(Refusals::new());
     let mut settings = GatewaySettings::default();
     settings.listener.max_connections = descriptors::connections(
         descriptors,
@@ -147,8 +155,15 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     // However few connections there may be, one address never gets all of them.
     settings.listener.max_connections_per_address =
         arguments.entrances.connections_per_address.get().min(settings.listener.max_connections.div_ceil(2));
-    let gateway = Gateway::new(shared.clone(), clock.clone(), random.clone(), settings, usage.clone());
-    let parts = Parts { clock, random, master, shared, usage, gateway, entrances, shutdown };
+    let gateway = Gateway::keeping(
+        shared.clone(),
+        clock.clone(),
+        random.clone(),
+        settings,
+        usage.clone(),
+        refusals.clone(),
+    );
+    let parts = Parts { clock, random, master, shared, usage, refusals, gateway, entrances, shutdown };
 
     let from_disk = restore(&data, &parts).await;
     let mut tasks = JoinSet::new();
@@ -248,7 +263,12 @@ async fn control(
     tasks.spawn(supervise("scheduler", shutdown.clone(), move || {
         scheduler::run(runs.clone(), gateway.clone(), shared.clone(), clock.clone(), shutdown.clone())
     }));
-    let usage = UsageTask::start(app.clone(), parts.usage.clone());
+    let last = LastTasks {
+        usage: UsageTask::start(app.clone(), parts.usage.clone()),
+        refusals: RefusalsTask::start(app.clone(), parts.refusals.clone(), parts.random.as_ref()),
+        checkpoints,
+    };
+    app.set_gateway(Arc::new(ThisProcess::new(parts, &bound)));
 
     tell_unknown_environments(&app, &bound).await?;
     let address = console.local_addr()?;
@@ -277,7 +297,7 @@ async fn control(
         print_out(&demo::load(data, &addresses, parts.random.as_ref()).await?);
     }
     tracing::info!(console = %address, "ready");
-    Ok(LastTasks { usage, checkpoints })
+    Ok(last)
 }
 
 /// Tells of listeners whose environment does not exist: `--listen tset=…` would open a port and leave `test` where it
@@ -380,8 +400,10 @@ async fn drain(
             tracing::error!(%error, "a task panicked");
         }
     }
-    if let Some(LastTasks { usage, checkpoints }) = last {
-        tokio::join!(usage.finish(), checkpoints.finish());
+    if let Some(LastTasks { usage, refusals, checkpoints }) = last {
+        tokio::join!(usage.finish(), refusals.finish());
+        // Last, so that a checkpoint covers all that was written.
+        checkpoints.finish().await;
     }
     signals.abort();
     Ok(())

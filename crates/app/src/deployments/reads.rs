@@ -215,7 +215,18 @@ impl App {
         realm: &RealmName,
         prefix: &str,
     ) -> Result<Vec<(Deployment, PipelineVersion)>, Error> {
-        let deployments = self.all::<Deployment>(realm, prefix).await?;
+        self.deployed_where(realm, prefix, |_| true).await
+    }
+
+    /// Returns what runs, likewise, as far as a condition holds for the deployment.
+    pub(crate) async fn deployed_where(
+        &self,
+        realm: &RealmName,
+        prefix: &str,
+        condition: impl Fn(&Deployment) -> bool,
+    ) -> Result<Vec<(Deployment, PipelineVersion)>, Error> {
+        let mut deployments = self.all::<Deployment>(realm, prefix).await?;
+        deployments.retain(|stored| condition(&stored.value));
         let key = |it: &Deployment| keys::pipeline_version(&it.pipeline, it.version);
         let wanted: BTreeSet<String> = deployments.iter().map(|stored| key(&stored.value)).collect();
         let wanted: Vec<String> = wanted.into_iter().collect();

@@ -23,9 +23,11 @@ mod permissions;
 mod policy_versions;
 
 mod api_tokens;
+mod callers;
 mod reach;
 mod records;
 mod refusals;
+mod refused_calls;
 mod second_factor;
 mod sessions;
 mod shadow;

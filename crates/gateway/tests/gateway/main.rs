@@ -5,6 +5,7 @@ mod attacks;
 mod calls;
 mod credentials;
 mod enforcement;
+mod explain;
 mod flows;
 mod metrics;
 mod order;

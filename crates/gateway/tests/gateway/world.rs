@@ -15,11 +15,12 @@ use tollgate_credential::passwords::{self, Password};
 use tollgate_credential::private_keys::PrivateKey;
 use tollgate_credential::seal::MasterKey;
 use tollgate_credential::tokens;
-use tollgate_gateway::{Gateway, GatewaySettings, ListenerId, Usage};
+use tollgate_gateway::{ExplainError, Gateway, GatewaySettings, ListenerId, Refusals, Usage};
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::deployments::{DeployAction, Deployment};
 use tollgate_model::document::parse_pipeline;
 use tollgate_model::environments::{Environment, Exposure};
+use tollgate_model::explanations::{CallToExplain, Check, CheckOutcome, CheckReport, Explanation};
 use tollgate_model::ids::{BasicAuthId, ConsumerId, DeploymentId, KeyId};
 use tollgate_model::keysets::{Algorithm, SigningKey, SigningKeyState, TokenRevocation};
 use tollgate_model::names::{CredentialName, EnvironmentName, PipelineName, RealmName, ValueName};
@@ -39,6 +40,7 @@ pub(crate) struct World {
     pub(crate) random: SeededRandom,
     pub(crate) shared: Arc<SharedSnapshot>,
     pub(crate) usage: Arc<Usage>,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) gateway: Arc<Gateway>,
     objects: Vec<StoredObject>,
     master: Arc<MasterKey>,
@@ -117,16 +119,27 @@ impl World {
     fn make(seed: u64, settings: GatewaySettings) -> Self {
         let (clock, random) = (FixedClock::default(), SeededRandom::new(seed));
         let (shared, usage) = (Arc::new(SharedSnapshot::empty()), Arc::new(Usage::new()));
-        let gateway = Gateway::new(
+        let refusals = Arc::new(Refusals::new());
+        let gateway = Gateway::keeping(
             shared.clone(),
             Arc::new(clock.clone()),
             Arc::new(random.clone()),
             settings,
             usage.clone(),
+            refusals.clone(),
         );
         let master = Arc::new(MasterKey::generate(&random).expect("random"));
-        let mut world =
-            Self { clock, random, shared, usage, gateway, objects: Vec::new(), master, key_sets: Vec::new() };
+        let mut world = Self {
+            clock,
+            random,
+            shared,
+            usage,
+            refusals,
+            gateway,
+            objects: Vec::new(),
+            master,
+            key_sets: Vec::new(),
+        };
         for name in ["test", "prod"] {
             world.add_environment(name);
         }
@@ -355,10 +368,97 @@ impl World {
         request: Request<Full<Bytes>>,
     ) -> Reply {
         let listener = ListenerId { environment: environment.clone(), exposure };
+        let explained = match call_to_explain(&listener, &request) {
+            Some(call) => self.gateway.explain(&RealmName::default(), &call).await.ok(),
+            None => None,
+        };
         let answer = self.gateway.handle(&listener, remote(), request).await;
         let (parts, body) = answer.into_parts();
         let bytes = body.collect().await.expect("a body in memory").to_bytes();
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        Reply { status: parts.status, headers: parts.headers, text }
+        let reply = Reply { status: parts.status, headers: parts.headers, text };
+        if let Some(explained) = explained {
+            self.assert_explained(&explained, &reply);
+        }
+        reply
     }
+
+    /// Explains a call of the external listener of an environment.
+    pub(crate) async fn explain(
+        &self,
+        environment: &EnvironmentName,
+        request: &Request<Full<Bytes>>,
+    ) -> Result<Explanation, ExplainError> {
+        let listener = ListenerId { environment: environment.clone(), exposure: Exposure::External };
+        let call = call_to_explain(&listener, request).expect("can be put into words");
+        self.gateway.explain(&RealmName::default(), &call).await
+    }
+
+    /// Fails unless an explanation, made just before a call, said what the call was answered, and the refusal that was
+    /// kept says the same of every check.
+    #[track_caller]
+    fn assert_explained(&self, explained: &Explanation, reply: &Reply) {
+        let answer = &explained.answer;
+        match (answer.status, &answer.code) {
+            (Some(status), code) => {
+                let code = code.as_deref().unwrap_or_default();
+                assert_eq!(
+                    (status, code),
+                    (reply.status.as_u16(), reply.code()),
+                    "{explained:#?} {reply:#?}"
+                );
+            }
+            // The flow, or the body, decides; no check that comes before may.
+            (None, _) => {
+                let of_checks = |check: &CheckReport| {
+                    check.check < Check::Body
+                        && matches!(check.outcome, CheckOutcome::Failed | CheckOutcome::Unavailable)
+                };
+                assert!(!explained.checks.iter().any(of_checks), "{explained:#?}");
+                let kept = self.refusal_of(reply);
+                let decided = kept.iter().flat_map(|kept| &kept.checks).find(|check| of_checks(check));
+                assert_eq!(decided, None, "{explained:#?} {reply:#?}");
+            }
+        }
+        let is_own_page =
+            explained.reached.pipeline.is_none() && answer.code.as_deref() == Some("method-not-allowed");
+        if let Some(kept) = self.refusal_of(reply).filter(|_| answer.code.is_some() && !is_own_page) {
+            assert_eq!((kept.status, kept.code.as_str()), (reply.status.as_u16(), reply.code()));
+            assert_eq!((&kept.reached, &kept.sent), (&explained.reached, &explained.sent));
+            for (kept, explained) in kept.checks.iter().zip(&explained.checks) {
+                assert_eq!((kept.check, kept.outcome), (explained.check, explained.outcome), "{reply:#?}");
+            }
+        }
+    }
+
+    /// Returns what was kept of a call that was refused.
+    pub(crate) fn refusal_of(&self, reply: &Reply) -> Option<Arc<tollgate_model::explanations::Refusal>> {
+        self.refusals.find(&RealmName::default(), reply.header("x-request-id").parse().ok()?)
+    }
+}
+
+/// Puts a request into words; `None` for what has no words.
+fn call_to_explain(listener: &ListenerId, request: &Request<Full<Bytes>>) -> Option<CallToExplain> {
+    use http_body::Body as _;
+
+    let mut headers = Vec::new();
+    for (name, value) in request.headers() {
+        headers.push((name.to_string(), value.to_str().ok()?.to_owned()));
+    }
+    // Of these two, hyper takes the length away.
+    let is_declared =
+        ["content-length", "transfer-encoding"].iter().any(|it| request.headers().contains_key(*it));
+    if !is_declared && !request.body().is_end_stream() {
+        headers.push(("transfer-encoding".to_owned(), "chunked".to_owned()));
+    }
+    let has_host = request.headers().contains_key("host") && request.uri().authority().is_none();
+    has_host.then(|| CallToExplain {
+        environment: listener.environment.clone(),
+        exposure: listener.exposure,
+        method: request.method().to_string(),
+        url: request.uri().to_string(),
+        headers,
+        body_length: None,
+        remote: remote().ip(),
+    })
 }

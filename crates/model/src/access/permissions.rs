@@ -56,6 +56,8 @@ macro_rules! permissions {
 }
 
 permissions! {
+    /// Ask who can call a pipeline, what a consumer can call, and what nobody uses.
+    AccessRead = "access:read",
     /// Read accounts: names of fields only.
     AccountRead = "account:read",
     /// Set and delete accounts.
@@ -76,6 +78,8 @@ permissions! {
     BasicAuthCreate = "basic-auth:create",
     /// Revoke Basic Auth credentials.
     BasicAuthRevoke = "basic-auth:revoke",
+    /// Ask why a call is answered as it is, and why one was refused; lets them try credentials.
+    CallExplain = "call:explain",
     /// Approve and reject what others asked for; to approve takes the permission of the change itself, too.
     ChangeRequestApprove = "change-request:approve",
     /// Read change requests, and withdraw one's own.
@@ -199,9 +203,11 @@ impl Permission {
         match (self, self.resource()) {
             (Self::AuditAccept | Self::RealmCreate, _) | (_, "evidence-key" | "user") => Scope::Server,
             (Self::EnvironmentRead | Self::PolicyRead | Self::RealmRead, _) => Scope::Shared,
-            (_, "account" | "api-key" | "basic-auth" | "consumer" | "global" | "signing-key" | "token") => {
-                Scope::Environment
-            }
+            (
+                _,
+                "access" | "account" | "api-key" | "basic-auth" | "call" | "consumer" | "global"
+                | "signing-key" | "token",
+            ) => Scope::Environment,
             (_, "pipeline") => Scope::Project,
             (_, "deployment" | "usage" | "waiver") => Scope::Both,
             _ => Scope::Realm,

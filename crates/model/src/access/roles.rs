@@ -116,6 +116,7 @@ const GOVERNANCE_MANAGER: &[Permission] = &[
 ];
 
 const CREDENTIAL_MANAGER: &[Permission] = &[
+    Permission::AccessRead,
     Permission::AccountRead,
     Permission::AccountUpdate,
     Permission::ApiKeyCreate,
@@ -124,6 +125,7 @@ const CREDENTIAL_MANAGER: &[Permission] = &[
     Permission::BasicAuthCreate,
     Permission::BasicAuthRead,
     Permission::BasicAuthRevoke,
+    Permission::CallExplain,
     Permission::ConsumerCreate,
     Permission::ConsumerDelete,
     Permission::ConsumerRead,

@@ -38,8 +38,8 @@ use tollgate_model::ids::KeyId;
 use tollgate_model::names::RealmName;
 use tollgate_model::objects::Kind;
 use tollgate_store::{
-    CallBatch, CallFilter, Change, CommitError, Expect, Guard, MigrateError, Mutation, OpenStoreError, Page,
-    ReadError, RecordTable, Store,
+    CallBatch, CallFilter, Change, CommitError, Expect, Guard, MigrateError, Mutation, NewRecord,
+    OpenStoreError, Page, ReadError, RecordTable, Store,
 };
 use tollgate_testkit::{FaultProxy, Postgres, wait_until};
 
@@ -483,6 +483,24 @@ async fn records_are_kept_until_they_expire(database: Database) {
     assert_eq!(listed.iter().map(|it| it.body.as_str()).collect::<Vec<_>>(), ["three", "one"]);
     assert_eq!(store.delete_expired_records("2026-01-01T00:00:00Z".parse().unwrap()).await.unwrap(), 1);
     assert_eq!(store.get_record(table, &realm, "k1").await.unwrap(), None);
+
+    let record = |key: &str, body: &str| NewRecord {
+        realm: realm.clone(),
+        key: key.to_owned(),
+        body: body.to_owned(),
+        expires_at: "2026-01-02T00:00:00Z".parse().unwrap(),
+    };
+    let table = RecordTable::Refusals;
+    store.put_records(table, &[record("a", "1"), record("b", "2"), record("a", "3")]).await.unwrap();
+    store.put_records(table, &[record("c", "4"), record("b", "5")]).await.unwrap();
+    store.put_records(table, &[]).await.unwrap();
+    let below = async |key: &str, limit| {
+        let records = store.list_records_below(table, &realm, key, limit).await.unwrap();
+        records.into_iter().map(|it| format!("{}{}", it.key, it.body)).collect::<Vec<_>>()
+    };
+    assert_eq!(below("~", 2).await, ["c4", "b5"]);
+    assert_eq!(below("b", 9).await, ["a3"]);
+    assert_eq!(store.delete_expired_records("2026-01-02T00:00:00Z".parse().unwrap()).await.unwrap(), 3);
     assert_eq!(store.head().await.unwrap(), 0);
 }
 
