@@ -254,6 +254,10 @@ impl KeySet {
 }
 
 fn read_header(part: &str) -> Result<Header, VerifyTokenError> {
+    // No name may stand twice, whether it is read here or not (RFC 7515 section 4): the next reader may read it.
+    if tokens::members(part).is_none() {
+        return Err(VerifyTokenError::Malformed);
+    }
     let bytes = tokens::decode(part).ok_or(VerifyTokenError::Malformed)?;
     serde_json::from_slice(&bytes).map_err(|_| VerifyTokenError::Malformed)
 }

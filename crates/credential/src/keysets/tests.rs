@@ -31,7 +31,7 @@ fn issue(set: &KeySet, claims: Value) -> String {
 }
 
 /// Signs whatever header and payload an attacker who has the key's owner's help could want.
-fn forge(set: &KeySet, header: &Value, payload: &str) -> String {
+fn forge(set: &KeySet, header: &dyn std::fmt::Display, payload: &str) -> String {
     let signed =
         format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
     let signature = set.keys[0].key.sign(signed.as_bytes()).expect("signs");
@@ -131,6 +131,11 @@ fn every_attack_on_a_token_has_its_refusal() {
     let duplicate =
         forge(&set, &header(&set), &payload().to_string().replacen('{', "{\"sub\":\"con_2\",", 1));
 
+    let header_twice = |member: &str| {
+        let text = header(&set).to_string().replacen('{', &format!("{{{member},{member},"), 1);
+        forge(&set, &text, &payload().to_string())
+    };
+
     for (attack, token, refusal) in [
         ("nothing", String::new(), E::Malformed),
         ("two parts", signed(&good), E::Malformed),
@@ -172,6 +177,8 @@ fn every_attack_on_a_token_has_its_refusal() {
         ("issued tomorrow", with_payload(json!({ "iat": NOW + 86_400 })), E::NotYetValid),
         ("valid tomorrow", with_payload(json!({ "nbf": NOW + 86_400 })), E::NotYetValid),
         ("a claim twice", duplicate, E::Malformed),
+        ("a header that is read twice", header_twice("\"kid\":\"other\""), E::Malformed),
+        ("a header that is not read, twice", header_twice("\"x\":1"), E::Malformed),
         ("no object", forge(&set, &header(&set), "[1]"), E::Malformed),
         ("a bomb", forge(&set, &header(&set), &"[".repeat(10_000)), E::Malformed),
         ("too long", format!("{}.{}", signed(&good), "A".repeat(20_000)), E::Malformed),
