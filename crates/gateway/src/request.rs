@@ -144,6 +144,10 @@ fn check_path(path: &str) -> Result<(), Problem> {
     };
     check_encoding(path)?;
     let decoded = |segment| percent_decode_str(segment).collect::<Vec<u8>>();
+    // Also where nobody reads the parameter that it stands in: whether a path is taken depends on the path alone.
+    if path.contains('%') && percent_decode_str(path).decode_utf8().is_err() {
+        return Err(Problem::malformed("the path is not UTF-8"));
+    }
     if path.contains("//") {
         return Err(Problem::malformed("the path has an empty segment"));
     }
@@ -235,6 +239,9 @@ mod tests {
             "/a%",
             "/a%2",
             "/a%zz",
+            "/a%ff",
+            "/a%c0%af",
+            "/a/%e2%82/%ac",
             "/a?%",
             "/a?x=%00",
             "*",
