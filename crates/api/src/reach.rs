@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,6 +13,7 @@ use crate::Api;
 use crate::answers::Answer;
 use crate::extract::{Ask, Caller, In};
 use crate::operations::{Access, Operation};
+use crate::past::Then;
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -56,13 +56,10 @@ struct UnusedView {
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 struct CallersQuery {
     /// Only this environment.
     environment: Option<EnvironmentName>,
-    /// As of this time, by the journal; needs `audit:read` besides.
-    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
-    as_of: Option<Timestamp>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -95,7 +92,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             callers,
         )
         .asks::<CallersQuery>()
-        .answers::<PipelineCallersView>(),
+        .answers::<PipelineCallersView>()
+        .of_the_past(),
         Operation::get(
             "/realms/{realm}/environments/{environment}/consumers/{consumer}/access",
             read,
@@ -115,13 +113,12 @@ pub(crate) fn operations() -> Vec<Operation> {
 }
 
 async fn callers(
-    State(api): State<Api>,
+    Then(api): Then,
     Caller(op): Caller,
     In(path): In<OfPipeline>,
     Ask(query): Ask<CallersQuery>,
 ) -> Answer<Json<PipelineCallersView>> {
-    let CallersQuery { environment, as_of } = query;
-    let callers = api.app.reach().callers(&op, &path.name, environment.as_ref(), as_of).await?;
+    let callers = api.app.reach().callers(&op, &path.name, query.environment.as_ref()).await?;
     Ok(Json(PipelineCallersView {
         pipeline: callers.pipeline.to_string(),
         as_of: callers.as_of.to_string(),

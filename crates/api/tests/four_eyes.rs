@@ -190,7 +190,7 @@ async fn a_change_is_asked_for_by_one_user_and_made_by_another() {
     let versions = api.call(&api.bob, "GET", &format!("{REALM}/policy-versions"), Value::Null).await;
     let newest = &versions.body["items"][0];
     assert_eq!((&newest["createdBy"], &newest["approvedBy"]), (&json!("ann"), &json!("bob")));
-    let journal = format!("{REALM}/journal?kind=change-request&limit=1");
+    let journal = format!("{REALM}/journal?kind=change-request&outcome=done&limit=1");
     let entry = &api.call(&api.bob, "GET", &journal, Value::Null).await.body["items"][0];
     assert_eq!((&entry["action"], &entry["actor"]), (&json!("policy.set"), &json!("bob")));
     assert!(entry["reason"].as_str().is_some_and(|text| text.ends_with("requested by ann, approved by bob")));

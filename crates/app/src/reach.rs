@@ -113,32 +113,28 @@ type UsageByCaller = HashMap<(EnvironmentName, PipelineName, u32, Option<Consume
 // === impl Reach ===
 
 impl Reach {
-    /// Tells who can call a pipeline, now or as of a time.
+    /// Tells who can call a pipeline; calls are not counted in an answer of the past, they have no history.
     ///
     /// # Errors
     ///
-    /// [`crate::errors::ErrorKind::NotFound`] when there is, or was, no such pipeline or environment; as [`App::as_of`]
-    /// for a time.
+    /// [`crate::errors::ErrorKind::NotFound`].
     pub async fn callers(
         &self,
         op: &Op,
         pipeline: &PipelineName,
         environment: Option<&EnvironmentName>,
-        as_of: Option<Timestamp>,
     ) -> Result<PipelineCallers, Error> {
         demand(op, environment)?;
-        let (app, op) = match as_of {
-            Some(at) => self.0.as_of(op, at).await?,
-            None => (self.0.clone(), op.clone()),
-        };
-        app.pipeline_head(&op, pipeline).await?;
-        let environments = app.environments_asked(&op, environment).await?;
+        self.0.pipeline_head(op, pipeline).await?;
+        let environments = self.0.environments_asked(op, environment).await?;
         let here = |it: &Deployment| it.pipeline == *pipeline;
-        let objects = app.access_objects(&op, &environments, here).await?;
-        let since =
-            as_of.is_none().then(|| Days::parse(Some(MAX_DAYS))).transpose()?.map(|days| days.before(op.now));
+        let objects = self.0.access_objects(op, &environments, here).await?;
+        let since = match self.0.store().is_of_the_past() {
+            true => None,
+            false => Some(Days::parse(Some(MAX_DAYS))?.before(op.now)),
+        };
         let usage = match since {
-            Some(since) => self.usage(&op, since, environment, Some(pipeline)).await?,
+            Some(since) => self.usage(op, since, environment, Some(pipeline)).await?,
             None => UsageByCaller::new(),
         };
         let mut deployments = Vec::new();

@@ -44,8 +44,11 @@ pub(crate) struct Chrome {
     pub(crate) icon: &'static str,
 }
 
-/// The groups of the navigation: a label, and its sections with their label and the end of their path.
-const NAVIGATION: [(&str, &[(Section, &str, &str)]); 5] = [
+/// A section, its label and the end of its path.
+type Place = (Section, &'static str, &'static str);
+
+/// The groups of the navigation: a label, and its sections.
+const NAVIGATION: [(&str, &[Place]); 5] = [
     ("", &[(Section::Overview, "Overview", "overview")]),
     ("Build", &[(Section::Pipelines, "Pipelines", "pipelines")]),
     ("Run", &[(Section::Deployments, "Deployments", "deployments")]),

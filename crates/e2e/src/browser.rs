@@ -132,14 +132,21 @@ impl Browser {
     pub async fn see(&self, text: &str) -> String {
         let path = format!("//body[contains(normalize-space(.), '{text}')]");
         match self.driver.query(By::XPath(path)).first().await {
-            Ok(body) => body.text().await.expect("text"),
+            Ok(_) => self.text().await,
             Err(_) => panic!("the page does not show `{text}`: {}", self.text().await),
         }
     }
 
     /// Returns everything that the page shows.
     pub async fn text(&self) -> String {
-        self.driver.find(By::Tag("body")).await.expect("a page").text().await.expect("text")
+        // The page may be replaced between finding its body and reading it.
+        for _ in 0..20 {
+            let body = self.driver.query(By::Tag("body")).first().await.expect("a page");
+            if let Ok(text) = body.text().await {
+                return text;
+            }
+        }
+        panic!("the page is replaced again and again");
     }
 
     /// Changes how pages are looked at.

@@ -35,7 +35,7 @@ impl Person<'_> {
     }
 }
 
-/// Makes a user by the command line, who signs in with the password that it showed.
+/// Makes a user by the command line, who signs in with the password that it showed, and changes it.
 async fn person<'a>(home: &Home, server: &'a Server<'a>, name: &str, groups: &[&str]) -> Person<'a> {
     let groups = groups.join(",");
     let mut create = vec!["user", "create", name];
@@ -50,6 +50,10 @@ async fn person<'a>(home: &Home, server: &'a Server<'a>, name: &str, groups: &[&
     let signed_in = server.call("console", "/api/v1/login", &[], Some(&login)).await.expect(201, "").json();
     let token = signed_in["token"].as_str().expect("a token").to_owned();
     home.keep_secret(&token);
+    let lasting = format!("the lasting one of {name}'s");
+    home.keep_secret(&lasting);
+    let change = ["--token", &token, "password", "change", "--password-stdin"];
+    server.cli_with_input(&change, &format!("{password}\n{lasting}\n")).expect_code(0);
     Person { server, token }
 }
 

@@ -32,6 +32,7 @@ pub struct RealmSettings {
     #[serde(skip_serializing_if = "FourEyes::is_off")]
     pub four_eyes: FourEyes,
     /// Whether users need a second factor. Users live in realm `default`: elsewhere it stays optional.
+    #[serde(skip_serializing_if = "SecondFactorRule::is_optional")]
     pub second_factor: SecondFactorRule,
 }
 
@@ -100,6 +101,15 @@ impl FourEyes {
     /// Tells whether nothing needs a second person.
     pub fn is_off(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+// === impl SecondFactorRule ===
+
+impl SecondFactorRule {
+    /// Tells whether users can do without one.
+    pub fn is_optional(&self) -> bool {
+        *self == Self::Optional
     }
 }
 

@@ -60,6 +60,12 @@ impl Store {
         Self { pinned: Some(self.pinned.map_or(seq, |pinned| pinned.min(seq))), ..self.clone() }
     }
 
+    /// Tells whether it reads as of an entry: what has no history is of another time than the objects.
+    #[must_use]
+    pub fn is_of_the_past(&self) -> bool {
+        self.pinned.is_some()
+    }
+
     /// Returns the number of the last entry at or before a time; 0 when there is none.
     ///
     /// Times of entries are those of their requests, which need not be in the order of the numbers. Every entry up to

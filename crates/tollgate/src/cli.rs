@@ -284,7 +284,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Key(command) => return keys::run(connect, output, command).await,
         Command::BasicAuth(command) => basic_auth::run(&connect()?, command).await?,
         Command::Jwt(command) => signing_keys::run(&connect()?, command).await?,
-        Command::Access(command) => access::run(&connect()?, command).await?,
+        Command::Access(command) => access::run(&connect_as_of(command.as_of())?, command).await?,
         Command::Explain(arguments) => explain::explain(&connect()?, arguments).await?,
         Command::Refusals(arguments) => explain::refusals(&connect()?, arguments).await?,
         Command::Global(command) => globals::run(&connect()?, command).await?,

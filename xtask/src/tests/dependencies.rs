@@ -24,6 +24,7 @@ const LICENCE_EXCEPTIONS: &[(&str, &str)] = &[
 /// Crates that are there in several versions, each looked at: who holds the older one.
 const SEVERAL_VERSIONS: &[(&str, &str)] = &[
     ("base64", "ours and reqwest's are of two releases"),
+    ("bit-vec", "bit-set of proptest holds an older one; tests only"),
     ("block-buffer", "sha2 0.10 of sqlx-core"),
     ("cpufeatures", "sha2 0.10 of sqlx-core"),
     ("crypto-common", "sha2 0.10 of sqlx-core"),
@@ -34,6 +35,7 @@ const SEVERAL_VERSIONS: &[(&str, &str)] = &[
     ("rand_core", "imbl"),
     ("sha2", "sqlx-core"),
     ("syn", "macros that are not moved yet; built, not shipped"),
+    ("synstructure", "macros of asn1-rs, below rcgen; tests only"),
     ("untrusted", "aws-lc-rs"),
     ("windows-sys", "on Windows only"),
 ];
@@ -49,7 +51,6 @@ const BANNED: &[(&str, &str)] = &[
     ("serde_yaml", "nobody keeps it any more"),
     ("atty", "nobody keeps it any more"),
     ("chrono", "time is jiff's"),
-    ("time", "time is jiff's"),
     ("git2", "histories are read through the program git"),
 ];
 

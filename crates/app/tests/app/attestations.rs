@@ -305,10 +305,14 @@ async fn somebody_reads_the_attestations_of_where_they_may_read_deployments() {
     // As if there were none, where they may not read.
     let other = reader("prod", "other");
     assert_eq!(list(&other).await, [""; 0]);
-    for which in [Which::Running(None), Which::Id(prod.id), Which::Deployment(prod.deployment)] {
+    for which in [Which::Id(prod.id), Which::Deployment(prod.deployment)] {
         let error = get(&other, which).await.unwrap_err();
         assert_eq!((error.kind, error.code), (ErrorKind::NotFound, "attestation-missing"));
     }
+    let hidden = get(&other, Which::Running(None)).await.unwrap_err();
+    let none = pipeline("none");
+    let absent = app.attestations().get(&other, &EnvironmentName::prod(), &none, Which::Running(None)).await;
+    assert_eq!(hidden.message.replace("shop", "none"), absent.unwrap_err().message);
     let elsewhere = reader("test", "store");
     assert_eq!(list(&elsewhere).await, ["test"]);
     assert_eq!(get(&elsewhere, Which::Id(prod.id)).await.unwrap_err().kind, ErrorKind::Forbidden);

@@ -144,7 +144,7 @@ async fn nobody_may_do_anything_without_permission() {
         policies.diff(Version::FIRST, None);
         policies.impact(&tightening());
         policies.set(&tightening(), "", None);
-        reach.callers(shop, None, None);
+        reach.callers(shop, None);
         reach.of_consumer(test, ann);
         reach.unused(Days::parse(None).unwrap(), None);
         realms.list();

@@ -288,7 +288,7 @@ async fn what_lies_in_another_environment_than_the_right_is_not_there() {
     world.app.consumers().associate(&world.op, &world.test, &consumer.name, with, None).await.unwrap();
     let reach = world.app.reach();
     let waiting =
-        async |op: &Op| reach.callers(op, &pipeline("shop"), None, None).await.unwrap().not_deployed.len();
+        async |op: &Op| reach.callers(op, &pipeline("shop"), None).await.unwrap().not_deployed.len();
     assert_eq!((waiting(&test).await, waiting(&prod).await), (1, 0));
     let error = reach.of_consumer(&prod, &world.test, &consumer.name).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Forbidden);

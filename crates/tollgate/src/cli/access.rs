@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName};
 
 use super::Context;
+use super::times::AsOfArgument;
 use crate::answers::{items, number, text};
 use crate::client::segment;
 use crate::failure::Failure;
@@ -21,9 +22,8 @@ pub(crate) enum AccessCommand {
         /// Only this environment.
         #[arg(long, value_name = "ENVIRONMENT")]
         env: Option<EnvironmentName>,
-        /// As of this time, by the journal, for example `2026-11-24T20:00:00Z`; without counted calls.
-        #[arg(long, value_name = "TIME")]
-        as_of: Option<Timestamp>,
+        #[command(flatten)]
+        past: AsOfArgument,
     },
     /// Tells what a consumer can call.
     Of {
@@ -86,17 +86,25 @@ const KEYS: &[Column] = &[
     ("VERDICT", "/verdict"),
 ];
 
+// === impl AccessCommand ===
+
+impl AccessCommand {
+    /// Returns the time that it asks about, when it asks the past.
+    pub(crate) fn as_of(&self) -> Option<Timestamp> {
+        match self {
+            Self::Callers { past, .. } => past.as_of,
+            _ => None,
+        }
+    }
+}
+
 /// Runs `tollgate access …`.
 pub(crate) async fn run(context: &Context<'_>, command: AccessCommand) -> Result<(), Failure> {
     let client = &context.client;
     let (path, people): (String, fn(&Value) -> String) = match &command {
-        AccessCommand::Callers { pipeline, env, as_of } => {
+        AccessCommand::Callers { pipeline, env, past: _ } => {
             let path = client.realm_path(&["pipelines", pipeline.as_str(), "callers"]);
-            let asked = [
-                ("environment", env.as_ref().map(ToString::to_string)),
-                ("asOf", as_of.map(|at| at.to_string())),
-            ];
-            (with_query(path, asked), callers)
+            (with_query(path, [("environment", env.as_ref().map(ToString::to_string))]), callers)
         }
         AccessCommand::Of { consumer, env } => {
             (client.environment_path(env.as_str(), &["consumers", consumer.as_str(), "access"]), of_consumer)
