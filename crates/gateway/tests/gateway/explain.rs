@@ -115,7 +115,7 @@ async fn what_an_explanation_says_is_what_made_up_calls_are_answered() {
             world.random.fill(&mut byte).expect("random");
             u32::from_le_bytes(byte) as usize % of
         };
-        for _ in 0..90 {
+        for _ in 0..240 {
             let path = match pick(12) {
                 0 => "/pipeline/default/v1/nothing".to_owned(),
                 1 => "/healthz".to_owned(),
