@@ -112,7 +112,7 @@ impl<'a> Server<'a> {
                 words.next(),
                 words.next().filter(|url| url.starts_with("http://") || url.starts_with("https://")),
             ) {
-                let url = url.trim_end_matches("/api/v1").trim_end_matches("/metrics");
+                let url = url.trim_end_matches("/metrics");
                 self.addresses.insert(name.to_owned(), url.to_owned());
             }
         }

@@ -171,7 +171,7 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     let mut bound = Vec::new();
     let mut banner = format!("tollgate {}\n", env!("CARGO_PKG_VERSION"));
     let scheme = parts.entrances.scheme(&Name::Console);
-    banner.push_str(&format!("  console        {scheme}://{}/api/v1\n", console.local_addr()?));
+    banner.push_str(&format!("  console        {scheme}://{}\n", console.local_addr()?));
     tracing::info!(listener = "console", address = %console.local_addr()?, "listening");
     let store_watch = Arc::new(StoreWatch::default());
     if let Some(listener) = metrics {
