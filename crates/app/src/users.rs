@@ -35,7 +35,7 @@ use tollgate_store::{Expect, Stored};
 use crate::App;
 use crate::access::{Actor, Op, Permission, Rights};
 use crate::changes::Draft;
-use crate::directory::demand_cover;
+use crate::directory::{Directory, demand_cover};
 use crate::errors::{Error, ErrorKind};
 use back_off::BackOff;
 use last_uses::LastUses;
@@ -189,12 +189,7 @@ impl Users {
 
     /// Refuses to have power over somebody who may do, in some realm, what the actor may not.
     async fn demand_power(&self, op: &Op, over: &User) -> Result<(), Error> {
-        for directory in self.0.directories().await? {
-            let what =
-                format!("to do this to `{}`, who may do it in realm `{}`,", over.name, directory.realm);
-            demand_cover(&directory.rights_of_actor(&op.actor), &directory.rights_of(over.id), &what)?;
-        }
-        Ok(())
+        demand_power_by(&self.0.directories().await?, op, over)
     }
 
     async fn second_factor_rule(&self) -> Result<SecondFactorRule, Error> {
@@ -278,6 +273,16 @@ impl Actor {
     fn of(user: &User) -> Self {
         Self::new(Some(user.id), user.name.to_string(), Rights::none())
     }
+}
+
+/// Refuses to have power over somebody who may do, in some realm, what the actor may not.
+fn demand_power_by(directories: &[Directory], op: &Op, over: &User) -> Result<(), Error> {
+    for directory in directories {
+        let (held, rights) = (directory.rights_of_actor(&op.actor), directory.rights_of(over.id));
+        let what = format!("to manage `{}`, who has them in realm `{}`,", over.name, directory.realm);
+        demand_cover(&held, &rights, &what)?;
+    }
+    Ok(())
 }
 
 fn only_users() -> Error {

@@ -7,7 +7,7 @@ use tollgate_model::names::EnvironmentName;
 use tollgate_store::Stored;
 
 use super::{KeyDigest, KeyView, Keys};
-use crate::access::{Op, Permission};
+use crate::access::{Op, Permission, Place};
 use crate::errors::Error;
 
 /// Most digests that are looked up at once.
@@ -29,7 +29,7 @@ impl Keys {
         environment: &EnvironmentName,
         digests: &[KeyDigest],
     ) -> Result<Vec<(KeyDigest, KeyView)>, Error> {
-        op.demand(Permission::ApiKeyRead)?;
+        op.demand_in(Permission::ApiKeyRead, Place::environment(environment))?;
         if digests.len() > MAX_IDENTIFIED {
             return Err(Error::invalid(format!("at most {MAX_IDENTIFIED} digests are looked up at once"))
                 .hint("send the others in a request of their own"));

@@ -15,7 +15,7 @@ use tollgate_model::objects::{Object as _, keys};
 use tollgate_model::users::{SecondFactor, User, UserToken};
 use tollgate_store::{Expect, Stored};
 
-use super::Users;
+use super::{Users, demand_power_by};
 use crate::access::{Op, Place, Rights};
 use crate::changes::{Draft, overtaken};
 use crate::directory::{Directory, People, demand_cover};
@@ -405,12 +405,7 @@ impl Users {
         let home = directories.iter().find(|directory| directory.realm == op.realm);
         home.ok_or_else(overtaken)?.renew(op).demand_server(permission)?;
         let user = self.stored_user(name).await?;
-        for directory in &directories {
-            let held = directory.rights_of_actor(&op.actor);
-            let rights = directory.rights_of(user.value.id);
-            let what = format!("to manage `{name}`, who has them in realm `{}`,", directory.realm);
-            demand_cover(&held, &rights, &what)?;
-        }
+        demand_power_by(&directories, op, &user.value)?;
         Ok(Managed { user, people, directories })
     }
 

@@ -47,3 +47,14 @@ async fn nobody_tries_guesses_of_imported_keys_or_many_digests_at_once() {
     assert_eq!(keys.identify(op, test, &many).await.unwrap_err().kind, ErrorKind::Invalid);
     assert!(keys.identify(op, test, &many[1..]).await.is_ok());
 }
+
+#[tokio::test]
+async fn who_keeps_the_keys_of_one_environment_is_told_of_those_only() {
+    let world = World::start().await;
+    let key = world.consumer("shop").await.key.unwrap().key;
+    let keeper = &world.somebody("kit", &["credential-manager in test"]).await;
+    let asked = [digest(&key)];
+    assert_eq!(world.app.keys().identify(keeper, &world.test, &asked).await.unwrap().len(), 1);
+    let elsewhere = world.app.keys().identify(keeper, &EnvironmentName::prod(), &asked).await;
+    assert_eq!(elsewhere.unwrap_err().kind, ErrorKind::Forbidden);
+}
