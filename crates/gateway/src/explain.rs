@@ -270,7 +270,7 @@ pub(crate) fn fault(problem: &Problem, record: &Record, about: &About<'_>) -> Ch
         // What a flow says may be made of the body.
         _ if problem.check() == Check::Flow => Some(FLOW_FAILED.to_owned()),
         (Some(reason), _) => Some(reason.clone()),
-        (None, Why::Nothing) => told.map(str::to_owned),
+        (None, Why::Nothing) => Some(told.to_owned()),
         (None, why) => why.words(about),
     };
     let unavailable = [Code::CheckUnavailable, Code::Overloaded].map(Code::as_str).contains(&problem.code());

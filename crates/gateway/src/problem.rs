@@ -244,8 +244,8 @@ impl Problem {
     }
 
     /// Returns why, as far as the caller is told and beyond.
-    pub(crate) fn why(&self) -> (Option<&str>, &Why) {
-        (self.0.detail.as_deref(), &self.0.why)
+    pub(crate) fn why(&self) -> (&str, &Why) {
+        (self.0.detail.as_deref().unwrap_or(self.0.title), &self.0.why)
     }
 
     /// Writes the answer to a request.

@@ -420,6 +420,8 @@ impl World {
                 assert_eq!(decided, None, "{explained:#?} {reply:#?}");
             }
         }
+        let is_silent = |check: &CheckReport| check.outcome == CheckOutcome::Failed && check.why.is_none();
+        assert!(!explained.checks.iter().any(is_silent), "says nothing: {explained:#?}");
         let is_own_page =
             explained.reached.pipeline.is_none() && answer.code.as_deref() == Some("method-not-allowed");
         if let Some(kept) = self.refusal_of(reply).filter(|_| answer.code.is_some() && !is_own_page) {
