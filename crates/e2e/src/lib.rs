@@ -2,8 +2,10 @@
 
 mod browser;
 mod home;
+mod person;
 mod server;
 
 pub use browser::{Browser, Look};
 pub use home::{Home, Outcome};
+pub use person::Person;
 pub use server::{Reply, Server};

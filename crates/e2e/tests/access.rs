@@ -3,59 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test that indexes wrongly fails, as it should")]
 
 use serde_json::{Value, json};
-use tollgate_e2e::{Home, Outcome, Server};
-
-/// Somebody with an API token.
-struct Person<'a> {
-    server: &'a Server<'a>,
-    token: String,
-}
-
-impl Person<'_> {
-    fn cli(&self, arguments: &[&str]) -> Outcome {
-        let mut all = vec!["--token", &self.token];
-        all.extend_from_slice(arguments);
-        self.server.cli(&all)
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        let mut all = vec!["--output", "json"];
-        all.extend_from_slice(arguments);
-        self.cli(&all).expect_code(0).json()
-    }
-
-    #[track_caller]
-    fn may(&self, arguments: &[&str]) -> Outcome {
-        self.cli(arguments).expect_code(0)
-    }
-
-    #[track_caller]
-    fn may_not(&self, arguments: &[&str], words: &str) {
-        self.cli(arguments).expect_code(5).expect_words(words);
-    }
-}
-
-/// Makes a user by the command line, who signs in with the password that it showed, and changes it.
-async fn person<'a>(home: &Home, server: &'a Server<'a>, name: &str, groups: &[&str]) -> Person<'a> {
-    let groups = groups.join(",");
-    let mut create = vec!["user", "create", name];
-    if !groups.is_empty() {
-        create.extend(["--group", &groups]);
-    }
-    let made = server.json(&create);
-    let password = made["password"].as_str().expect("a password");
-    home.keep_secret(password);
-    assert_eq!(made["passwordIsTemporary"], true);
-    let login = json!({ "user": name, "password": password });
-    let signed_in = server.call("console", "/api/v1/login", &[], Some(&login)).await.expect(201, "").json();
-    let token = signed_in["token"].as_str().expect("a token").to_owned();
-    home.keep_secret(&token);
-    let lasting = format!("{password}, and for good");
-    home.keep_secret(&lasting);
-    let change = ["--token", &token, "password", "change", "--password-stdin"];
-    server.cli_with_input(&change, &format!("{password}\n{lasting}\n")).expect_code(0);
-    Person { server, token }
-}
+use tollgate_e2e::{Home, Outcome, Person, Server};
 
 fn pipeline(home: &Home, name: &str, project: &str) -> String {
     let text = format!(
@@ -87,12 +35,12 @@ async fn each_role_does_its_part_of_a_journey_and_nothing_else() {
         grant.extend(grants);
         server.cli(&grant).expect_code(0);
     }
-    let dora = person(&home, &server, "dora", &["developers"]).await;
-    let dan = person(&home, &server, "dan", &["deployers"]).await;
-    let gil = person(&home, &server, "gil", &["governors"]).await;
-    let kit = person(&home, &server, "kit", &["keepers"]).await;
-    let mia = person(&home, &server, "mia", &["managers"]).await;
-    let ann = person(&home, &server, "ann", &["auditors"]).await;
+    let dora = Person::of(&home, &server, "dora", &["developers"]).await;
+    let dan = Person::of(&home, &server, "dan", &["deployers"]).await;
+    let gil = Person::of(&home, &server, "gil", &["governors"]).await;
+    let kit = Person::of(&home, &server, "kit", &["keepers"]).await;
+    let mia = Person::of(&home, &server, "mia", &["managers"]).await;
+    let ann = Person::of(&home, &server, "ann", &["auditors"]).await;
     let (orders, ledger) = (pipeline(&home, "orders", "store"), pipeline(&home, "ledger", "finance"));
     server.cli(&["apply", "-f", &ledger]).expect_code(0);
     server.cli(&["deploy", "ledger", "--env", "test"]).expect_code(0);
@@ -187,8 +135,8 @@ async fn who_manages_access_does_not_become_more_and_the_last_administrator_stay
     let home = Home::new();
     let server = Server::start(&home, &[]);
     server.cli(&["group", "create", "managers", "--role", "access-manager"]).expect_code(0);
-    let mia = person(&home, &server, "mia", &["managers"]).await;
-    let eve = person(&home, &server, "eve", &[]).await;
+    let mia = Person::of(&home, &server, "mia", &["managers"]).await;
+    let eve = Person::of(&home, &server, "eve", &[]).await;
     eve.may_not(&["get", "pipelines"], "`pipeline:read`");
     let before = changes(&server);
     mia.may_not(&["group", "add", "administrators", "mia"], "rights that you do not have yourself");

@@ -3,7 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test that indexes wrongly fails, as it should")]
 
 use serde_json::{Value, json};
-use tollgate_e2e::{Home, Server};
+use tollgate_e2e::{Home, Person, Server};
 
 const SET: [&str; 8] =
     ["policy", "set", "external-api-access", "--env", "prod=any", "--yes", "--reason", "a partner asks"];
@@ -26,10 +26,14 @@ fn start(home: &Home) -> Server<'_> {
     let server = Server::start(home, &[]);
     let path = home.file("shop.yaml", OPEN);
     server.cli(&["apply", "-f", &path]).expect_code(0);
+    turn_on(&server);
+    server
+}
+
+fn turn_on(server: &Server<'_>) {
     let on = ["realm", "set", "--four-eyes-policies", "on", "--four-eyes-waivers", "on"];
     let set = server.cli(&on).expect_code(0);
     assert!(set.stdout.contains("four eyes for policies and waivers"), "{set:?}");
-    server
 }
 
 /// Returns what four eyes protect.
@@ -131,6 +135,43 @@ async fn what_one_person_changes_is_asked_for_and_not_made() {
     actions.dedup();
     assert_eq!(actions, [json!("change-request.withdraw"), json!("change-request.create")]);
     server.cli(&["audit", "verify"]).expect_code(0);
+}
+
+#[tokio::test]
+async fn a_second_person_approves_and_an_account_of_the_first_does_not_count() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    server.cli(&["group", "create", "governors"]).expect_code(0);
+    server.cli(&["group", "grant", "governors", "governance-manager"]).expect_code(0);
+    let gil = Person::of(&home, &server, "gil", &["governors"]).await;
+    turn_on(&server);
+    let puppet = Person::of(&home, &server, "puppet", &["governors"]).await;
+    let ask: Vec<&str> = ["-o", "json"].into_iter().chain(SET).collect();
+    let asked = server.cli(&ask).expect_code(0).json();
+    let id = asked["changeRequest"]["id"].as_str().expect("an id");
+    let approve = ["change-request", "approve", id, "--yes", "--comment", "the partner is known"];
+    let before = protected(&server);
+
+    puppet.cli(&approve).expect_code(5);
+    assert_eq!(protected(&server), before, "nothing was made");
+    let shown = gil.may(&["change-request", "show", id]);
+    assert!(shown.stdout.contains("asked for by admin"), "{shown:?}");
+    gil.may(&approve);
+
+    let versions = server.json(&["policy", "versions"]);
+    let newest = &versions["items"][0];
+    assert_eq!((&newest["createdBy"], &newest["approvedBy"]), (&json!("admin"), &json!("gil")), "{newest}");
+    gil.cli(&approve).expect_code(1).expect_words("gil");
+    assert_eq!(server.json(&["policy", "versions"]), versions, "made once");
+    // What the second person asks for, the first approves.
+    let back = ["-o", "json", "policy", "set", "external-api-access", "--env", "prod=api-key", "--yes"];
+    let asked = gil.cli(&back).expect_code(0).json();
+    let id = asked["changeRequest"]["id"].as_str().expect("an id");
+    gil.may_not(&["change-request", "approve", id, "--yes"], "it is your own");
+    server.cli(&["change-request", "approve", id, "--yes"]).expect_code(0);
+    server.cli(&["audit", "verify"]).expect_code(0);
+    server.stop();
+    home.assert_secrets_stayed_secret();
 }
 
 #[tokio::test]
