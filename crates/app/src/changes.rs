@@ -234,19 +234,34 @@ pub(crate) fn overtaken() -> Error {
         .hint("try again in a moment")
 }
 
+/// Refuses when the caller read another revision of an object than there is, or one where there is none.
+///
+/// # Errors
+///
+/// As when it is committed.
+pub(crate) fn check_if_match<T: Object>(
+    key: impl Into<String>,
+    stored: Option<&Stored<T>>,
+    if_match: Option<u64>,
+) -> Result<(), Error> {
+    let found = stored.map(|stored| stored.revision);
+    match if_match {
+        Some(said) if found != Some(said) => {
+            let expected = Expect::Revision(said);
+            Err(CommitError::Conflict { kind: T::KIND, key: key.into(), expected, found }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Returns what a change of an object expects: the revision that was read.
 ///
 /// # Errors
 ///
-/// As when it is committed, when the caller read another.
+/// As [`check_if_match`].
 pub(crate) fn expect_read<T: Object>(stored: &Stored<T>, if_match: Option<u64>) -> Result<Expect, Error> {
-    match if_match {
-        Some(said) if said != stored.revision => {
-            let (expected, found) = (Expect::Revision(said), Some(stored.revision));
-            Err(CommitError::Conflict { kind: T::KIND, key: stored.value.key(), expected, found }.into())
-        }
-        _ => Ok(Expect::Revision(stored.revision)),
-    }
+    check_if_match(stored.value.key(), Some(stored), if_match)?;
+    Ok(Expect::Revision(stored.revision))
 }
 
 /// Returns what a change of an object expects: what the caller said, else the revision that was read.

@@ -16,9 +16,9 @@ use tollgate_store::{Expect, Stored};
 
 use crate::App;
 use crate::access::{Op, Permission};
-use crate::changes::{Draft, expect_or_absent, overtaken};
+use crate::changes::{Draft, check_if_match, expect_or_absent, overtaken};
 use crate::directory::{Directory, People, demand_cover};
-use crate::errors::{Error, ErrorKind};
+use crate::errors::Error;
 
 /// Most groups of a realm: they are read with each request.
 const MAX_GROUPS: usize = 1000;
@@ -184,7 +184,7 @@ impl Groups {
             let op = &directory.renew(op);
             op.demand(Permission::GroupDelete)?;
             let stored = directory.group(name).ok_or_else(|| no_group(name))?;
-            check_if_match(name, Some(stored), if_match)?;
+            check_if_match(keys::group(name), Some(stored), if_match)?;
             if *name == GroupName::administrators() {
                 return Err(Error::conflict("group-built-in", format!("group `{name}` can't be deleted"))
                     .hint("change its members and what it grants instead"));
@@ -226,7 +226,7 @@ impl Groups {
             match (before, stored) {
                 (Before::Absent, Some(_)) => return Err(taken(name)),
                 (Before::Present, None) => return Err(no_group(name)),
-                _ => check_if_match(name, stored, if_match)?,
+                _ => check_if_match(keys::group(name), stored, if_match)?,
             }
             let mut group = change(stored.map(|stored| &stored.value), &people)?;
             // Members who were deleted are gone for good: nobody gets their ids.
@@ -424,19 +424,6 @@ pub(crate) fn check_description(description: &str) -> Result<(), Error> {
         length => Err(Error::invalid(format!("the description has {length} characters"))
             .hint(format!("write at most {MAX_DESCRIPTION}"))),
     }
-}
-
-fn check_if_match(
-    name: &GroupName,
-    stored: Option<&Stored<Group>>,
-    if_match: Option<u64>,
-) -> Result<(), Error> {
-    if if_match.is_none() || if_match == stored.map(|stored| stored.revision) {
-        return Ok(());
-    }
-    let message = format!("group `{name}` was changed by somebody else");
-    Err(Error::new(ErrorKind::PreconditionFailed, "precondition-failed", message)
-        .hint("read it again, then repeat the change"))
 }
 
 fn no_group(name: &GroupName) -> Error {

@@ -9,9 +9,9 @@ use tollgate_store::{Expect, Stored};
 
 use crate::App;
 use crate::access::{Op, Permission};
-use crate::changes::{Draft, expect_or_absent, overtaken};
+use crate::changes::{Draft, check_if_match, expect_or_absent, overtaken};
 use crate::directory::{Directory, demand_cover};
-use crate::errors::{Error, ErrorKind};
+use crate::errors::Error;
 use crate::groups::check_description;
 
 /// Most own roles of a realm: they are read with each request.
@@ -106,7 +106,7 @@ impl RoleUseCases {
             op.demand(Permission::RoleDelete)?;
             let stored = self.0.store().get::<Role>(&op.realm, &keys::role(name)).await?;
             let stored = stored.ok_or_else(|| no_role(name))?;
-            check_if_match(name, Some(&stored), if_match)?;
+            check_if_match(keys::role(name), Some(&stored), if_match)?;
             demand_held(op, &stored.value, &format!("to delete role `{name}`"))?;
             let granting = directory.groups.iter().map(|stored| &stored.value);
             let granting: Vec<_> = granting
@@ -154,7 +154,7 @@ impl RoleUseCases {
                 (Before::Either, Some(_)) => op.demand(Permission::RoleUpdate)?,
             }
             if before == Before::Either {
-                check_if_match(name, stored.as_ref(), if_match)?;
+                check_if_match(keys::role(name), stored.as_ref(), if_match)?;
             }
             match &stored {
                 Some(_) if before == Before::Absent => {
@@ -223,19 +223,6 @@ fn refuse_system(name: &RoleName) -> Result<(), Error> {
             .hint("make one of your own under another name"));
     }
     Ok(())
-}
-
-fn check_if_match(
-    name: &RoleName,
-    stored: Option<&Stored<Role>>,
-    if_match: Option<u64>,
-) -> Result<(), Error> {
-    if if_match.is_none() || if_match == stored.map(|stored| stored.revision) {
-        return Ok(());
-    }
-    let message = format!("role `{name}` was changed by somebody else");
-    Err(Error::new(ErrorKind::PreconditionFailed, "precondition-failed", message)
-        .hint("read it again, then repeat the change"))
 }
 
 fn no_role(name: &RoleName) -> Error {

@@ -10,7 +10,8 @@ use tollgate_store::Stored;
 use super::place::{self, Placement};
 use super::{Deployed, Deployments, routes};
 use crate::access::{Op, Permission};
-use crate::errors::{Error, ErrorKind};
+use crate::changes::check_if_match;
+use crate::errors::Error;
 
 // === impl Deployments ===
 
@@ -92,11 +93,7 @@ impl Deployments {
         let name = &version.pipeline.name;
         let key = keys::deployment(environment, name, version.version.major);
         let running = self.0.store().get::<Deployment>(&op.realm, &key).await?;
-        if if_match.is_some_and(|read| running.as_ref().is_none_or(|running| running.revision != read)) {
-            let message = format!("deployment `{key}` was changed by somebody else");
-            return Err(Error::new(ErrorKind::PreconditionFailed, "precondition-failed", message)
-                .hint("read it again, then repeat the change"));
-        }
+        check_if_match(&key, running.as_ref(), if_match)?;
         for claim in routes::claims(&op.realm, environment, version) {
             let held = self.0.store().get::<RouteClaim>(&op.realm, &claim.key()).await?;
             if let Some(Stored { value: held, .. }) = held

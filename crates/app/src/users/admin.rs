@@ -17,9 +17,9 @@ use tollgate_store::{Expect, Stored};
 
 use super::{Users, demand_power_by};
 use crate::access::{Op, Place, Rights};
-use crate::changes::{Draft, overtaken};
+use crate::changes::{Draft, check_if_match, overtaken};
 use crate::directory::{Directory, People, demand_cover};
-use crate::errors::{Error, ErrorKind};
+use crate::errors::Error;
 
 /// Names of which the journal would not tell whether a user is meant.
 const RESERVED: [&str; 3] = ["system", "nobody", "anonymous"];
@@ -293,7 +293,7 @@ impl Users {
         let mut attempts = self.0.attempts();
         while attempts.next().await {
             let managed = self.managed(op, Permission::UserDelete, name).await?;
-            check_if_match(&managed.user, if_match)?;
+            check_if_match(keys::user(name), Some(&managed.user), if_match)?;
             let id = managed.user.value.id;
             managed.refuse_orphaning()?;
             let mut draft = Draft::new(op, "user.delete");
@@ -379,7 +379,7 @@ impl Users {
         let mut attempts = self.0.attempts();
         while attempts.next().await {
             let managed = self.managed(op, Permission::UserUpdate, name).await?;
-            check_if_match(&managed.user, if_match)?;
+            check_if_match(keys::user(name), Some(&managed.user), if_match)?;
             let mut user = managed.user.value.clone();
             change(&mut user);
             let view = shown(op, &user, &managed.directories);
@@ -519,15 +519,6 @@ fn check_name(name: &UserName) -> Result<(), Error> {
         .hint("choose another name"));
     }
     Ok(())
-}
-
-fn check_if_match(stored: &Stored<User>, if_match: Option<u64>) -> Result<(), Error> {
-    if if_match.is_none_or(|revision| revision == stored.revision) {
-        return Ok(());
-    }
-    let message = format!("user `{}` was changed by somebody else", stored.value.name);
-    Err(Error::new(ErrorKind::PreconditionFailed, "precondition-failed", message)
-        .hint("read it again, then repeat the change"))
 }
 
 fn no_user(name: &UserName) -> Error {
