@@ -1,7 +1,5 @@
 //! Refusals: the one table from use-case errors to statuses, as RFC 9457 problem details.
 
-use std::error::Error as _;
-
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
@@ -91,14 +89,8 @@ fn title_of(status: StatusCode, code: &str) -> &'static str {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        if matches!(error.kind, ErrorKind::Internal | ErrorKind::Unavailable) {
-            let mut chain = String::new();
-            let mut source = error.source();
-            while let Some(inner) = source {
-                chain.push_str(&format!(": {inner}"));
-                source = inner.source();
-            }
-            tracing::error!(code = error.code, "{error}{chain}");
+        if let Some(fault) = error.fault() {
+            tracing::error!(code = error.code, "{fault}");
         }
         let refused = Some(Box::new(Refused::from(&error)));
         let mut more = Map::new();

@@ -98,6 +98,22 @@ impl Error {
         }
     }
 
+    /// Returns what happened with all that caused it, when the log is to be told: something of ours failed. Not for the
+    /// caller.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        if !matches!(self.kind, ErrorKind::Internal | ErrorKind::Unavailable) {
+            return None;
+        }
+        let mut words = self.to_string();
+        let mut source = self.source();
+        while let Some(inner) = source {
+            words.push_str(&format!(": {inner}"));
+            source = inner.source();
+        }
+        Some(words)
+    }
+
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::NotFound, "not-found", message)
     }

@@ -1,7 +1,5 @@
 //! Why there is no page: the one table from use-case errors to statuses and words.
 
-use std::error::Error as _;
-
 use askama::Template;
 use axum::response::{IntoResponse, Redirect, Response};
 use http::{HeaderValue, StatusCode};
@@ -84,14 +82,8 @@ fn title_of(status: StatusCode) -> &'static str {
 
 /// Writes what only the log is told.
 pub(crate) fn log(error: &Error) {
-    if matches!(error.kind, ErrorKind::Internal | ErrorKind::Unavailable) {
-        let mut chain = String::new();
-        let mut source = error.source();
-        while let Some(inner) = source {
-            chain.push_str(&format!(": {inner}"));
-            source = inner.source();
-        }
-        tracing::error!(code = error.code, "{error}{chain}");
+    if let Some(fault) = error.fault() {
+        tracing::error!(code = error.code, "{fault}");
     }
 }
 
