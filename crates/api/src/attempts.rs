@@ -3,7 +3,6 @@
 
 use http::Method;
 use tollgate_app::refusals::Attempt;
-use tollgate_model::objects::Kind;
 
 use crate::operations::Access;
 
@@ -75,28 +74,13 @@ pub(crate) fn attempt<'a>(
     parameters: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Attempt {
     let action = action(method, path, access);
-    let mut environment = None;
-    let mut key = Vec::new();
-    for (name, value) in parameters.filter(|(name, _)| *name != "realm") {
-        if name == "environment" {
-            environment = Some(value.to_owned());
-        }
-        key.push(value);
-    }
-    let kind = match action.split('.').next().unwrap_or_default() {
-        "policy" => Some(Kind::Policies),
-        "shadow" => Some(Kind::ShadowPolicies),
-        "token" => Some(Kind::TokenRevocation),
-        noun => Kind::parse(noun),
-    };
-    let about = kind.map(|kind| (kind, key.join("/")));
-    let operation = format!("{method} {path}");
-    Attempt { changes: changes(method, access), action, operation, environment, about }
+    Attempt::at(action, format!("{method} {path}"), changes(method, access), parameters)
 }
 
 #[cfg(test)]
 mod tests {
     use tollgate_app::access::Permission;
+    use tollgate_model::objects::Kind;
 
     use super::*;
 

@@ -63,6 +63,35 @@ pub struct Refused {
     pub concealed: bool,
 }
 
+// === impl Attempt ===
+
+impl Attempt {
+    /// Returns what is aimed at by an action: the object that stands in the path, by the names and values of its
+    /// parameters in their order.
+    pub fn at<'a>(
+        action: String,
+        operation: String,
+        changes: bool,
+        parameters: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let (mut environment, mut key) = (None, Vec::new());
+        for (name, value) in parameters.filter(|(name, _)| *name != "realm") {
+            if name == "environment" {
+                environment = Some(value.to_owned());
+            }
+            key.push(value);
+        }
+        let kind = match action.split('.').next().unwrap_or_default() {
+            "policy" => Some(Kind::Policies),
+            "shadow" => Some(Kind::ShadowPolicies),
+            "token" => Some(Kind::TokenRevocation),
+            noun => Kind::parse(noun),
+        };
+        let about = kind.map(|kind| (kind, key.join("/")));
+        Self { action, operation, environment, about, changes }
+    }
+}
+
 // === impl Refused ===
 
 impl From<&Error> for Refused {

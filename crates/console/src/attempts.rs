@@ -10,7 +10,6 @@ use http::{Method, StatusCode};
 use tollgate_app::access::Op;
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::refusals::{Attempt, Refused};
-use tollgate_model::objects::Kind;
 
 use crate::Console;
 
@@ -73,21 +72,8 @@ fn attempt<'a>(method: &Method, path: &str, parameters: impl Iterator<Item = (&'
     let noun = path.split('/').nth(3).unwrap_or("page").trim_end_matches('s');
     let noun = if noun == "policie" { "policy" } else { noun };
     let action = named.unwrap_or_else(|| format!("{noun}.{}", if reads { "read" } else { "change" }));
-    let kind = match action.split('.').next().unwrap_or_default() {
-        "policy" => Some(Kind::Policies),
-        noun => Kind::parse(noun),
-    };
-    let mut environment = None;
-    let mut key = Vec::new();
-    for (name, value) in parameters.filter(|(name, _)| *name != "realm") {
-        if name == "environment" {
-            environment = Some(value.to_owned());
-        }
-        key.push(value);
-    }
     let changes = !reads && !action.ends_with(".read");
-    let about = kind.map(|kind| (kind, key.join("/")));
-    Attempt { changes, action, operation: format!("{method} {path}"), environment, about }
+    Attempt::at(action, format!("{method} {path}"), changes, parameters)
 }
 
 /// Returns the refusal of a form that was shown again.
