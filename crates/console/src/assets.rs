@@ -21,9 +21,21 @@ pub(crate) struct Asset {
     bytes: &'static [u8],
 }
 
+/// The style sheet: one file for browsers, one for each part of the console for us.
+const STYLE_SHEET: &str = concat!(
+    include_str!("../assets/style/base.css"),
+    include_str!("../assets/style/overview.css"),
+    include_str!("../assets/style/build.css"),
+    include_str!("../assets/style/run.css"),
+    include_str!("../assets/style/governance.css"),
+    include_str!("../assets/style/settings.css"),
+    include_str!("../assets/style/administration.css"),
+    include_str!("../assets/style/monitor.css"),
+);
+
 /// The style sheet.
 pub(crate) static STYLE: LazyLock<Asset> =
-    LazyLock::new(|| Asset::new("app.css", "text/css; charset=utf-8", include_bytes!("../assets/app.css")));
+    LazyLock::new(|| Asset::new("app.css", "text/css; charset=utf-8", STYLE_SHEET.as_bytes()));
 
 /// Our script.
 pub(crate) static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {

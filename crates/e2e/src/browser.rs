@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use thirtyfour::prelude::*;
 
+use crate::Server;
+
 /// Chromium's flags: without a window, in a container too, and asking nobody else for anything.
 const FLAGS: [&str; 6] = [
     "--headless=new",
@@ -147,6 +149,27 @@ impl Browser {
             }
         }
         panic!("the page is replaced again and again");
+    }
+
+    /// Signs in as the first administrator, with the password that the server printed when it started.
+    pub async fn sign_in_first(&self, server: &Server<'_>) {
+        let password = server
+            .banner
+            .split("admin, password ")
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next())
+            .expect("the first password");
+        self.open(server.url("console")).await;
+        self.fill("user", "admin").await;
+        self.fill("password", password).await;
+        self.click("Sign in").await;
+        self.see("how it stands to policy version").await;
+    }
+
+    /// Checks that the page is accessible, and takes its pictures.
+    pub async fn check(&self, name: &str) {
+        self.assert_accessible(name).await;
+        self.photograph(name).await;
     }
 
     /// Changes how pages are looked at.

@@ -11,26 +11,6 @@ steps:
   - json: { ok: true }
 ";
 
-/// Looks at a page, and has it checked and photographed.
-async fn check(browser: &Browser, name: &str) {
-    browser.assert_accessible(name).await;
-    browser.photograph(name).await;
-}
-
-async fn sign_in(browser: &Browser, server: &Server<'_>) {
-    let password = server
-        .banner
-        .split("admin, password ")
-        .nth(1)
-        .and_then(|rest| rest.split_whitespace().next())
-        .expect("the first password");
-    browser.open(server.url("console")).await;
-    browser.fill("user", "admin").await;
-    browser.fill("password", password).await;
-    browser.click("Sign in").await;
-    browser.see("how it stands to policy version").await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_journey_by_clicks() {
     let home = Home::new();
@@ -38,17 +18,17 @@ async fn the_journey_by_clicks() {
     server.read_until("  API token");
     let browser = Browser::start().await;
     browser.open(server.url("console")).await;
-    check(&browser, "sign-in").await;
-    sign_in(&browser, &server).await;
-    check(&browser, "overview-empty").await;
+    browser.check("sign-in").await;
+    browser.sign_in_first(&server).await;
+    browser.check("overview-empty").await;
 
     browser.click("Policies").await;
     browser.see("Production deploys").await;
-    check(&browser, "policies").await;
+    browser.check("policies").await;
     browser.click("Edit external-api-access").await;
     browser.choose("prod", "jwt-with-api-key").await;
     browser.see("prod: tightens").await;
-    check(&browser, "policy-edit").await;
+    browser.check("policy-edit").await;
     browser.fill("reason", "tokens from now on").await;
     browser.fill("confirmation", "external-api-access").await;
     browser.click("Save policy").await;
@@ -56,43 +36,43 @@ async fn the_journey_by_clicks() {
 
     browser.click("Pipelines").await;
     browser.see("What there is to deploy").await;
-    check(&browser, "pipelines-empty").await;
+    browser.check("pipelines-empty").await;
     browser.click("New pipeline").await;
     browser.fill("document", ORDERS).await;
     browser.see("Missing external JWT").await;
-    check(&browser, "pipeline-new").await;
+    browser.check("pipeline-new").await;
     browser.turn("Internal API").await;
     browser.see("Missing internal API Key").await;
     browser.turn("Internal API").await;
     browser.click("Save as the next version").await;
     browser.see("would be refused").await;
-    check(&browser, "pipeline").await;
+    browser.check("pipeline").await;
     browser.click("Deploy").await;
     browser.see("Missing external JWT").await;
-    check(&browser, "deploy-refused").await;
+    browser.check("deploy-refused").await;
     // `test` comes second and asks for less.
     browser
         .open(&format!("{}/realms/default/pipelines/orders/deploy?environment=test", server.url("console")))
         .await;
     browser.click("Turn on and save as 1.1").await;
     browser.see("Reminder").await;
-    check(&browser, "deploy").await;
+    browser.check("deploy").await;
     browser.click("Deploy in test").await;
     browser.see("orders 1.1 runs in test").await;
-    check(&browser, "deployments").await;
+    browser.check("deployments").await;
     browser.click("Pipelines").await;
     browser.see("What there is to deploy").await;
-    check(&browser, "pipelines").await;
+    browser.check("pipelines").await;
 
     browser.click("Consumers").await;
     browser.see("Nobody may call").await;
     browser.click("test").await;
-    check(&browser, "consumers-empty").await;
+    browser.check("consumers-empty").await;
     browser.click("New consumer").await;
     // The environment that one comes from is ticked.
     browser.fill("name", "shop").await;
     browser.choose("pipeline", "orders").await;
-    check(&browser, "consumer-new").await;
+    browser.check("consumer-new").await;
     browser.click("Make consumer").await;
     browser.see("Keep the key now").await;
     let key = browser.text().await;
@@ -107,7 +87,7 @@ async fn the_journey_by_clicks() {
     browser.click("test").await;
     browser.click("shop").await;
     browser.see("works").await;
-    check(&browser, "consumer").await;
+    browser.check("consumer").await;
 
     browser.click("Policies").await;
     browser.click("Edit external-api-access").await;
@@ -118,10 +98,10 @@ async fn the_journey_by_clicks() {
     browser.see("1 not conformant").await;
     browser.open(&format!("{}/realms/default/policies/conformance/test", server.url("console"))).await;
     browser.see("set /trigger/jwt to true").await;
-    check(&browser, "conformance").await;
+    browser.check("conformance").await;
     browser.click("Overview").await;
     browser.see("Needs somebody now").await;
-    check(&browser, "overview").await;
+    browser.check("overview").await;
 
     browser
         .open(&format!("{}/realms/default/pipelines/orders/deploy?environment=test", server.url("console")))
@@ -131,7 +111,7 @@ async fn the_journey_by_clicks() {
     browser.see("orders 1.2 runs in test").await;
     browser.click("Roll back").await;
     browser.see("would be refused").await;
-    check(&browser, "rollback").await;
+    browser.check("rollback").await;
 
     for (page, name) in [
         ("policy-versions", "policy-versions"),
@@ -143,7 +123,7 @@ async fn the_journey_by_clicks() {
         ("pipelines/orders/edit", "pipeline-edit"),
     ] {
         browser.open(&format!("{}/realms/default/{page}", server.url("console"))).await;
-        check(&browser, name).await;
+        browser.check(name).await;
     }
     browser.click("Sign out").await;
     browser.see("The first password was printed").await;
