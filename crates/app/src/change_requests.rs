@@ -14,11 +14,12 @@ mod leave;
 mod people;
 mod preview;
 
-use tollgate_model::change_requests::{ChangeRequest, RequestState};
+use tollgate_model::change_requests::{ChangeRequest, LIFETIME, RequestState};
+use tollgate_model::environments::Realm;
 use tollgate_model::ids::ChangeRequestId;
 use tollgate_model::objects::keys;
 use tollgate_policy::PolicyDiff;
-use tollgate_store::Stored;
+use tollgate_store::{Page, Stored};
 
 use crate::App;
 use crate::access::{Op, Permission};
@@ -29,6 +30,9 @@ pub use break_glass::end_four_eyes;
 pub use decide::ApprovedChange;
 pub(crate) use leave::{Leave, Subject};
 pub use preview::Preview;
+
+/// Most requests that are looked at to count those that wait.
+const MOST_COUNTED: u32 = 500;
 
 /// Use cases of change requests.
 pub struct ChangeRequests(pub(crate) App);
@@ -62,6 +66,34 @@ impl ChangeRequests {
         requests.retain(|request| state.is_none_or(|state| request.value.state(op.now) == state));
         requests.reverse();
         Ok(requests)
+    }
+
+    /// Returns how many requests wait for the actor to decide; none for whoever may decide none.
+    ///
+    /// It is asked for with every page of the console, so it reads those alone that have not expired, and nothing where the
+    /// realm wants no second person.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`].
+    pub async fn waiting_for(&self, op: &Op) -> Result<usize, Error> {
+        if op.demand(Permission::ChangeRequestApprove).is_err() || op.actor.user.is_none() {
+            return Ok(0);
+        }
+        let realm = self.0.store().get::<Realm>(&op.realm, &keys::realm(&op.realm)).await?;
+        if realm.is_none_or(|realm| realm.value.settings.four_eyes.is_off()) {
+            return Ok(0);
+        }
+        // Ids sort by the time that they were made at.
+        let oldest = op.now.checked_sub(LIFETIME).map_err(Error::internal)?;
+        let oldest = keys::change_request(ChangeRequestId::new(oldest, [0; 10]));
+        let page = Page { prefix: String::new(), after: Some(oldest), limit: MOST_COUNTED };
+        let requests = self.0.store().list::<ChangeRequest>(&op.realm, &page).await?;
+        let waits = |request: &&Stored<ChangeRequest>| {
+            request.value.state(op.now) == RequestState::Pending
+                && Some(request.value.author.user) != op.actor.user
+        };
+        Ok(requests.iter().filter(waits).count())
     }
 
     /// Returns a request with what it would do today.

@@ -1,6 +1,7 @@
 //! What stands around every page: navigation, search, who is signed in.
 
 use crate::assets;
+use crate::permitted::opens;
 use crate::visitor::Visitor;
 
 /// The parts of the console, in the order of the navigation.
@@ -11,10 +12,19 @@ pub(crate) enum Section {
     Deployments,
     Policies,
     Waivers,
+    ChangeRequests,
     Consumers,
     Globals,
     Accounts,
     SigningKeys,
+    Users,
+    Groups,
+    Roles,
+    Environments,
+    RealmSettings,
+    Audit,
+    /// One's own account; not in the navigation.
+    Account,
 }
 
 /// One entry of the navigation.
@@ -22,6 +32,8 @@ pub(crate) struct Entry {
     pub(crate) label: &'static str,
     pub(crate) path: String,
     pub(crate) here: bool,
+    /// How much waits there for whoever looks.
+    pub(crate) waiting: usize,
 }
 
 /// A group of entries.
@@ -48,11 +60,18 @@ pub(crate) struct Chrome {
 type Place = (Section, &'static str, &'static str);
 
 /// The groups of the navigation: a label, and its sections.
-const NAVIGATION: [(&str, &[Place]); 5] = [
+const NAVIGATION: [(&str, &[Place]); 6] = [
     ("", &[(Section::Overview, "Overview", "overview")]),
     ("Build", &[(Section::Pipelines, "Pipelines", "pipelines")]),
     ("Run", &[(Section::Deployments, "Deployments", "deployments")]),
-    ("Governance", &[(Section::Policies, "Policies", "policies"), (Section::Waivers, "Waivers", "waivers")]),
+    (
+        "Governance",
+        &[
+            (Section::Policies, "Policies", "policies"),
+            (Section::Waivers, "Waivers", "waivers"),
+            (Section::ChangeRequests, "Change requests", "change-requests"),
+        ],
+    ),
     (
         "Settings",
         &[
@@ -60,6 +79,17 @@ const NAVIGATION: [(&str, &[Place]); 5] = [
             (Section::Globals, "Globals", "globals"),
             (Section::Accounts, "Accounts", "accounts"),
             (Section::SigningKeys, "Signing keys", "signing-keys"),
+        ],
+    ),
+    (
+        "Administration",
+        &[
+            (Section::Users, "Users", "users"),
+            (Section::Groups, "Groups", "groups"),
+            (Section::Roles, "Roles", "roles"),
+            (Section::Environments, "Environments", "environments"),
+            (Section::RealmSettings, "Realm settings", "settings"),
+            (Section::Audit, "Audit", "audit"),
         ],
     ),
 ];
@@ -74,10 +104,12 @@ impl Chrome {
             label,
             entries: entries
                 .iter()
+                .filter(|(of, ..)| *of == section || opens(&visitor.op, *of))
                 .map(|(of, label, end)| Entry {
                     label,
                     path: format!("/realms/{realm}/{end}"),
                     here: *of == section,
+                    waiting: if *of == Section::ChangeRequests { visitor.waiting } else { 0 },
                 })
                 .collect(),
         });
@@ -86,7 +118,7 @@ impl Chrome {
             user: visitor.op.actor.name.clone(),
             notice: None,
             realm,
-            groups: groups.into(),
+            groups: groups.into_iter().filter(|group| !group.entries.is_empty()).collect(),
             style: &assets::STYLE.path,
             script: &assets::SCRIPT.path,
             htmx: &assets::HTMX.path,

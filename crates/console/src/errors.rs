@@ -6,6 +6,7 @@ use http::{HeaderValue, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::refusals::Refused;
+use tollgate_app::users::Duty;
 
 use crate::answers::Page;
 use crate::assets;
@@ -19,6 +20,17 @@ pub(crate) enum Failure {
         /// Whether a part of a page was asked for: then the whole page has to go.
         htmx: bool,
         /// What the journal makes of a session that is not good.
+        refused: Option<Refused>,
+    },
+    /// Somebody has to do something before all else: the browser is sent to do it, and back afterwards.
+    First {
+        /// What they have to do.
+        duty: Duty,
+        /// Where to come back to.
+        back: String,
+        /// Whether a part of a page was asked for.
+        htmx: bool,
+        /// What the journal makes of what was tried in place of it.
         refused: Option<Refused>,
     },
     /// Anything else, shown on a page of its own.
@@ -87,6 +99,24 @@ pub(crate) fn log(error: &Error) {
     }
 }
 
+/// Sends the browser to another page, from which it comes back.
+fn elsewhere(path: &str, back: &str, htmx: bool, refused: Option<Refused>) -> Response {
+    let path = format!("{path}?back={}", utf8_percent_encode(back, NON_ALPHANUMERIC));
+    let mut response = if htmx {
+        let mut response = StatusCode::UNAUTHORIZED.into_response();
+        if let Ok(value) = HeaderValue::try_from(path) {
+            response.headers_mut().insert("hx-redirect", value);
+        }
+        response
+    } else {
+        Redirect::to(&path).into_response()
+    };
+    if let Some(refused) = refused {
+        response.extensions_mut().insert(refused);
+    }
+    response
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         log(&error);
@@ -98,22 +128,12 @@ impl From<Error> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         match self {
-            Self::SignIn { back, htmx, refused } => {
-                let back = utf8_percent_encode(&back, NON_ALPHANUMERIC);
-                let path = format!("/sign-in?back={back}");
-                let mut response = if htmx {
-                    let mut response = StatusCode::UNAUTHORIZED.into_response();
-                    if let Ok(value) = HeaderValue::try_from(path) {
-                        response.headers_mut().insert("hx-redirect", value);
-                    }
-                    response
-                } else {
-                    Redirect::to(&path).into_response()
-                };
-                if let Some(refused) = refused {
-                    response.extensions_mut().insert(refused);
-                }
-                response
+            Self::SignIn { back, htmx, refused } => elsewhere("/sign-in", &back, htmx, refused),
+            Self::First { duty: Duty::ChangePassword, back, htmx, refused } => {
+                elsewhere("/account/password", &back, htmx, refused)
+            }
+            Self::First { duty: Duty::EnrolSecondFactor, back, htmx, refused } => {
+                elsewhere("/account/second-factor", &back, htmx, refused)
             }
             Self::Shown { status, message, hint, refused } => {
                 let page = ErrorPage {

@@ -3,18 +3,22 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
+use askama::Template;
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse as _, Response};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
-use tollgate_app::errors::Error;
+use tollgate_app::errors::{Error, ErrorKind};
+use tollgate_app::refusals::Refused;
 
+use crate::answers::{Answer, render};
 use crate::errors::{Failure, log, status_of};
 
 /// The fields of a form.
 pub(crate) struct Fields<T>(pub(crate) T);
 
 /// The fields of a form in which a name can stand several times.
+#[derive(Default)]
 pub(crate) struct FieldList(Vec<(String, String)>);
 
 /// Why a form was refused, to stand beside it.
@@ -23,6 +27,19 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
     /// What to do next.
     pub(crate) hint: Option<String>,
+}
+
+/// A refusal with the field that it concerns; `""` stands for the form as a whole.
+#[derive(Default)]
+pub(crate) struct Problem(Option<(&'static str, Refusal)>);
+
+/// What an answer says of a refusal besides the words: its status, and what the journal makes of it.
+pub(crate) struct Told {
+    /// The stable code of the problem.
+    pub(crate) code: &'static str,
+    status: StatusCode,
+    refused: Refused,
+    retry_after_seconds: Option<u16>,
 }
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Fields<T> {
@@ -81,6 +98,64 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         log(&error);
         Self { message: capitalised(&error.message), hint: error.hint.as_deref().map(capitalised) }
+    }
+}
+
+// === impl Problem ===
+
+impl Problem {
+    /// Puts a refusal at a field.
+    pub(crate) fn new(field: &'static str, refusal: Refusal) -> Self {
+        Self(Some((field, refusal)))
+    }
+
+    /// Says that what stands in a field is none of what is asked for.
+    pub(crate) fn of(field: &'static str, error: impl Display) -> Self {
+        Self::new(field, Refusal::of(error))
+    }
+
+    /// Returns what is wrong with a field.
+    pub(crate) fn at(&self, field: &str) -> Option<&Refusal> {
+        self.0.as_ref().filter(|(at, _)| *at == field).map(|(_, refusal)| refusal)
+    }
+
+    /// Tells whether something is wrong with a field.
+    pub(crate) fn is_at(&self, field: &str) -> bool {
+        self.at(field).is_some()
+    }
+}
+
+// === impl Told ===
+
+impl Told {
+    /// Takes apart why a form was refused. What is no fault of the form, and what its sender may not do at all, becomes a
+    /// page of its own.
+    pub(crate) fn of(error: Error) -> Answer<(Self, Refusal)> {
+        let of_the_form = match error.kind {
+            ErrorKind::Unavailable | ErrorKind::Internal | ErrorKind::Unauthenticated => false,
+            ErrorKind::Forbidden => error.code != "forbidden",
+            _ => true,
+        };
+        if !of_the_form {
+            return Err(error.into());
+        }
+        let told = Self {
+            code: error.code,
+            status: status_of(error.kind),
+            refused: Refused::from(&error),
+            retry_after_seconds: error.retry_after_seconds,
+        };
+        Ok((told, error.into()))
+    }
+
+    /// Shows the form again.
+    pub(crate) fn answer(self, template: &impl Template) -> Answer<Response> {
+        let mut response = render(self.status, template)?.into_response();
+        if let Some(seconds) = self.retry_after_seconds {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(self.refused);
+        Ok(response)
     }
 }
 

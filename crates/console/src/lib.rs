@@ -16,7 +16,10 @@ mod chrome;
 mod errors;
 mod forms;
 mod pages;
+mod paging;
 mod paths;
+mod permitted;
+mod qr;
 mod times;
 mod visitor;
 

@@ -1,8 +1,10 @@
 //! The pages.
 
+mod account;
 mod consumers;
 mod deployments;
 mod environments;
+mod grid;
 mod overview;
 mod pipelines;
 mod policies;
@@ -23,6 +25,7 @@ pub(crate) fn routes() -> Router<Console> {
     Router::new()
         .route("/", get(home))
         .merge(sign_in::routes())
+        .merge(account::routes())
         .merge(overview::routes())
         .merge(pipelines::routes())
         .merge(deployments::routes())

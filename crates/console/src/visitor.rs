@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, header};
 use tollgate_app::access::Op;
 use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::refusals::Refused;
-use tollgate_app::users::Authenticated;
+use tollgate_app::users::{Authenticated, Duty};
 use tollgate_model::ids::RequestId;
 use tollgate_model::names::RealmName;
 use tollgate_model::session_cookies::SessionCookie;
@@ -27,6 +27,10 @@ use crate::errors::Failure;
 pub(crate) struct Visitor {
     /// What they do, in the realm that the path names.
     pub(crate) op: Op,
+    /// What they do to their own account, which is in realm `default`.
+    pub(crate) own: SignedIn,
+    /// How many change requests of the realm wait for them.
+    pub(crate) waiting: usize,
 }
 
 /// Somebody who has signed in, whatever they have to do first.
@@ -44,15 +48,17 @@ impl FromRequestParts<Console> for Visitor {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Failure> {
-        let SignedIn { mut op, me } = SignedIn::from_request_parts(parts, console).await?;
-        if let Some(duty) = me.duty {
-            return Err(Error::from(duty).into());
+        let own = SignedIn::from_request_parts(parts, console).await?;
+        if let Some(duty) = own.me.duty {
+            return Err(first(parts, duty));
         }
+        let mut op = own.op.clone();
         if let Some(realm) = realm(parts).await? {
             op = console.app.realms().enter(&op, realm).await?;
             tell(parts, &op);
         }
-        Ok(Self { op })
+        let waiting = console.app.change_requests().waiting_for(&op).await?;
+        Ok(Self { op, own, waiting })
     }
 }
 
@@ -78,6 +84,17 @@ impl FromRequestParts<Console> for SignedIn {
         op.actor = me.actor.clone();
         tell(parts, &op);
         Ok(Self { op, me })
+    }
+}
+
+/// Sends somebody to what they have to do first. Where they were about to go is no attempt; what they were about to change is.
+fn first(parts: &Parts, duty: Duty) -> Failure {
+    let reads = matches!(parts.method, Method::GET | Method::HEAD);
+    Failure::First {
+        duty,
+        back: if reads { here(&parts.uri) } else { "/".to_owned() },
+        htmx: parts.headers.contains_key("hx-request"),
+        refused: (!reads).then(|| Refused::from(&Error::from(duty))),
     }
 }
 
