@@ -5,11 +5,14 @@ mod consumers;
 mod deployments;
 mod environments;
 mod grid;
+mod groups;
 mod overview;
 mod pipelines;
 mod policies;
+mod roles;
 mod sign_in;
 mod signing_keys;
+mod users;
 mod values;
 mod waivers;
 
@@ -26,6 +29,9 @@ pub(crate) fn routes() -> Router<Console> {
         .route("/", get(home))
         .merge(sign_in::routes())
         .merge(account::routes())
+        .merge(users::routes())
+        .merge(groups::routes())
+        .merge(roles::routes())
         .merge(overview::routes())
         .merge(pipelines::routes())
         .merge(deployments::routes())

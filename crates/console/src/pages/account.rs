@@ -23,7 +23,7 @@ use crate::chrome::{Chrome, Section};
 use crate::paths::own_path;
 use crate::times::Moment;
 use crate::visitor::{SignedIn, Visitor};
-use sessions::SessionRow;
+pub(super) use sessions::SessionRow;
 use tokens::TokenRow;
 
 /// What stands around a page without navigation.
