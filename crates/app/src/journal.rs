@@ -2,6 +2,7 @@
 
 mod differences;
 mod masking;
+mod text;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use crate::errors::Error;
 
 pub use differences::FieldChange;
 pub use masking::{MASK, is_masked, masked};
+pub use text::{ExportFormat, ExportText};
 
 /// Most entries in a list.
 const PAGE: u32 = 500;
