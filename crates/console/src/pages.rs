@@ -1,6 +1,8 @@
 //! The pages.
 
 mod account;
+mod audit;
+mod change_requests;
 mod consumers;
 mod deployments;
 mod environments;
@@ -9,6 +11,7 @@ mod groups;
 mod overview;
 mod pipelines;
 mod policies;
+mod realm_settings;
 mod roles;
 mod sign_in;
 mod signing_keys;
@@ -32,6 +35,10 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(users::routes())
         .merge(groups::routes())
         .merge(roles::routes())
+        .merge(environments::routes())
+        .merge(realm_settings::routes())
+        .merge(audit::routes())
+        .merge(change_requests::routes())
         .merge(overview::routes())
         .merge(pipelines::routes())
         .merge(deployments::routes())

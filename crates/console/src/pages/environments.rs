@@ -1,4 +1,8 @@
-//! The environments of a realm as tabs of a page.
+//! The environments of a realm: as tabs of a page, and on pages of their own.
+
+mod manage;
+
+pub(super) use manage::routes;
 
 use tollgate_app::access::Op;
 use tollgate_model::names::EnvironmentName;
