@@ -47,6 +47,46 @@ const ACTIONS: [(&str, &str); 26] = [
     ("/realms/{realm}/waivers/end", "waiver.end"),
 ];
 
+/// The same of forms about people: accounts, users, groups, roles, and what two people decide together.
+const ACTIONS_OF_PEOPLE: [(&str, &str); 36] = [
+    ("/account/password", "password.change"),
+    ("/account/second-factor", "second-factor.enrol"),
+    ("/account/second-factor/confirm", "second-factor.confirm"),
+    ("/account/second-factor/manage", "second-factor.change"),
+    ("/realms/{realm}/account/sessions/end", "session.end"),
+    ("/realms/{realm}/account/sessions/end-others", "session.end"),
+    ("/realms/{realm}/account/tokens", "user-token.create"),
+    ("/realms/{realm}/account/tokens/revoke", "user-token.delete"),
+    ("/realms/{realm}/users", "user.create"),
+    ("/realms/{realm}/users/{user}/disable", "user.disable"),
+    ("/realms/{realm}/users/{user}/enable", "user.enable"),
+    ("/realms/{realm}/users/{user}/reset-password", "user.reset-password"),
+    ("/realms/{realm}/users/{user}/reset-second-factor", "second-factor.reset"),
+    ("/realms/{realm}/users/{user}/sessions/end", "session.end"),
+    ("/realms/{realm}/users/{user}/sessions/end-all", "session.end"),
+    ("/realms/{realm}/users/{user}/tokens/end-all", "user.end-sessions"),
+    ("/realms/{realm}/users/{user}/groups/join", "group.add"),
+    ("/realms/{realm}/users/{user}/groups/leave", "group.remove"),
+    ("/realms/{realm}/users/{user}/delete", "user.delete"),
+    ("/realms/{realm}/groups", "group.create"),
+    ("/realms/{realm}/groups/{group}/members/add", "group.add"),
+    ("/realms/{realm}/groups/{group}/members/remove", "group.remove"),
+    ("/realms/{realm}/groups/{group}/grants/add", "group.grant"),
+    ("/realms/{realm}/groups/{group}/grants/remove", "group.ungrant"),
+    ("/realms/{realm}/groups/{group}/describe", "group.set"),
+    ("/realms/{realm}/groups/{group}/delete", "group.delete"),
+    ("/realms/{realm}/roles", "role.create"),
+    ("/realms/{realm}/roles/{role}", "role.set"),
+    ("/realms/{realm}/roles/{role}/delete", "role.delete"),
+    ("/realms/{realm}/environments", "environment.create"),
+    ("/realms/{realm}/environments/{environment}/delete", "environment.delete"),
+    ("/realms/{realm}/settings", "realm.update"),
+    ("/realms/{realm}/audit/verify", "audit.read"),
+    ("/realms/{realm}/change-requests/{id}/approve", "change-request.approve"),
+    ("/realms/{realm}/change-requests/{id}/reject", "change-request.reject"),
+    ("/realms/{realm}/change-requests/{id}/withdraw", "change-request.withdraw"),
+];
+
 /// Records what an answer refused, before it is given.
 pub(crate) async fn record(State(console): State<Console>, mut request: Request, next: Next) -> Response {
     let who = Who::default();
@@ -68,7 +108,7 @@ pub(crate) async fn record(State(console): State<Console>, mut request: Request,
 
 fn attempt<'a>(method: &Method, path: &str, parameters: impl Iterator<Item = (&'a str, &'a str)>) -> Attempt {
     let reads = matches!(*method, Method::GET | Method::HEAD);
-    let named = ACTIONS.iter().find(|(of, _)| !reads && *of == path).map(|(_, action)| (*action).to_owned());
+    let named = ACTIONS.iter().chain(&ACTIONS_OF_PEOPLE).find(|(of, _)| !reads && *of == path).map(|(_, action)| (*action).to_owned());
     let noun = path.split('/').nth(3).unwrap_or("page").trim_end_matches('s');
     let noun = if noun == "policie" { "policy" } else { noun };
     let action = named.unwrap_or_else(|| format!("{noun}.{}", if reads { "read" } else { "change" }));
@@ -113,5 +153,7 @@ mod tests {
         assert_eq!(of(Method::GET, "/realms/{realm}/policies/{policy}/edit"), "policy.read");
         assert_eq!(of(Method::GET, "/realms/{realm}/consumers"), "consumer.read");
         assert_eq!(of(Method::POST, "/realms/{realm}/waivers/{id}/end"), "waiver.change");
+        assert_eq!(of(Method::POST, "/account/password"), "password.change");
+        assert_eq!(of(Method::GET, "/realms/{realm}/users"), "user.read");
     }
 }

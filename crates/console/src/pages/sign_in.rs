@@ -27,6 +27,8 @@ struct SignInPage<'a> {
     user: &'a str,
     back: &'a str,
     problem: Option<Refusal>,
+    /// How long is to be waited, when there were too many attempts.
+    wait: Option<String>,
     style: &'a str,
     icon: &'a str,
 }
@@ -83,7 +85,8 @@ async fn sign_in(
         Err(error) if matches!(error.kind, ErrorKind::Unauthenticated | ErrorKind::TooMany) => {
             let (status, wait, refused) =
                 (status_of(error.kind), error.retry_after_seconds, Refused::from(&error));
-            let page = SignInPage::new(&form.user, &form.back, Some(error.into()));
+            let mut page = SignInPage::new(&form.user, &form.back, Some(error.into()));
+            page.wait = wait.map(about);
             let mut response = render(status, &page)?.into_response();
             if let Some(seconds) = wait {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -106,7 +109,16 @@ async fn sign_out(State(console): State<Console>, SignedIn { op, me }: SignedIn)
 
 impl<'a> SignInPage<'a> {
     fn new(user: &'a str, back: &'a str, problem: Option<Refusal>) -> Self {
-        Self { user, back, problem, style: &assets::STYLE.path, icon: &assets::ICON.path }
+        Self { user, back, problem, wait: None, style: &assets::STYLE.path, icon: &assets::ICON.path }
+    }
+}
+
+/// Says how long something takes, as people do.
+fn about(seconds: u16) -> String {
+    match (seconds, seconds.div_ceil(60)) {
+        (0..=1, _) => "a second".to_owned(),
+        (2..=90, _) => format!("{seconds} seconds"),
+        (_, minutes) => format!("{minutes} minutes"),
     }
 }
 
@@ -117,4 +129,15 @@ fn set_cookie(response: &mut Response, cookie: String) -> Answer<()> {
     header.set_sensitive(true);
     response.headers_mut().append(header::SET_COOKIE, header);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_in_seconds_or_minutes_and_never_too_short() {
+        let told: Vec<_> = [1, 59, 90, 91, 900].into_iter().map(about).collect();
+        assert_eq!(told, ["a second", "59 seconds", "90 seconds", "2 minutes", "15 minutes"]);
+    }
 }
