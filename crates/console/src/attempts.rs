@@ -108,7 +108,11 @@ pub(crate) async fn record(State(console): State<Console>, mut request: Request,
 
 fn attempt<'a>(method: &Method, path: &str, parameters: impl Iterator<Item = (&'a str, &'a str)>) -> Attempt {
     let reads = matches!(*method, Method::GET | Method::HEAD);
-    let named = ACTIONS.iter().chain(&ACTIONS_OF_PEOPLE).find(|(of, _)| !reads && *of == path).map(|(_, action)| (*action).to_owned());
+    let named = ACTIONS
+        .iter()
+        .chain(&ACTIONS_OF_PEOPLE)
+        .find(|(of, _)| !reads && *of == path)
+        .map(|(_, action)| (*action).to_owned());
     let noun = path.split('/').nth(3).unwrap_or("page").trim_end_matches('s');
     let noun = if noun == "policie" { "policy" } else { noun };
     let action = named.unwrap_or_else(|| format!("{noun}.{}", if reads { "read" } else { "change" }));

@@ -21,7 +21,7 @@ impl<T> Page<T> {
     pub(crate) fn of(items: Vec<T>, number: usize) -> Self {
         let (total, number) = (items.len(), number.max(1));
         let begin = (number - 1).saturating_mul(SIZE);
-        let next = (begin.saturating_add(SIZE) < total).then_some(number + 1);
+        let next = (begin.saturating_add(SIZE) < total).then(|| number + 1);
         let items = items.into_iter().skip(begin).take(SIZE).collect();
         Self { items, total, previous: (number > 1).then(|| number - 1), next }
     }

@@ -271,10 +271,7 @@ impl<'a> From<&'a JournalEntry> for Line<'a> {
             request_id: &entry.request_id,
             reason: &entry.reason,
             outcome: entry.outcome.as_str(),
-            about: entry
-                .about
-                .as_ref()
-                .map(|about| LineAbout { kind: about.kind.as_str(), key: &about.key }),
+            about: entry.about.as_ref().map(|about| LineAbout { kind: about.kind.as_str(), key: &about.key }),
             detail: serde_json::from_str(&entry.detail).ok(),
             objects: objects.collect(),
             mutations_hash: hex(&entry.mutations_hash),

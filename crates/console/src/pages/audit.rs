@@ -159,9 +159,11 @@ async fn index(
 async fn verify(State(console): State<Console>, visitor: Visitor) -> Answer {
     let proof = console.app.evidence().verify(&visitor.op, None).await?;
     let mut shown = AuditPage::new(&console, &visitor, AuditQuery::default()).await?;
-    let filter = JournalFilter { newest_first: true, limit: PAGE, attempts: true, ..JournalFilter::default() };
+    let filter =
+        JournalFilter { newest_first: true, limit: PAGE, attempts: true, ..JournalFilter::default() };
     let entries = console.app.journal().list(&visitor.op, filter).await?;
-    shown.next = entries.last().filter(|entry| entries.len() == PAGE as usize && entry.seq > 1).map(|it| it.seq);
+    shown.next =
+        entries.last().filter(|entry| entries.len() == PAGE as usize && entry.seq > 1).map(|it| it.seq);
     shown.rows = entries.iter().map(|entry| Row::new(entry, visitor.op.now)).collect();
     shown.chain.verified = Some(VerifiedView::from(proof));
     page(&shown)
@@ -270,9 +272,11 @@ fn time(field: &'static str, text: &str) -> Result<Option<Timestamp>, Problem> {
 
 impl Row {
     fn new(entry: &JournalEntry, now: Timestamp) -> Self {
-        let name = |kind: Kind, key: &str, note| ObjectName { kind: kind.as_str(), key: key.to_owned(), note };
+        let name =
+            |kind: Kind, key: &str, note| ObjectName { kind: kind.as_str(), key: key.to_owned(), note };
         let written = entry.mutations.iter();
-        let written = written.map(|it| name(it.kind, &it.key, if it.body.is_none() { "deleted" } else { "" }));
+        let written =
+            written.map(|it| name(it.kind, &it.key, if it.body.is_none() { "deleted" } else { "" }));
         let about = entry.about.iter().map(|it| name(it.kind, &it.key, ""));
         let mut objects: Vec<_> = about.chain(written).collect();
         let more = objects.len().saturating_sub(NAMED);

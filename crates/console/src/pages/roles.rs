@@ -87,11 +87,7 @@ async fn index(State(console): State<Console>, visitor: Visitor) -> Answer {
     })
 }
 
-async fn new(
-    State(console): State<Console>,
-    visitor: Visitor,
-    Query(query): Query<NewQuery>,
-) -> Answer {
+async fn new(State(console): State<Console>, visitor: Visitor, Query(query): Query<NewQuery>) -> Answer {
     let op = &visitor.op;
     op.demand(Permission::RoleCreate)?;
     let from = match RoleName::parse(&query.from) {
@@ -174,8 +170,7 @@ async fn delete(
 fn read(fields: &FieldList) -> Answer<(String, BTreeSet<Permission>)> {
     let permissions = fields.all("permission");
     let parse = |name: &String| {
-        Permission::parse(name)
-            .map_err(|error| Failure::plain(StatusCode::BAD_REQUEST, error.to_string()))
+        Permission::parse(name).map_err(|error| Failure::plain(StatusCode::BAD_REQUEST, error.to_string()))
     };
     let permissions = permissions.iter().map(parse).collect::<Answer<_>>()?;
     Ok((fields.one("description").trim().to_owned(), permissions))

@@ -294,7 +294,9 @@ impl UserPage {
         let mut joinable = Vec::new();
         if may_group {
             let all = app.groups().list(op).await?;
-            joinable.extend(all.into_iter().map(|it| it.group.name.to_string()).filter(|it| !groups.contains(it)));
+            joinable.extend(
+                all.into_iter().map(|it| it.group.name.to_string()).filter(|it| !groups.contains(it)),
+            );
         }
         Ok(Self {
             chrome: Chrome::new(visitor, Section::Users, name.to_string()),

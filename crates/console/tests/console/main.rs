@@ -1,8 +1,12 @@
 //! The console through its router, over a real store.
 
+mod account;
+mod audit;
+mod change_requests;
 mod editor;
 mod guards;
 mod journey;
+mod people;
 mod policies;
 mod settings;
 mod world;

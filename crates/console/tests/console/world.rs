@@ -1,15 +1,20 @@
 //! A console without a network or a browser.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use http::Request;
 use tempfile::TempDir;
-use tollgate_app::access::Op;
+use tollgate_app::access::{Grant, Op};
+use tollgate_app::users::{NewPassword, NewUser, SignIn};
 use tollgate_app::{App, Password};
 use tollgate_console::ConsoleSettings;
 use tollgate_credential::seal::MasterKey;
+use tollgate_model::document::GroupFile;
+use tollgate_model::names::{GroupName, RoleName, UserName};
+use tollgate_model::users::SessionClient;
 use tollgate_store::Store;
 use tollgate_testkit::{FixedClock, SeededRandom};
 use tower::ServiceExt as _;
@@ -49,10 +54,56 @@ impl World {
             app.users().create_first_admin(&op, Some(password)).await.expect("an admin").expect("the first");
         let token = admin.token.plain.expose_secret();
         op.actor = app.users().authenticate(token, op.now).await.expect("signed in").actor;
-        let cookie = format!("tollgate_session={token}");
         let settings = ConsoleSettings { version: "9.9".to_owned(), secure_cookies: false };
         let router = tollgate_console::router(app.clone(), settings);
-        Self { _directory: directory, app, router, cookie, op }
+        let mut world = Self { _directory: directory, app, router, cookie: String::new(), op };
+        world.cookie = world.sign_in("admin", PASSWORD).await;
+        world
+    }
+
+    /// Signs somebody in, and returns the cookie of their session.
+    pub(crate) async fn sign_in(&self, user: &str, password: &str) -> String {
+        let shown = SignIn {
+            user,
+            password,
+            code: None,
+            name: "browser",
+            client: SessionClient::Browser,
+            user_agent: Some("Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"),
+            replaces: None,
+        };
+        let signed_in = self.app.users().sign_in(&self.op, &shown).await.expect("signs in");
+        format!("tollgate_session={}", signed_in.token.plain.expose_secret())
+    }
+
+    /// Makes a user in groups of realm `default`, whose password is [`PASSWORD`] and no temporary one any more, and
+    /// returns the cookie of their session.
+    pub(crate) async fn person(&self, name: &str, groups: &[&str]) -> String {
+        let input = NewUser {
+            name: UserName::parse(name).expect("a name"),
+            password: None,
+            groups: groups.iter().map(|group| GroupName::parse(group).expect("a name")).collect(),
+        };
+        let made = self.app.users().create(&self.op, input).await.expect("a user");
+        let temporary = made.password.expect("made up").expose_secret().to_owned();
+        let cookie = self.sign_in(name, &temporary).await;
+        let token = cookie.split_once('=').expect("a cookie").1;
+        let me = self.app.users().authenticate(token, self.op.now).await.expect("signed in");
+        let op = Op { actor: me.actor.clone(), ..self.op.clone() };
+        let change = NewPassword { current: &temporary, new: PASSWORD, end_api_tokens: false };
+        self.app.users().change_password(&op, &me, &change).await.expect("changed");
+        cookie
+    }
+
+    /// Makes a group that grants a role everywhere.
+    pub(crate) async fn group(&self, name: &str, role: &str) {
+        let file = GroupFile {
+            name: GroupName::parse(name).expect("a name"),
+            description: String::new(),
+            members: BTreeSet::new(),
+            grants: [Grant::everywhere(RoleName::parse(role).expect("a name"))].into(),
+        };
+        self.app.groups().create(&self.op, &file).await.expect("a group");
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
@@ -64,15 +115,25 @@ impl World {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {
-        let request = Request::get(path).header("cookie", &self.cookie);
+        self.get_as(&self.cookie, path).await
+    }
+
+    /// Opens a page with the cookie of a session.
+    pub(crate) async fn get_as(&self, cookie: &str, path: &str) -> Reply {
+        let request = Request::get(path).header("cookie", cookie);
         self.send(request.body(Body::empty()).expect("a request")).await
     }
 
     /// Sends a form as a page of the console does.
     pub(crate) async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Reply {
+        self.post_as(&self.cookie, path, fields).await
+    }
+
+    /// Sends a form with the cookie of a session.
+    pub(crate) async fn post_as(&self, cookie: &str, path: &str, fields: &[(&str, &str)]) -> Reply {
         let body = encoded_form(fields);
         let request = Request::post(path)
-            .header("cookie", &self.cookie)
+            .header("cookie", cookie)
             .header("sec-fetch-site", "same-origin")
             .header("content-type", "application/x-www-form-urlencoded");
         self.send(request.body(Body::from(body)).expect("a request")).await

@@ -58,20 +58,18 @@ async fn change(
         again.problem = Problem::new("again", Refusal { message, hint: Some("Write it twice".to_owned()) });
         return Ok(render(StatusCode::UNPROCESSABLE_ENTITY, &again)?.into_response());
     }
-    let change = NewPassword {
-        current: &form.current,
-        new: &form.new,
-        end_api_tokens: form.end_api_tokens.is_some(),
-    };
+    let change =
+        NewPassword { current: &form.current, new: &form.new, end_api_tokens: form.end_api_tokens.is_some() };
     let SignedIn { op, me } = &signed_in;
     match console.app.users().change_password(op, me, &change).await {
         Ok(_) => Ok(see_other(own_path(&form.back))),
         Err(error) => {
             let (told, refusal) = Told::of(error)?;
             again.problem = match told.code {
-                "confirmation-failed" => {
-                    Problem::new("current", Refusal { message: "That is not your password".to_owned(), ..refusal })
-                }
+                "confirmation-failed" => Problem::new(
+                    "current",
+                    Refusal { message: "That is not your password".to_owned(), ..refusal },
+                ),
                 "password-weak" => Problem::new("new", refusal),
                 _ => Problem::new("", refusal),
             };

@@ -175,7 +175,8 @@ fn scopes(fields: &FieldList) -> Result<Vec<TokenScope>, Problem> {
 impl TokenRow {
     pub(super) fn new(view: TokenView, now: Timestamp) -> Self {
         let TokenView { token, last_used_at } = view;
-        let names = |names: Option<String>, word: &str| names.map(|it| format!(" {word} {it}")).unwrap_or_default();
+        let names =
+            |names: Option<String>, word: &str| names.map(|it| format!(" {word} {it}")).unwrap_or_default();
         let scope = |scope: &TokenScope| {
             let environments = scope.environments.as_ref().map(|names| list(names));
             let projects = scope.projects.as_ref().map(|names| list(names));

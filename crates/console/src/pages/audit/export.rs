@@ -56,7 +56,8 @@ async fn export(
     Query(query): Query<AuditQuery>,
 ) -> Answer<Response> {
     let format = if format == "csv" { ExportFormat::Csv } else { ExportFormat::JsonLines };
-    let wrong = |_| Failure::plain(StatusCode::UNPROCESSABLE_ENTITY, "The filter is wrong: go back and mend it.");
+    let wrong =
+        |_| Failure::plain(StatusCode::UNPROCESSABLE_ENTITY, "The filter is wrong: go back and mend it.");
     let filter = query.filter().map_err(wrong)?;
     let export = console.app.journal().export(&visitor.op, filter, false).await?;
     // What cannot be begun is a page that says so.

@@ -61,11 +61,21 @@ impl From<&PolicyDiff> for DiffView {
             let of = change.policy.to_string();
             for value in &change.environments {
                 let place = value.name.to_string();
-                lines.push(Line { of: of.clone(), place, before: text(&value.before), after: text(&value.after) });
+                lines.push(Line {
+                    of: of.clone(),
+                    place,
+                    before: text(&value.before),
+                    after: text(&value.after),
+                });
             }
             for value in &change.settings {
                 let place = value.name.to_owned();
-                lines.push(Line { of: of.clone(), place, before: text(&value.before), after: text(&value.after) });
+                lines.push(Line {
+                    of: of.clone(),
+                    place,
+                    before: text(&value.before),
+                    after: text(&value.after),
+                });
             }
         }
         let added = diff.environments_added.iter().map(|name| format!("{name} comes"));
@@ -120,7 +130,8 @@ fn environments(impact: &PolicyImpact) -> Vec<EnvironmentView> {
         }
     };
     let view = |it: &tollgate_app::Impact| {
-        let meaning = impact.meaning.environments.iter().find(|meaning| meaning.environment == it.environment);
+        let meaning =
+            impact.meaning.environments.iter().find(|meaning| meaning.environment == it.environment);
         EnvironmentView {
             name: it.environment.to_string(),
             effect: match meaning.map(|meaning| meaning.effect) {

@@ -181,7 +181,8 @@ async fn refuse(console: &Console, visitor: &Visitor, error: Error) -> Answer<Re
 
 /// Reads the form; what is wrong is put at its field.
 fn new_environment(fields: &FieldList) -> Result<NewEnvironment, Problem> {
-    let name = EnvironmentName::parse(fields.one("name").trim()).map_err(|error| Problem::of("name", error))?;
+    let name =
+        EnvironmentName::parse(fields.one("name").trim()).map_err(|error| Problem::of("name", error))?;
     let listener = |exposure: Exposure| {
         let address = fields.one(exposure.as_str()).trim();
         (!address.is_empty()).then(|| (exposure, address.to_owned()))
@@ -228,7 +229,8 @@ impl Row {
     fn new(view: EnvironmentView, op: &Op) -> Self {
         let EnvironmentView { environment, policies } = view;
         let always = [EnvironmentName::test(), EnvironmentName::prod()];
-        let value = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let value =
+            |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         Self {
             is_own: !always.contains(&environment.name),
             name: environment.name.to_string(),

@@ -98,7 +98,9 @@ async fn ungrant(
 ) -> Answer<Response> {
     let group = named(&path.group)?;
     match read_grant(&fields) {
-        Ok(grant) => edit(&console, &visitor, &group, &GroupEdit::Ungrant(grant), ("ungrant", "grants")).await,
+        Ok(grant) => {
+            edit(&console, &visitor, &group, &GroupEdit::Ungrant(grant), ("ungrant", "grants")).await
+        }
         Err(problem) => wrong(&console, &visitor, &group, problem).await,
     }
 }
@@ -161,7 +163,12 @@ async fn after(
     told.answer(&shown)
 }
 
-async fn wrong(console: &Console, visitor: &Visitor, group: &GroupName, problem: Problem) -> Answer<Response> {
+async fn wrong(
+    console: &Console,
+    visitor: &Visitor,
+    group: &GroupName,
+    problem: Problem,
+) -> Answer<Response> {
     let mut shown = GroupPage::new(console, visitor, group).await?;
     shown.problem = problem;
     Ok(refused(&shown)?.into_response())

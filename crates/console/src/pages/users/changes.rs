@@ -56,13 +56,21 @@ pub(super) fn notice(done: &str) -> Option<&'static str> {
     })
 }
 
-async fn disable(State(console): State<Console>, visitor: Visitor, Path(path): Path<UserPath>) -> Answer<Response> {
+async fn disable(
+    State(console): State<Console>,
+    visitor: Visitor,
+    Path(path): Path<UserPath>,
+) -> Answer<Response> {
     let name = named(&path.user)?;
     let done = console.app.users().disable(&visitor.op, &name, None).await;
     after(&console, &visitor, &name, done.map(drop), "disable").await
 }
 
-async fn enable(State(console): State<Console>, visitor: Visitor, Path(path): Path<UserPath>) -> Answer<Response> {
+async fn enable(
+    State(console): State<Console>,
+    visitor: Visitor,
+    Path(path): Path<UserPath>,
+) -> Answer<Response> {
     let name = named(&path.user)?;
     let done = console.app.users().enable(&visitor.op, &name, None).await;
     after(&console, &visitor, &name, done.map(drop), "enable").await
@@ -75,7 +83,9 @@ async fn reset_password(
 ) -> Answer<Response> {
     let name = named(&path.user)?;
     match console.app.users().reset_password(&visitor.op, &name, None).await {
-        Ok(reset) => show_password(&visitor, &reset.user, reset.password.as_ref(), "has a temporary password"),
+        Ok(reset) => {
+            show_password(&visitor, &reset.user, reset.password.as_ref(), "has a temporary password")
+        }
         Err(error) => after(&console, &visitor, &name, Err(error), "").await,
     }
 }
@@ -145,7 +155,11 @@ async fn leave(
     after(&console, &visitor, &name, done.map(drop), "leave").await
 }
 
-async fn delete(State(console): State<Console>, visitor: Visitor, Path(path): Path<UserPath>) -> Answer<Response> {
+async fn delete(
+    State(console): State<Console>,
+    visitor: Visitor,
+    Path(path): Path<UserPath>,
+) -> Answer<Response> {
     let name = named(&path.user)?;
     match console.app.users().delete(&visitor.op, &name, None).await {
         Ok(()) => Ok(see_other(&format!("/realms/{}/users", visitor.op.realm))),
