@@ -5,6 +5,7 @@ use tollgate_model::environments::{FourEyes, RealmSettings};
 use crate::world::{Reply, World};
 
 const REALM: &str = "/realms/default";
+const EXTERNAL: &str = "external-api-access";
 
 /// A realm that wants four eyes for policies, with two more administrators.
 struct Two {
@@ -27,8 +28,8 @@ impl Two {
     }
 
     /// Asks, as ada, for a looser policy in production; returns the path of the request.
-    async fn ask(&self) -> String {
-        let path = format!("{REALM}/policies/external-api-access/edit");
+    async fn ask(&self, policy: &str) -> String {
+        let path = format!("{REALM}/policies/{policy}/edit");
         let page = self.world.get_as(&self.ada, &path).await.text;
         let revision =
             page.split("name=\"revision\" value=\"").nth(1).and_then(|it| it.split('"').next()).expect("one");
@@ -36,16 +37,12 @@ impl Two {
             ("revision", revision),
             ("prod", "any"),
             ("reason", "a partner <asks>"),
-            ("confirmation", "external-api-access"),
+            ("confirmation", policy),
         ];
         let asked = self.world.post_as(&self.ada, &path, &form).await;
         assert_eq!(asked.status, 303, "{}", asked.text);
-        let list = self.world.get_as(&self.bob, &format!("{REALM}/change-requests")).await.text;
-        let id = list
-            .split("/change-requests/chg_")
-            .nth(1)
-            .and_then(|rest| rest.split('"').next())
-            .expect("listed");
+        let location = asked.header("location");
+        let id = location.split("chg_").nth(1).and_then(|rest| rest.split('?').next()).expect("its id");
         format!("{REALM}/change-requests/chg_{id}")
     }
 
@@ -66,7 +63,7 @@ fn base(page: &Reply) -> String {
 #[tokio::test]
 async fn what_one_asks_for_another_sees_exactly_and_approves() {
     let two = Two::start().await;
-    let path = two.ask().await;
+    let path = two.ask(EXTERNAL).await;
     let own = two.world.get_as(&two.ada, &path).await;
     assert!(
         own.text.contains("somebody else decides") && !own.text.contains("Approve and make"),
@@ -107,9 +104,14 @@ async fn what_one_asks_for_another_sees_exactly_and_approves() {
 #[tokio::test]
 async fn a_request_on_another_base_than_was_read_is_shown_anew() {
     let two = Two::start().await;
-    let (path, read) = (two.ask().await, "1");
-    let moved = two.world.post_as(&two.bob, &format!("{path}/approve"), &[("base", read)]).await;
-    assert_eq!((moved.status, two.version().await.as_str()), (412, "1.0"), "{}", moved.text);
+    let (path, other) = (two.ask(EXTERNAL).await, two.ask("internal-api-access").await);
+    let read = base(&two.world.get_as(&two.bob, &path).await);
+    let now = base(&two.world.get_as(&two.bob, &other).await);
+    let first = two.world.post_as(&two.bob, &format!("{other}/approve"), &[("base", &now)]).await;
+    assert_eq!(first.status, 303, "{}", first.text);
+    let moved = two.world.post_as(&two.bob, &format!("{path}/approve"), &[("base", &read)]).await;
+    assert_eq!((moved.status, two.version().await.as_str()), (412, "1.1"), "{}", moved.text);
+    assert!(moved.text.contains("What became other meanwhile"), "{}", moved.text);
     assert!(
         moved.text.contains("not what you read") && moved.text.contains("Approve and make"),
         "{}",
@@ -120,13 +122,13 @@ async fn a_request_on_another_base_than_was_read_is_shown_anew() {
 #[tokio::test]
 async fn requests_are_rejected_by_others_and_withdrawn_by_their_author() {
     let two = Two::start().await;
-    let path = two.ask().await;
+    let path = two.ask(EXTERNAL).await;
     let theirs = two.world.post_as(&two.bob, &format!("{path}/withdraw"), &[]).await;
     assert_eq!(theirs.status, 403, "{}", theirs.text);
     let rejected = two.world.post_as(&two.bob, &format!("{path}/reject"), &[("comment", "too loose")]).await;
     assert_eq!(rejected.status, 303, "{}", rejected.text);
     assert!(two.world.get_as(&two.ada, &path).await.text.contains("too loose"));
-    let path = two.ask().await;
+    let path = two.ask(EXTERNAL).await;
     let withdrawn = two.world.post_as(&two.ada, &format!("{path}/withdraw"), &[]).await;
     assert_eq!((withdrawn.status, two.version().await.as_str()), (303, "1.0"), "{}", withdrawn.text);
 }
@@ -163,14 +165,14 @@ async fn settings_and_environments_are_asked_for_where_four_eyes_are_on() {
     let approved = two.world.post_as(&two.bob, &format!("{path}/approve"), &[("base", &base(&shown))]).await;
     assert_eq!(approved.status, 303, "{}", approved.text);
     assert!(two.world.get(&format!("{REALM}/environments")).await.text.contains("127.0.0.1:7003"));
-    let moved = two.ask().await;
+    let moved = two.ask(EXTERNAL).await;
     assert!(two.world.get_as(&two.bob, &moved).await.text.contains("Policy version 1.1 becomes 1.2"));
 }
 
 #[tokio::test]
 async fn whoever_may_read_and_not_decide_is_told_what_it_takes() {
     let two = Two::start().await;
-    let path = two.ask().await;
+    let path = two.ask(EXTERNAL).await;
     two.world.group("auditors", "auditor").await;
     let auditor = two.world.person("eve", &["auditors"]).await;
     let page = two.world.get_as(&auditor, &path).await.text;

@@ -1,6 +1,7 @@
 //! Users, groups, roles, environments and settings, and what of them is shown to whom.
 
 use tollgate_app::access::Permission;
+use tollgate_app::{JournalFilter, Outcome};
 use tollgate_model::names::{GroupName, RealmName, RoleName, UserName};
 
 use crate::world::{PASSWORD, World};
@@ -56,6 +57,13 @@ const FORMS: [(&str, &[(&str, &str)]); 21] = [
     ("audit/verify", &[]),
 ];
 
+/// Returns the numbers of the entries that changed something.
+async fn changes(world: &World) -> Vec<u64> {
+    let filter = JournalFilter { outcome: Some(Outcome::Done), limit: 500, ..JournalFilter::default() };
+    let entries = world.app.journal().list(&world.op, filter).await.expect("reads");
+    entries.iter().map(|entry| entry.seq).collect()
+}
+
 #[tokio::test]
 async fn whoever_may_not_sees_nothing_by_url_changes_nothing_and_is_told_what_is_missing() {
     let world = World::start().await;
@@ -68,16 +76,12 @@ async fn whoever_may_not_sees_nothing_by_url_changes_nothing_and_is_told_what_is
             assert!(reply.text.contains(permission), "{page}: {}", reply.text);
             assert!(!reply.text.contains("admin<") && !reply.text.contains("viewers"), "{page}");
         }
-        let head = world.app.journal().verify(&world.op).await.expect("reads");
+        let before = changes(&world).await;
         for (form, fields) in FORMS {
             let reply = world.post_as(&cookie, &format!("{REALM}/{form}"), fields).await;
             assert_eq!(reply.status, 403, "{name} {form}: {}", reply.text);
         }
-        assert_eq!(
-            world.app.journal().verify(&world.op).await.expect("reads"),
-            head,
-            "nothing but refusals, which wait"
-        );
+        assert_eq!(changes(&world).await, before);
     }
 }
 
