@@ -27,6 +27,13 @@ pub(crate) fn own_path(path: &str) -> &str {
     if ours { path } else { "/" }
 }
 
+/// Takes from a path what it says was done: whoever comes back from signing in has done nothing yet.
+pub(crate) fn without_claims(path: &str) -> &str {
+    path.split(['?', '&'])
+        .find(|part| part.starts_with("done="))
+        .map_or(path, |_| path.split('?').next().unwrap_or(path))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +45,14 @@ mod tests {
             ["//evil.example", "https://evil.example", "/\\evil.example", "/realms//evil.example", "", "/x"]
         {
             assert_eq!(own_path(path), "/");
+        }
+    }
+
+    #[test]
+    fn a_path_that_claims_something_loses_its_query() {
+        assert_eq!(without_claims("/realms/a/users?q=x&page=2"), "/realms/a/users?q=x&page=2");
+        for path in ["/realms/a/account?done=password", "/realms/a/account?x=y&done=z"] {
+            assert_eq!(without_claims(path), "/realms/a/account");
         }
     }
 }

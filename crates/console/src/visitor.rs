@@ -31,6 +31,8 @@ pub(crate) struct Visitor {
     pub(crate) own: SignedIn,
     /// How many change requests of the realm wait for them.
     pub(crate) waiting: usize,
+    /// Whether one of our own pages led here, so that what the address says was done may be believed.
+    from_here: bool,
 }
 
 /// Somebody who has signed in, whatever they have to do first.
@@ -58,7 +60,17 @@ impl FromRequestParts<Console> for Visitor {
             tell(parts, &op);
         }
         let waiting = console.app.change_requests().waiting_for(&op).await?;
-        Ok(Self { op, own, waiting })
+        let from_here = is_same_origin(&parts.headers);
+        Ok(Self { op, own, waiting, from_here })
+    }
+}
+
+// === impl Visitor ===
+
+impl Visitor {
+    /// Returns what is told of something that was just done. A link from elsewhere claims nothing.
+    pub(crate) fn notice(&self, told: Option<&'static str>) -> Option<String> {
+        told.filter(|_| self.from_here).map(str::to_owned)
     }
 }
 

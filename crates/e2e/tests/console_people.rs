@@ -256,9 +256,7 @@ async fn administration_by_clicks() {
     browser.click("Verify now").await;
     browser.see("Verified up to entry").await;
     browser.check("audit").await;
-    browser
-        .open(&format!("{}/realms/default/audit?action=policy.set", server.url("console")))
-        .await;
+    browser.open(&format!("{}/realms/default/audit?action=policy.set", server.url("console"))).await;
     browser.see("requested by ada").await;
     browser.open(&format!("{}/realms/default/audit?action=group.grant", server.url("console"))).await;
     let link = browser.driver.query(By::Css(".entries tbody th a"));

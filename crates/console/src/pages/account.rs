@@ -76,7 +76,7 @@ async fn show(State(console): State<Console>, visitor: Visitor, Query(query): Qu
     let sessions = users.sessions(op, me).await?;
     let tokens = users.tokens(op).await?;
     let mut chrome = Chrome::new(&visitor, Section::Account, "Your account");
-    chrome.notice = notice(&query.done).map(str::to_owned);
+    chrome.notice = visitor.notice(notice(&query.done));
     page(&AccountPage {
         chrome,
         factor,

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tollgate_app::access::{Op, Permission};
 use tollgate_app::errors::Error;
 use tollgate_model::change_requests::{ChangeRequest, RequestState};
+use tollgate_model::environments::FourEyes;
 use tollgate_model::ids::ChangeRequestId;
 
 use crate::Console;
@@ -109,6 +110,13 @@ pub(super) fn asked_path(op: &Op, request: &ChangeRequest) -> String {
     format!("/realms/{}/change-requests/{}?done=asked", op.realm, request.id)
 }
 
+/// Returns what the realm wants a second person for, so that pages say it before anything is saved; nothing where whoever
+/// looks may not know.
+pub(super) async fn four_eyes(console: &Console, op: &Op) -> FourEyes {
+    let realm = console.app.realms().get(op).await;
+    realm.map(|realm| realm.value.settings.four_eyes).unwrap_or_default()
+}
+
 async fn index(State(console): State<Console>, visitor: Visitor) -> Answer {
     let op = &visitor.op;
     let requests = console.app.change_requests().list(op, None).await?;
@@ -135,16 +143,19 @@ async fn show(
     Query(query): Query<ShowQuery>,
 ) -> Answer {
     let mut shown = RequestPage::new(&console, &visitor, named(&path.id)?).await?;
-    shown.chrome.notice = notice(&query.done).map(str::to_owned);
+    shown.chrome.notice = visitor.notice(notice(&query.done, &shown.row));
     page(&shown)
 }
 
-fn notice(done: &str) -> Option<&'static str> {
-    Some(match done {
-        "asked" => "Asked for. Nothing was changed yet: somebody else has to approve it.",
-        "approved" => "Approved: the change was made.",
-        "rejected" => "Rejected: nothing was changed.",
-        "withdrawn" => "Withdrawn: nothing was changed.",
+/// Says what was just done. What the address says is shown only where it is so.
+fn notice(done: &str, row: &Row) -> Option<&'static str> {
+    Some(match (done, row.mark.1) {
+        ("asked", "waits") if row.is_own => {
+            "Asked for. Nothing was changed yet: somebody else has to approve it."
+        }
+        ("approved", "approved") => "Approved: the change was made.",
+        ("rejected", "rejected") => "Rejected: nothing was changed.",
+        ("withdrawn", "withdrawn") => "Withdrawn: nothing was changed.",
         _ => return None,
     })
 }

@@ -170,7 +170,7 @@ async fn show(
     Query(query): Query<ShowQuery>,
 ) -> Answer {
     let mut shown = GroupPage::new(&console, &visitor, &named(&path.group)?).await?;
-    shown.chrome.notice = changes::notice(&query.done).map(str::to_owned);
+    shown.chrome.notice = visitor.notice(changes::notice(&query.done));
     page(&shown)
 }
 

@@ -10,8 +10,6 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::routing::get;
 use serde::Deserialize;
-use tollgate_model::change_requests::RequestState;
-use tollgate_model::ids::ChangeRequestId;
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::policies::{AccessRequirement, Policy, RuleMode};
 
@@ -57,8 +55,6 @@ struct Row {
 struct IndexQuery {
     /// The version that was just saved.
     saved: Option<String>,
-    /// The change request that was just made.
-    asked: Option<ChangeRequestId>,
 }
 
 pub(super) fn routes() -> Router<Console> {
@@ -81,14 +77,6 @@ async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Q
         .saved
         .filter(|version| *version == policies.version().to_string())
         .map(|version| format!("Saved as policy version {version}. What runs goes on running."));
-    if let Some(id) = query.asked
-        && let Ok(asked) = console.app.change_requests().get(op, id).await
-        && asked.request.value.state(op.now) == RequestState::Pending
-    {
-        chrome.notice = Some(format!(
-            "Asked for, not yet saved: this realm wants a second person. Somebody else approves it with `tollgate change-request approve {id}`."
-        ));
-    }
     page(&PoliciesPage {
         chrome,
         version: policies.version().to_string(),

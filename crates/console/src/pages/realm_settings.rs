@@ -62,9 +62,7 @@ pub(super) fn routes() -> Router<Console> {
 
 async fn show(State(console): State<Console>, visitor: Visitor, Query(query): Query<ShowQuery>) -> Answer {
     let mut shown = SettingsPage::new(&console, &visitor).await?;
-    if query.done == "saved" {
-        shown.chrome.notice = Some("Saved.".to_owned());
-    }
+    shown.chrome.notice = visitor.notice((query.done == "saved").then_some("Saved."));
     page(&shown)
 }
 

@@ -18,7 +18,7 @@ use crate::answers::{Answer, page, render, see_other};
 use crate::assets;
 use crate::errors::status_of;
 use crate::forms::{Fields, Refusal};
-use crate::paths::own_path;
+use crate::paths::{own_path, without_claims};
 use crate::visitor::{SignedIn, Stranger, session_token};
 
 #[derive(Template)]
@@ -76,7 +76,7 @@ async fn sign_in(
     };
     match console.app.users().sign_in(&op, &shown).await {
         Ok(signed_in) => {
-            let mut response = see_other(own_path(&form.back));
+            let mut response = see_other(without_claims(own_path(&form.back)));
             let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
             let cookie = SessionCookie::for_browser(origin, console.settings.secure_cookies);
             set_cookie(&mut response, cookie.set(signed_in.token.plain.expose_secret()))?;

@@ -184,7 +184,7 @@ async fn show(
     Query(query): Query<ShowQuery>,
 ) -> Answer {
     let mut shown = UserPage::new(&console, &visitor, &named(&path.user)?).await?;
-    shown.chrome.notice = changes::notice(&query.done).map(str::to_owned);
+    shown.chrome.notice = visitor.notice(changes::notice(&query.done));
     page(&shown)
 }
 

@@ -9,11 +9,13 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use jiff::SignedDuration;
 use serde::Deserialize;
+use tollgate_app::change_requests::Proposal;
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::waivers::{NewWaiver, WaiverEnd, WaiverFilter};
 use tollgate_model::ids::WaiverId;
 use tollgate_model::policies::PolicyName;
 
+use super::change_requests::{asked_path, four_eyes};
 use crate::Console;
 use crate::answers::{Answer, page, render, see_other};
 use crate::chrome::{Chrome, Section};
@@ -50,6 +52,8 @@ struct NewPage {
     form: WaiverForm,
     /// The policies that the pipeline breaks there.
     policies: Vec<String>,
+    /// Whether it is asked for in place of being made.
+    is_asked: bool,
     problem: Option<Refusal>,
 }
 
@@ -128,8 +132,14 @@ async fn create(
         reason: form.reason.clone(),
         replace: false,
     };
-    match console.app.waivers().create(&visitor.op, input).await {
-        Ok(_) => Ok(see_other(&format!("/realms/{}/waivers", visitor.op.realm))),
+    let proposal = Proposal::Waiver(&input);
+    let made = match console.app.change_requests().ask(&visitor.op, proposal, &form.reason).await {
+        Ok(Some(asked)) => return Ok(see_other(&asked_path(&visitor.op, &asked.request.value))),
+        Ok(None) => console.app.waivers().create(&visitor.op, input).await.map(drop),
+        Err(error) => Err(error),
+    };
+    match made {
+        Ok(()) => Ok(see_other(&format!("/realms/{}/waivers", visitor.op.realm))),
         Err(error) if matches!(error.kind, ErrorKind::Invalid | ErrorKind::Conflict) => {
             let status = status_of(error.kind);
             let mut again = NewPage::new(&console, &visitor, form).await?;
@@ -167,6 +177,7 @@ impl NewPage {
             chrome: Chrome::new(visitor, Section::Waivers, "New waiver"),
             form,
             policies: broken.into_iter().collect(),
+            is_asked: four_eyes(console, &visitor.op).await.waivers,
             problem: None,
         })
     }

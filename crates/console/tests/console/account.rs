@@ -1,5 +1,7 @@
 //! First start, and one's own account.
 
+use axum::body::Body;
+use http::Request;
 use tollgate_testkit::totp_code;
 
 use crate::world::{PASSWORD, Reply, World};
@@ -227,6 +229,21 @@ async fn an_api_token_in_a_cookie_opens_no_account() {
     }
     let fields = [("current", PASSWORD), ("new", LATER), ("again", LATER)];
     assert_eq!(world.post_as(&cookie, "/account/password", &fields).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_link_from_elsewhere_claims_nothing() {
+    let world = World::start().await;
+    let path = format!("{ACCOUNT}?done=second-factor-removed");
+    assert!(world.get(&path).await.text.contains("Your second factor is off"));
+    for site in ["cross-site", "same-site", "none"] {
+        let request = Request::get(&path).header("cookie", &world.cookie).header("sec-fetch-site", site);
+        let page = world.send(request.body(Body::empty()).expect("a request")).await;
+        assert!(page.status == 200 && !page.text.contains("Your second factor is off"), "{site}");
+    }
+    let signed_in =
+        world.post("/sign-in", &[("user", "admin"), ("password", PASSWORD), ("back", &path)]).await;
+    assert_eq!(signed_in.header("location"), ACCOUNT);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! From a pipeline that the policies refuse to a key in the hands of its caller, by forms alone.
 
 use tollgate_app::pipelines::SavePipeline;
+use tollgate_model::environments::{FourEyes, RealmSettings};
 
 use crate::world::World;
 
@@ -162,4 +163,15 @@ async fn a_violation_is_waived_until_a_date_and_the_waiver_ended() {
     let id = page.split("name=\"id\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
     assert_eq!(world.post("/realms/default/waivers/end", &[("id", id)]).await.status, 303);
     assert!(world.get("/realms/default/waivers").await.text.contains("Nothing is waived"));
+
+    let four_eyes = FourEyes { waivers: true, policies: false };
+    let settings = RealmSettings { four_eyes, ..RealmSettings::default() };
+    world.app.realms().update(&world.op, settings, None).await.expect("set");
+    let new = world.get("/realms/default/waivers/new?pipeline=orders&environment=test").await.text;
+    assert!(new.contains("This realm wants four eyes") && new.contains("Ask for this waiver"), "{new}");
+    let asked = world.post("/realms/default/waivers", &form("moving")).await;
+    assert!(asked.header("location").contains("/change-requests/chg_"), "{}", asked.text);
+    let shown = world.get(asked.header("location")).await.text;
+    assert!(shown.contains("Waive") && shown.contains("conforms</span> orders 1.0"), "{shown}");
+    assert!(world.get("/realms/default/waivers").await.text.contains("Nothing is waived"), "not yet");
 }

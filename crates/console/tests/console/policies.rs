@@ -113,10 +113,30 @@ async fn where_a_second_person_is_wanted_a_change_is_asked_for_and_not_saved() {
     let asked = world.post(path, &form(&revision)).await;
     assert_eq!(asked.status, 303);
     let location = asked.header("location");
-    let id = location.strip_prefix("/realms/default/policies?asked=").expect("the request");
+    assert!(location.starts_with("/realms/default/change-requests/chg_"), "{location}");
     let page = world.get(location).await;
-    assert!(page.text.contains("Asked for, not yet saved") && page.text.contains(id), "{}", page.text);
-    let other = world.get(&format!("/realms/default/policies?asked=chg_{}", "0".repeat(32))).await;
-    assert!(other.status == 200 && !other.text.contains("Asked for"), "what is not so is not shown");
+    assert!(page.text.contains("Asked for. Nothing was changed yet"), "{}", page.text);
+    let other = world.get(&location.replace("done=asked", "done=approved")).await;
+    assert!(!other.text.contains("the change was made"), "what is not so is not shown");
+    assert!(world.get(path).await.text.contains("Ask for this change"), "it is said before");
     assert_eq!(world.app.policies().get(&world.op).await.expect("policies"), before);
+}
+
+#[tokio::test]
+async fn an_earlier_version_is_asked_for_where_a_second_person_is_wanted() {
+    let world = World::start().await;
+    let revision = world.app.policies().get(&world.op).await.unwrap().revision.to_string();
+    let form = [("revision", revision.as_str()), ("test", "any"), ("confirmation", "external-api-access")];
+    world.post(EDIT, &form).await;
+    let four_eyes = FourEyes { policies: true, waivers: false };
+    let settings = RealmSettings { four_eyes, ..RealmSettings::default() };
+    world.app.realms().update(&world.op, settings, None).await.expect("set");
+    let path = "/realms/default/policy-versions/1.0";
+    assert!(world.get(path).await.text.contains("This realm wants four eyes"), "it is said before");
+    let before = world.app.policies().get(&world.op).await.unwrap();
+    let restore = [("revision", before.revision.to_string()), ("confirmation", "1.0".to_owned())];
+    let restore: Vec<_> = restore.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let asked = world.post(path, &restore).await;
+    assert!(asked.header("location").contains("/change-requests/chg_"), "{}", asked.text);
+    assert_eq!(world.app.policies().get(&world.op).await.unwrap().revision, before.revision);
 }

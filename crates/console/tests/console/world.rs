@@ -118,9 +118,9 @@ impl World {
         self.get_as(&self.cookie, path).await
     }
 
-    /// Opens a page with the cookie of a session.
+    /// Opens a page with the cookie of a session, from one of the console's own pages.
     pub(crate) async fn get_as(&self, cookie: &str, path: &str) -> Reply {
-        let request = Request::get(path).header("cookie", cookie);
+        let request = Request::get(path).header("cookie", cookie).header("sec-fetch-site", "same-origin");
         self.send(request.body(Body::empty()).expect("a request")).await
     }
 

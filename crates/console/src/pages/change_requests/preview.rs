@@ -138,7 +138,7 @@ fn environments(impact: &PolicyImpact) -> Vec<EnvironmentView> {
                 Some(Effect::Tightens) => "tightens",
                 Some(Effect::Weakens) => "weakens",
                 Some(Effect::Both) => "tightens and weakens",
-                Some(Effect::None) | None => "the rules stay as strict as they are",
+                Some(Effect::None) | None => "stays as strict",
             },
             falls_out: it.falls_out.iter().map(told).collect(),
             comes_in: it.comes_in.iter().map(|item| format!("{} {}", item.pipeline, item.version)).collect(),

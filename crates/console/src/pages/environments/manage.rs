@@ -8,6 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
+use serde_json::Value;
 use tollgate_app::access::{Op, Permission};
 use tollgate_app::change_requests::Proposal;
 use tollgate_app::environments::{EnvironmentView, NewEnvironment};
@@ -16,7 +17,7 @@ use tollgate_model::environments::Exposure;
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::policies::{AccessPolicy, AccessRequirement, PolicyName};
 
-use super::super::change_requests::asked_path;
+use super::super::change_requests::{asked_path, four_eyes};
 use crate::Console;
 use crate::answers::{Answer, page, refused, see_other};
 use crate::chrome::{Chrome, Section};
@@ -44,6 +45,7 @@ struct Row {
     name: String,
     made: Moment,
     listeners: Vec<(&'static str, String)>,
+    /// The policies whose value there is one word.
     policies: Vec<(String, String)>,
     /// Whether it can be deleted at all.
     is_own: bool,
@@ -96,11 +98,11 @@ pub(in crate::pages) fn routes() -> Router<Console> {
 
 async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Query<ListQuery>) -> Answer {
     let mut shown = EnvironmentsPage::new(&console, &visitor).await?;
-    shown.chrome.notice = match query.done.as_str() {
-        "made" => Some("The environment was made. It listens within a second.".to_owned()),
-        "deleted" => Some("The environment was deleted, with all that belonged to it.".to_owned()),
+    shown.chrome.notice = visitor.notice(match query.done.as_str() {
+        "made" => Some("The environment was made. It listens within a second."),
+        "deleted" => Some("The environment was deleted, with all that belonged to it."),
         _ => None,
-    };
+    });
     page(&shown)
 }
 
@@ -199,12 +201,6 @@ fn new_environment(fields: &FieldList) -> Result<NewEnvironment, Problem> {
     })
 }
 
-/// Tells whether making and deleting environments takes a second person, as far as whoever looks may know.
-async fn is_asked(console: &Console, op: &Op) -> bool {
-    let realm = console.app.realms().get(op).await;
-    realm.is_ok_and(|realm| realm.value.settings.four_eyes.policies)
-}
-
 // === impl EnvironmentsPage ===
 
 impl EnvironmentsPage {
@@ -216,7 +212,7 @@ impl EnvironmentsPage {
             environments: all.into_iter().map(|it| Row::new(it, op)).collect(),
             may_create: may(op, Permission::EnvironmentCreate),
             may_delete: may(op, Permission::EnvironmentDelete),
-            is_asked: is_asked(console, op).await,
+            is_asked: four_eyes(console, op).await.policies,
             wrong: String::new(),
             problem: Problem::default(),
         })
@@ -229,14 +225,15 @@ impl Row {
     fn new(view: EnvironmentView, op: &Op) -> Self {
         let EnvironmentView { environment, policies } = view;
         let always = [EnvironmentName::test(), EnvironmentName::prod()];
-        let value =
-            |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        // What is one word says what is demanded; the rest is under Policies.
+        let word =
+            |(name, value): (&PolicyName, &Value)| Some((name.to_string(), value.as_str()?.to_owned()));
         Self {
             is_own: !always.contains(&environment.name),
             name: environment.name.to_string(),
             made: Moment::new(environment.created_at, op.now),
             listeners: environment.listeners.iter().map(|(of, at)| (of.as_str(), at.to_string())).collect(),
-            policies: policies.iter().map(|(name, it)| (name.to_string(), value(it))).collect(),
+            policies: policies.iter().filter_map(word).collect(),
         }
     }
 }
@@ -262,7 +259,7 @@ impl NewPage {
             internal: fields.one("internal").to_owned(),
             policies: AccessPolicy::ALL.into_iter().map(choice).collect(),
             reason: fields.one("reason").to_owned(),
-            is_asked: is_asked(console, &visitor.op).await,
+            is_asked: four_eyes(console, &visitor.op).await.policies,
             problem: Problem::default(),
         })
     }

@@ -15,6 +15,7 @@ use tollgate_app::policies::{PolicyEdit, PolicyValues};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::policies::{AccessPolicy, AccessRequirement, Policies, PolicyName};
 
+use super::super::change_requests::{asked_path, four_eyes};
 use super::impact::{ImpactFragment, ImpactView};
 use crate::Console;
 use crate::answers::{Answer, page, refused, render, see_other};
@@ -37,6 +38,8 @@ struct EditPage<'a> {
     problem: Option<Refusal>,
     /// What is wrong with what was typed to confirm.
     unconfirmed: bool,
+    /// Whether saving asks for the change in place of making it.
+    is_asked: bool,
 }
 
 /// The options of one environment.
@@ -80,7 +83,9 @@ pub(super) fn routes() -> Router<Console> {
 async fn show(State(console): State<Console>, visitor: Visitor, Path(path): Path<PolicyPath>) -> Answer {
     let policy = access_policy(&path.policy)?;
     let today = console.app.policies().get(&visitor.op).await?;
-    page(&EditPage::new(&visitor, policy, &today.value, today.revision))
+    let mut shown = EditPage::new(&visitor, policy, &today.value, today.revision);
+    shown.is_asked = four_eyes(&console, &visitor.op).await.policies;
+    page(&shown)
 }
 
 async fn preview(
@@ -107,6 +112,7 @@ async fn save(
     let edit = form.edit(policy, &today.value)?;
     let impact = console.app.policies().impact(&visitor.op, &edit).await?;
     let mut again = EditPage::new(&visitor, policy, &today.value, today.revision);
+    again.is_asked = four_eyes(&console, &visitor.op).await.policies;
     again.choose(&form.values);
     again.reason = &form.reason;
     again.impact = Some(ImpactView::new(&impact));
@@ -118,8 +124,7 @@ async fn save(
     match console.app.change_requests().ask(&visitor.op, proposal, &form.reason).await {
         Ok(None) => {}
         Ok(Some(asked)) => {
-            let (realm, id) = (&visitor.op.realm, asked.request.value.id);
-            return Ok(see_other(&format!("/realms/{realm}/policies?asked={id}")));
+            return Ok(see_other(&asked_path(&visitor.op, &asked.request.value)));
         }
         Err(error) if matches!(error.kind, ErrorKind::Invalid | ErrorKind::PreconditionFailed) => {
             let status = status_of(error.kind);
@@ -194,6 +199,7 @@ impl<'a> EditPage<'a> {
             revision,
             problem: None,
             unconfirmed: false,
+            is_asked: false,
         }
     }
 

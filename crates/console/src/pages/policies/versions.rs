@@ -8,9 +8,11 @@ use axum::routing::get;
 use serde::Deserialize;
 use serde_json::Value;
 use tollgate_app::PolicyDiff;
+use tollgate_app::change_requests::Proposal;
 use tollgate_app::policies::PolicyEdit;
 use tollgate_model::versions::Version;
 
+use super::super::change_requests::{asked_path, four_eyes};
 use super::impact::ImpactView;
 use super::shown;
 use crate::Console;
@@ -51,6 +53,8 @@ struct VersionPage {
     impact: Option<ImpactView>,
     revision: u64,
     unconfirmed: bool,
+    /// Whether restoring it is asked for in place of being done.
+    is_asked: bool,
 }
 
 struct Change {
@@ -109,6 +113,10 @@ async fn restore(
     }
     let edit = PolicyEdit::Restore(version);
     let reason = format!("version {version} restored");
+    let proposal = Proposal::Policy { edit: &edit, if_match: Some(form.revision) };
+    if let Some(asked) = console.app.change_requests().ask(&visitor.op, proposal, &reason).await? {
+        return Ok(see_other(&asked_path(&visitor.op, &asked.request.value)));
+    }
     let saved = console.app.policies().set(&visitor.op, &edit, &reason, Some(form.revision)).await?;
     let (realm, version) = (&visitor.op.realm, saved.policies.version());
     Ok(see_other(&format!("/realms/{realm}/policies?saved={version}")))
@@ -138,6 +146,7 @@ impl VersionPage {
             impact: impact.as_ref().map(ImpactView::new),
             revision: today.revision,
             unconfirmed: false,
+            is_asked: four_eyes(console, op).await.policies,
         })
     }
 }
