@@ -13,7 +13,7 @@ use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::policies::{PolicyEdit, PolicyValues};
 use tollgate_app::shadow::PromotionRead;
 use tollgate_app::waivers::NewWaiver;
-use tollgate_model::change_requests::RequestState;
+use tollgate_model::change_requests::{LIFETIME, RequestState};
 use tollgate_model::environments::{FourEyes, Realm, RealmSettings};
 use tollgate_model::ids::ChangeRequestId;
 use tollgate_model::names::{EnvironmentName, RuleName};
@@ -444,4 +444,26 @@ async fn a_realm_from_before_wants_no_second_person() {
     assert_eq!(serde_json::to_value(&realm).unwrap(), stored, "and is written as before");
     let half = json!({ "maxWaiverDays": 7, "fourEyes": { "policies": true } });
     assert!(serde_json::from_value::<RealmSettings>(half).is_err(), "what is not said is not guessed");
+}
+
+#[tokio::test]
+async fn what_waits_for_somebody_is_counted_until_it_is_decided_or_expires_and_never_their_own() {
+    let pair = Pair::start(FourEyes { policies: true, waivers: true }).await;
+    let requests = pair.world.app.change_requests();
+    let waiting = async |op: &Op| requests.waiting_for(op).await.unwrap();
+    let first = pair.asked().await.request.value.id;
+    assert_eq!((waiting(&pair.ann).await, waiting(&pair.bob).await), (0, 1));
+    let blind =
+        Op { actor: pair.bob.actor.clone().without(Permission::ChangeRequestApprove), ..pair.bob.clone() };
+    assert_eq!(
+        (waiting(&blind).await, waiting(&pair.world.nobody()).await),
+        (0, 0),
+        "and nobody is refused a page"
+    );
+    let late = Op { now: pair.bob.now + LIFETIME, ..pair.bob.clone() };
+    assert_eq!(waiting(&late).await, 0, "it has expired");
+    let just = Op { now: pair.bob.now + LIFETIME - SignedDuration::from_secs(1), ..pair.bob.clone() };
+    assert_eq!(waiting(&just).await, 1);
+    requests.reject(&pair.bob, first, "no", None).await.unwrap();
+    assert_eq!(waiting(&pair.bob).await, 0);
 }
