@@ -1,5 +1,7 @@
 //! What stands around every page: navigation, search, who is signed in.
 
+use tollgate_app::access::Op;
+
 use crate::assets;
 use crate::permitted::opens;
 use crate::visitor::Visitor;
@@ -46,6 +48,8 @@ pub(crate) struct Group {
 pub(crate) struct Chrome {
     pub(crate) title: String,
     pub(crate) realm: String,
+    /// The first page that whoever looks may open.
+    pub(crate) home: String,
     pub(crate) user: String,
     /// What was just done.
     pub(crate) notice: Option<String>,
@@ -94,6 +98,13 @@ const NAVIGATION: [(&str, &[Place]); 6] = [
     ),
 ];
 
+/// Returns the first page of a realm that somebody may open; their own account is everybody's.
+pub(crate) fn home(op: &Op) -> String {
+    let sections = NAVIGATION.iter().flat_map(|(_, entries)| entries.iter());
+    let end = sections.filter(|(of, ..)| opens(op, *of)).map(|(_, _, end)| *end).next();
+    format!("/realms/{}/{}", op.realm, end.unwrap_or("account"))
+}
+
 // === impl Chrome ===
 
 impl Chrome {
@@ -114,6 +125,7 @@ impl Chrome {
                 .collect(),
         });
         Self {
+            home: home(&visitor.op),
             title: title.into(),
             user: visitor.op.actor.name.clone(),
             notice: None,

@@ -23,8 +23,11 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::Redirect;
 use axum::routing::get;
+use tollgate_app::access::Permission;
+use tollgate_app::users::RealmRights;
 
 use crate::Console;
+use crate::answers::Answer;
 use crate::visitor::Visitor;
 
 pub(crate) fn routes() -> Router<Console> {
@@ -49,6 +52,17 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(signing_keys::routes())
 }
 
-async fn home(State(_): State<Console>, visitor: Visitor) -> Redirect {
-    Redirect::to(&format!("/realms/{}/overview", visitor.op.realm))
+/// Leads to the first page that somebody may open: in realm `default`, else in the first realm where they may do something.
+async fn home(State(console): State<Console>, visitor: Visitor) -> Answer<Redirect> {
+    let op = &visitor.own.op;
+    let realms = console.app.users().own_rights(op).await?;
+    let has_more = |it: &&RealmRights| it.rights.iter().any(|(it, _)| it != Permission::UserTokenManage);
+    let first = realms.iter().filter(has_more).min_by_key(|it| it.realm != op.realm);
+    match first {
+        Some(first) if first.realm != op.realm => {
+            let entered = console.app.realms().enter(op, first.realm.clone()).await?;
+            Ok(Redirect::to(&crate::chrome::home(&entered)))
+        }
+        _ => Ok(Redirect::to(&crate::chrome::home(op))),
+    }
 }

@@ -18,7 +18,7 @@ pub(crate) fn opens(op: &Op, section: Section) -> bool {
     match section {
         Section::Pipelines => anywhere(Permission::PipelineRead),
         Section::Deployments => anywhere(Permission::DeploymentRead),
-        Section::Policies => anywhere(Permission::PolicyRead),
+        Section::Overview | Section::Policies => anywhere(Permission::PolicyRead),
         Section::Waivers => anywhere(Permission::WaiverRead),
         Section::ChangeRequests => may(op, Permission::ChangeRequestRead),
         Section::Consumers => anywhere(Permission::ConsumerRead),

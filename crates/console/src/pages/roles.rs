@@ -18,7 +18,7 @@ use crate::Console;
 use crate::answers::{Answer, page, refused, see_other};
 use crate::chrome::{Chrome, Section};
 use crate::errors::Failure;
-use crate::forms::{FieldList, Problem, Told};
+use crate::forms::{FieldList, Problem, Told, capitalised};
 use crate::paths::named;
 use crate::permitted::may;
 use crate::visitor::Visitor;
@@ -197,7 +197,7 @@ impl Row {
     fn new(view: &RoleView) -> Self {
         Self {
             name: view.role.name.to_string(),
-            description: view.role.description.clone(),
+            description: capitalised(&view.role.description),
             permissions: view.role.permissions.len(),
         }
     }
@@ -216,7 +216,7 @@ impl RolePage {
         Self {
             chrome: Chrome::new(visitor, Section::Roles, role.name.to_string()),
             name: role.name.to_string(),
-            description: role.description,
+            description: if is_system { capitalised(&role.description) } else { role.description },
             revision,
             is_system,
             is_new: false,

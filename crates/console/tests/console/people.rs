@@ -115,6 +115,15 @@ async fn navigation_offers_what_somebody_may_open() {
             && !seen.iter().any(|it| it == "users" || it == "audit" || it == "accounts"),
         "{seen:?}"
     );
+    for (cookie, home) in [(&world.cookie, "overview"), (&viewer, "overview"), (&nobody, "account")] {
+        let sent = world.get_as(cookie, "/").await;
+        assert_eq!(sent.header("location"), format!("{REALM}/{home}"));
+        assert_eq!(
+            world.get_as(cookie, sent.header("location")).await.status,
+            200,
+            "nobody is sent to a closed door"
+        );
+    }
     let none = offers(&nobody).await;
     assert!(!none.iter().any(|it| it == "policies" || it == "pipelines" || it == "settings"), "{none:?}");
 }
@@ -138,6 +147,7 @@ async fn an_administrator_of_another_realm_has_no_users_to_manage() {
         page.text
     );
     assert_eq!(world.get_as(&cookie, "/realms/acme/audit").await.status, 200);
+    assert_eq!(world.get_as(&cookie, "/").await.header("location"), "/realms/acme/overview");
     for path in
         ["/realms/acme/users", "/realms/acme/users/admin", "/realms/default/users", "/realms/default/groups"]
     {
