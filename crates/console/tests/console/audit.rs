@@ -15,6 +15,8 @@ async fn entries_are_found_by_what_is_asked_for_and_stay_readable() {
         "a long entry is cut: {}",
         all.text
     );
+    let first = world.get(&format!("{AUDIT}?action=realm.create")).await.text;
+    assert_eq!(first.matches("class=\"object\"").count(), 3, "two objects, and how many more: {first}");
     let found = world.get(&format!("{AUDIT}?action=user.create&actor=admin")).await.text;
     assert!(found.contains("user.create") && !found.contains("realm.create"), "{found}");
     assert!(found.contains("export?actor=admin&#38;action=user%2Ecreate&#38;format=csv"), "{found}");

@@ -204,6 +204,15 @@ async fn who_has_to_do_something_first_is_sent_there_from_every_page_and_can_sig
         before,
         "nothing was done"
     );
+    let filter = JournalFilter { outcome: Some(Outcome::Refused), limit: 100, ..JournalFilter::default() };
+    let refused = world.app.journal().list(&world.op, filter).await.expect("reads");
+    let refused: Vec<_> =
+        refused.iter().map(|it| format!("{} {}", it.action, it.refusal().expect("one").code)).collect();
+    assert_eq!(
+        refused,
+        ["realm.update password-change-required"],
+        "the form was an attempt, the pages were none"
+    );
     let out = Request::post("/sign-out").header("cookie", &cookie).header("sec-fetch-site", "same-origin");
     assert_eq!(world.send(out.body(Body::empty()).expect("a request")).await.status, 303);
 }
