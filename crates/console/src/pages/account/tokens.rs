@@ -178,8 +178,8 @@ impl TokenRow {
         let names =
             |names: Option<String>, word: &str| names.map(|it| format!(" {word} {it}")).unwrap_or_default();
         let scope = |scope: &TokenScope| {
-            let environments = scope.environments.as_ref().map(|names| list(names));
-            let projects = scope.projects.as_ref().map(|names| list(names));
+            let environments = scope.environments.as_ref().map(list);
+            let projects = scope.projects.as_ref().map(list);
             format!("{}{}{}", scope.permission, names(environments, "in"), names(projects, "for"))
         };
         Self {
