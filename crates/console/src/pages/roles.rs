@@ -191,13 +191,18 @@ fn held(op: &Op, permission: Permission) -> bool {
     op.may(permission, Place::REALM)
 }
 
+/// Begins the descriptions of the product's roles as sentences; people's own words stay as they are.
+fn described(description: String, is_system: bool) -> String {
+    if is_system { capitalised(&description) } else { description }
+}
+
 // === impl Row ===
 
 impl Row {
     fn new(view: &RoleView) -> Self {
         Self {
             name: view.role.name.to_string(),
-            description: capitalised(&view.role.description),
+            description: described(view.role.description.clone(), view.revision.is_none()),
             permissions: view.role.permissions.len(),
         }
     }
@@ -216,7 +221,7 @@ impl RolePage {
         Self {
             chrome: Chrome::new(visitor, Section::Roles, role.name.to_string()),
             name: role.name.to_string(),
-            description: if is_system { capitalised(&role.description) } else { role.description },
+            description: described(role.description, is_system),
             revision,
             is_system,
             is_new: false,
