@@ -275,6 +275,7 @@ async fn a_group_grants_within_limits_what_whoever_changes_it_has() {
         page.split("name=\"revision\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("one");
     let late = world.post(&at("describe"), &[("description", "mine"), ("revision", revision)]).await;
     assert_eq!(late.status, 412, "somebody else was faster");
+    assert!(late.text.contains("value=\"mine\""), "what was written stays: {}", late.text);
     let away = [("role", "developer"), ("environment", "test"), ("project", "store,web")];
     assert_eq!(world.post(&at("grants/remove"), &away).await.status, 303);
     assert_eq!(world.post(&at("delete"), &[]).await.status, 303);

@@ -119,8 +119,15 @@ async fn describe(
         members: view.members,
         grants: view.group.grants,
     };
-    let done = console.app.groups().put(&visitor.op, &file, Some(form.revision)).await;
-    after(&console, &visitor, &name, done.map(drop), ("describe", "description")).await
+    let Err(error) = console.app.groups().put(&visitor.op, &file, Some(form.revision)).await else {
+        return after(&console, &visitor, &name, Ok(()), ("describe", "description")).await;
+    };
+    let (told, refusal) = Told::of(error)?;
+    // What was written stays; saving it again is of the group as it is shown.
+    let mut shown = GroupPage::new(&console, &visitor, &name).await?;
+    shown.description = file.description;
+    shown.problem = Problem::new("description", refusal);
+    told.answer(&shown)
 }
 
 async fn delete(
