@@ -162,6 +162,9 @@ pub struct Switches {
     pub jwt: bool,
     /// Whether it demands Basic Auth.
     pub basic_auth: bool,
+    /// Whether it demands a client certificate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mtls: bool,
 }
 
 /// A waiver that an admission leans on.

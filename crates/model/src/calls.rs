@@ -54,6 +54,8 @@ pub enum Shown {
 pub struct ShownCredentials {
     /// In the `apikey` header, or the query where the trigger takes it there.
     pub api_key: Shown,
+    /// A client certificate, in the TLS handshake.
+    pub certificate: Shown,
     /// A bearer token.
     pub token: Shown,
     /// Basic Auth.
@@ -71,7 +73,7 @@ impl ShownCredentials {
     /// How a call without credentials is written.
     const NONE: &str = "none";
 
-    /// Returns a word for each that was shown: `api-key`, `token`, `basic-auth`; with `-sent` behind it where it was not
+    /// Returns a word for each that was shown: `api-key`, `certificate`, `token`, `basic-auth`; with `-sent` behind it where it was not
     /// looked at.
     pub fn words(self) -> impl Iterator<Item = &'static str> {
         let words = |shown, verified, sent| match shown {
@@ -81,6 +83,7 @@ impl ShownCredentials {
         };
         [
             words(self.api_key, "api-key", "api-key-sent"),
+            words(self.certificate, "certificate", "certificate-sent"),
             words(self.token, "token", "token-sent"),
             words(self.basic_auth, "basic-auth", "basic-auth-sent"),
         ]
@@ -91,7 +94,10 @@ impl ShownCredentials {
     /// Tells whether a call with these credentials lacked what mends a violation: it would be refused from then on.
     pub fn lack(self, code: ViolationCode) -> bool {
         match code {
-            ViolationCode::MissingApiKey | ViolationCode::LoginApiKey => self.api_key == Shown::Nothing,
+            // A certificate that was verified counts as a key; one that nobody looked at may be anybody's.
+            ViolationCode::MissingApiKey | ViolationCode::LoginApiKey => {
+                self.api_key == Shown::Nothing && self.certificate != Shown::Verified
+            }
             ViolationCode::MissingJwt => self.token == Shown::Nothing,
             // Nothing that a caller could send.
             ViolationCode::TokenLifetime
@@ -123,6 +129,8 @@ impl FromStr for ShownCredentials {
             let (place, value) = match word {
                 "api-key" => (&mut shown.api_key, Shown::Verified),
                 "api-key-sent" => (&mut shown.api_key, Shown::Sent),
+                "certificate" => (&mut shown.certificate, Shown::Verified),
+                "certificate-sent" => (&mut shown.certificate, Shown::Sent),
                 "token" => (&mut shown.token, Shown::Verified),
                 "token-sent" => (&mut shown.token, Shown::Sent),
                 "basic-auth" => (&mut shown.basic_auth, Shown::Verified),
@@ -144,10 +152,12 @@ mod tests {
     #[test]
     fn every_set_of_credentials_reads_back() {
         for api_key in ALL {
-            for token in ALL {
-                for basic_auth in ALL {
-                    let shown = ShownCredentials { api_key, token, basic_auth };
-                    assert_eq!(shown.to_string().parse(), Ok(shown));
+            for certificate in ALL {
+                for token in ALL {
+                    for basic_auth in ALL {
+                        let shown = ShownCredentials { api_key, certificate, token, basic_auth };
+                        assert_eq!(shown.to_string().parse(), Ok(shown));
+                    }
                 }
             }
         }
@@ -165,6 +175,10 @@ mod tests {
             assert_eq!(key(api_key).lack(ViolationCode::LoginApiKey), lacks);
             assert!(key(api_key).lack(ViolationCode::MissingJwt));
             assert!(!key(api_key).lack(ViolationCode::Rule));
+        }
+        for (certificate, lacks) in [(Shown::Nothing, true), (Shown::Sent, true), (Shown::Verified, false)] {
+            let shown = ShownCredentials { certificate, ..ShownCredentials::default() };
+            assert_eq!(shown.lack(ViolationCode::MissingApiKey), lacks, "{certificate:?}");
         }
     }
 }

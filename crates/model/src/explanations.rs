@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::environments::Exposure;
-use crate::ids::{KeyId, RequestId};
+use crate::ids::{CertificateId, KeyId, RequestId};
 use crate::names::{ConsumerName, EnvironmentName, PipelineName};
 use crate::versions::Version;
 
@@ -63,11 +63,21 @@ checks! {
     ApiKeyNotExpired = "api-key-not-expired";
     /// Its consumer may call the pipeline.
     ApiKeyAssociation = "api-key-association";
+    /// A client certificate was shown in the TLS handshake.
+    CertificatePresent = "certificate-present";
+    /// A CA of the listener issued it; it is valid at this time, and on no revocation list.
+    CertificateValid = "certificate-valid";
+    /// It is one consumer's, and that was not revoked and has not expired.
+    CertificateKnown = "certificate-known";
+    /// It is of the consumer whose API key was sent.
+    CertificateBinding = "certificate-binding";
+    /// Its consumer may call the pipeline.
+    CertificateAssociation = "certificate-association";
     /// Basic Auth credentials were sent.
     BasicAuthPresent = "basic-auth-present";
     /// User name and password are right.
     BasicAuthValid = "basic-auth-valid";
-    /// They are of the consumer whose API key was sent.
+    /// They are of the consumer whose API key or client certificate was shown.
     BasicAuthBinding = "basic-auth-binding";
     /// Their consumer may call the pipeline.
     BasicAuthAssociation = "basic-auth-association";
@@ -89,7 +99,7 @@ checks! {
     TokenConsumer = "token-consumer";
     /// It was not revoked.
     TokenNotRevoked = "token-not-revoked";
-    /// It was issued to the consumer whose API key was sent.
+    /// It was issued to the consumer whose other credentials the call carries.
     TokenBinding = "token-binding";
     /// Its consumer may call the pipeline.
     TokenAssociation = "token-association";
@@ -160,6 +170,9 @@ pub struct SentCredentials {
     /// Its API key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SentApiKey>,
+    /// The SHA-256 fingerprint of its client certificate, in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// The scheme of its `Authorization` header: `Bearer`, `Basic` or `other`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<String>,
@@ -224,6 +237,9 @@ pub struct Reached {
     /// The API key that the call carries, when it is one of the environment's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyId>,
+    /// The client certificate that the call carries, when it is one of the environment's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateId>,
 }
 
 /// A call that somebody asks about. Its `Debug` hides the call: it holds credentials.

@@ -116,6 +116,11 @@ id!(
     "bas"
 );
 id!(
+    /// Names a client certificate of a consumer.
+    CertificateId,
+    "crt"
+);
+id!(
     /// Names a deployment.
     DeploymentId,
     "dep"

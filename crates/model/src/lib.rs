@@ -6,6 +6,7 @@
 pub mod access;
 pub mod attestations;
 pub mod calls;
+pub mod certificates;
 pub mod change_requests;
 pub mod consumers;
 pub mod deployments;

@@ -10,12 +10,15 @@ use serde::de::DeserializeOwned;
 
 use crate::access::{Group, Role};
 use crate::attestations::Attestation;
+use crate::certificates::Certificate;
 use crate::change_requests::ChangeRequest;
 use crate::consumers::{ApiKey, BasicAuth, Consumer};
 use crate::deployments::{Deployment, RouteClaim};
 use crate::environments::{Environment, Exposure, Project, Realm};
 use crate::evidence::{EvidenceKey, JournalLoss};
-use crate::ids::{AttestationId, BasicAuthId, ChangeRequestId, KeyId, UserId, UserTokenId, WaiverId};
+use crate::ids::{
+    AttestationId, BasicAuthId, CertificateId, ChangeRequestId, KeyId, UserId, UserTokenId, WaiverId,
+};
 use crate::keysets::{SigningKey, TokenRevocation};
 use crate::names::{
     ConsumerName, EnvironmentName, GroupName, PipelineName, ProjectName, RealmName, RoleName, UserName,
@@ -60,6 +63,8 @@ kinds! {
     Attestation = "attestation",
     /// [`BasicAuth`].
     BasicAuth = "basic-auth",
+    /// [`Certificate`].
+    Certificate = "certificate",
     /// [`ChangeRequest`].
     ChangeRequest = "change-request",
     /// [`Consumer`].
@@ -169,9 +174,9 @@ impl StoredObject {
 /// Keys of objects, for look-ups without the object at hand.
 pub mod keys {
     use super::{
-        AttestationId, BasicAuthId, ChangeRequestId, ConsumerName, EnvironmentName, Exposure, GroupName,
-        KeyId, PipelineName, ProjectName, RealmName, RoleName, UserId, UserName, UserTokenId, ValueName,
-        Version, WaiverId,
+        AttestationId, BasicAuthId, CertificateId, ChangeRequestId, ConsumerName, EnvironmentName, Exposure,
+        GroupName, KeyId, PipelineName, ProjectName, RealmName, RoleName, UserId, UserName, UserTokenId,
+        ValueName, Version, WaiverId,
     };
 
     /// Key of the one [`super::Policies`] object of a realm.
@@ -194,6 +199,10 @@ pub mod keys {
     }
     /// `environment/id`.
     pub fn basic_auth(environment: &EnvironmentName, id: BasicAuthId) -> String {
+        format!("{environment}/{id}")
+    }
+    /// `environment/id`.
+    pub fn certificate(environment: &EnvironmentName, id: CertificateId) -> String {
         format!("{environment}/{id}")
     }
     /// `id`, so that keys sort by the time of asking.
@@ -292,6 +301,7 @@ objects! {
     ApiKey => ApiKey, |it| keys::api_key(&it.environment, it.id);
     Attestation => Attestation, |it| keys::attestation(&it.environment, &it.pipeline, it.id);
     BasicAuth => BasicAuth, |it| keys::basic_auth(&it.environment, it.id);
+    Certificate => Certificate, |it| keys::certificate(&it.environment, it.id);
     ChangeRequest => ChangeRequest, |it| keys::change_request(it.id);
     Consumer => Consumer, |it| keys::consumer(&it.environment, &it.name);
     Deployment => Deployment, |it| keys::deployment(&it.environment, &it.pipeline, it.version.major);

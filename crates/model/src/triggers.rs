@@ -42,6 +42,10 @@ pub struct HttpTrigger {
     pub internal_api: bool,
     /// Demands an API key of an associated consumer.
     pub api_key: ApiKeySwitch,
+    /// Demands a client certificate of an associated consumer, at a listener that asks for one. It counts as the consumer's
+    /// API key; with `apiKey` on, too, both are demanded and must be of one consumer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mtls: bool,
     /// Demands a token in `Authorization: Bearer`.
     pub jwt: JwtSwitch,
     /// Demands HTTP Basic credentials of an associated consumer.
@@ -220,6 +224,13 @@ fn one_use_of_authorization(http: &HttpTrigger) -> Result<(), &'static str> {
 
 // === impl HttpTrigger ===
 
+impl HttpTrigger {
+    /// Tells whether every caller must show an API key or what counts as one, a client certificate.
+    pub fn demands_key(&self) -> bool {
+        self.api_key.is_on() || self.mtls
+    }
+}
+
 impl Default for HttpTrigger {
     fn default() -> Self {
         Self {
@@ -227,6 +238,7 @@ impl Default for HttpTrigger {
             external_api: false,
             internal_api: false,
             api_key: ApiKeySwitch::Off,
+            mtls: false,
             jwt: JwtSwitch::Off,
             basic_auth: false,
             timeout_ms: TimeoutMs::default(),

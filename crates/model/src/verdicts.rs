@@ -46,7 +46,7 @@ pub struct Violation {
     pub pointer: String,
     /// The value to put there; null when it is for the developer to choose.
     pub fix: serde_json::Value,
-    /// What to do where no value mends it.
+    /// What to do where no value mends it; else what would mend it, too.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remedy: String,
 }
@@ -115,7 +115,8 @@ impl Violation {
     pub fn advice(&self) -> String {
         let Self { pointer, fix, remedy, .. } = self;
         match (fix.is_null(), remedy.is_empty()) {
-            (false, _) => format!("set {pointer} to {fix}"),
+            (false, true) => format!("set {pointer} to {fix}"),
+            (false, false) => format!("set {pointer} to {fix}, or {remedy}"),
             (true, false) => remedy.clone(),
             (true, true) if pointer.is_empty() => "change the pipeline".to_owned(),
             (true, true) => format!("change {pointer}"),

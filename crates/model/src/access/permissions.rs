@@ -80,6 +80,12 @@ permissions! {
     BasicAuthRevoke = "basic-auth:revoke",
     /// Ask why a call is answered as it is, and why one was refused; lets them try credentials.
     CallExplain = "call:explain",
+    /// Read client certificates of consumers.
+    CertificateRead = "certificate:read",
+    /// Bind client certificates to consumers.
+    CertificateCreate = "certificate:create",
+    /// Revoke client certificates of consumers.
+    CertificateRevoke = "certificate:revoke",
     /// Approve and reject what others asked for; to approve takes the permission of the change itself, too.
     ChangeRequestApprove = "change-request:approve",
     /// Read change requests, and withdraw one's own.
@@ -205,8 +211,8 @@ impl Permission {
             (Self::EnvironmentRead | Self::PolicyRead | Self::RealmRead, _) => Scope::Shared,
             (
                 _,
-                "access" | "account" | "api-key" | "basic-auth" | "call" | "consumer" | "global"
-                | "signing-key" | "token",
+                "access" | "account" | "api-key" | "basic-auth" | "call" | "certificate" | "consumer"
+                | "global" | "signing-key" | "token",
             ) => Scope::Environment,
             (_, "pipeline") => Scope::Project,
             (_, "deployment" | "usage" | "waiver") => Scope::Both,
