@@ -54,6 +54,9 @@ pub enum AdmitError {
 #[error("there is no environment `{0}`")]
 pub struct UnknownEnvironment(pub EnvironmentName);
 
+/// What else mends a missing API key.
+pub(crate) const OR_MTLS: &str = "/trigger/mtls where callers show client certificates";
+
 // === impl Judge ===
 
 impl<'a> Judge<'a> {
@@ -97,7 +100,7 @@ impl<'a> Judge<'a> {
             for code in missing(requirement, trigger, verdict.login_flow) {
                 violations.push(missing_switch(policy, environment, code));
             }
-            if requirement == AccessRequirement::Any && !trigger.api_key.is_on() {
+            if requirement == AccessRequirement::Any && !trigger.demands_key() {
                 verdict.advice.push(format!(
                     "the {} API of `{}` demands no API key in {environment}: the policy allows it, but set \
                      /trigger/apiKey to true unless everybody may call",
@@ -198,7 +201,8 @@ fn missing(requirement: AccessRequirement, trigger: &HttpTrigger, login_flow: bo
         AccessRequirement::JwtWithApiKey => (true, !login_flow),
     };
     let mut missing = Vec::new();
-    if key && !trigger.api_key.is_on() {
+    // A client certificate counts as the API key of its consumer.
+    if key && !trigger.demands_key() {
         missing.push(ViolationCode::MissingApiKey);
     }
     if token && !trigger.jwt.is_on() {
@@ -219,7 +223,7 @@ fn missing_switch(policy: AccessPolicy, environment: &EnvironmentName, code: Vio
         message: format!("Missing {} {what}", policy.exposure().as_str()),
         pointer: pointer.to_owned(),
         fix: Value::Bool(true),
-        remedy: String::new(),
+        remedy: if code == ViolationCode::MissingApiKey { OR_MTLS.to_owned() } else { String::new() },
     }
 }
 

@@ -76,6 +76,8 @@ pub struct Switches {
     pub internal_api: Option<bool>,
     /// `apiKey`.
     pub api_key: Option<bool>,
+    /// `mtls`.
+    pub mtls: Option<bool>,
     /// `jwt`.
     pub jwt: Option<bool>,
     /// `basicAuth`.
@@ -161,23 +163,24 @@ fn in_environment(
 /// Returns every combination that a trigger can have: `basicAuth` and `jwt` exclude each other.
 fn combinations() -> Vec<Combination> {
     let bit = |n: u8, at: u8| n >> at & 1 == 1;
-    (0..64_u8)
+    (0..128_u8)
         .filter(|n| !(bit(*n, 3) && bit(*n, 4)))
         .filter_map(|n| {
-            let (external, internal, key, jwt, basic, login) =
-                (bit(n, 0), bit(n, 1), bit(n, 2), bit(n, 3), bit(n, 4), bit(n, 5));
+            let (external, internal, key, jwt, basic, login, mtls) =
+                (bit(n, 0), bit(n, 1), bit(n, 2), bit(n, 3), bit(n, 4), bit(n, 5), bit(n, 6));
             let steps = if login {
                 json!([{ "json": { "user": "somebody" } }, { "jwtGenerate": { "expiresInMs": 1000 } }])
             } else {
                 json!([{ "json": {} }])
             };
             let trigger = json!({ "type": "rest", "externalApi": external, "internalApi": internal, "apiKey": key,
-                "jwt": jwt, "basicAuth": basic });
+                "mtls": mtls, "jwt": jwt, "basicAuth": basic });
             let pipeline = json!({ "name": "any", "project": "any", "trigger": trigger, "steps": steps });
             let switches = Switches {
                 external_api: Some(external),
                 internal_api: Some(internal),
                 api_key: Some(key),
+                mtls: Some(mtls),
                 jwt: Some(jwt),
                 basic_auth: Some(basic),
                 login_flow: Some(login),
@@ -191,7 +194,7 @@ fn combinations() -> Vec<Combination> {
 /// exist, so it may be whatever makes rows shorter.
 fn merge(mut rows: Vec<SwitchChange>) -> Vec<SwitchChange> {
     // `basicAuth` first: then it is whatever on both sides of `jwt`, and rows that differ in `jwt` alone are twins.
-    for switch in [4, 0, 1, 2, 3, 5] {
+    for switch in [4, 0, 1, 2, 6, 3, 5] {
         let mut merged: Vec<SwitchChange> = Vec::new();
         while let Some(row) = rows.pop() {
             let twin = rows.iter().position(|other| row.is_twin(other, switch));
@@ -338,7 +341,7 @@ impl SwitchChange {
     fn is_twin(&self, other: &Self, switch: usize) -> bool {
         let says_same = self.before == other.before && self.after == other.after;
         let differs = |index: usize| self.switches.all().get(index) != other.switches.all().get(index);
-        says_same && differs(switch) && (0..6).all(|index| index == switch || !differs(index))
+        says_same && differs(switch) && (0..7).all(|index| index == switch || !differs(index))
     }
 
     fn without(mut self, switch: usize) -> Self {
@@ -350,6 +353,7 @@ impl SwitchChange {
             &mut it.jwt,
             &mut it.basic_auth,
             &mut it.login_flow,
+            &mut it.mtls,
         ];
         if let Some(field) = fields.into_iter().nth(switch) {
             *field = None;
@@ -361,8 +365,9 @@ impl SwitchChange {
 // === impl Switches ===
 
 impl Switches {
-    fn all(&self) -> [Option<bool>; 6] {
-        [self.external_api, self.internal_api, self.api_key, self.jwt, self.basic_auth, self.login_flow]
+    fn all(&self) -> [Option<bool>; 7] {
+        let Self { external_api, internal_api, api_key, mtls, jwt, basic_auth, login_flow } = *self;
+        [external_api, internal_api, api_key, jwt, basic_auth, login_flow, mtls]
     }
 }
 
@@ -398,7 +403,7 @@ mod tests {
         let told = compare(&policies(ApiKey, ApiKey), &policies(JwtWithApiKey, ApiKey));
         assert_eq!(told.effect, Effect::Tightens);
         let [prod] = told.environments.as_slice() else { panic!("one environment") };
-        assert_eq!((prod.combinations, prod.changed), (48, 8));
+        assert_eq!((prod.combinations, prod.changed), (96, 16));
         let rows: Vec<_> = prod.switches.iter().map(|row| (row.switches, row.after.join(", "))).collect();
         assert!(rows.len() <= 4, "{rows:?}");
         for (switches, after) in rows {
@@ -457,7 +462,7 @@ mod tests {
         use AccessRequirement::{Any, ApiKey};
         let told = compare(&policies(Any, ApiKey), &policies(Any, Any));
         let rows: Vec<_> = told.environments[0].switches.iter().map(|row| row.switches.all()).collect();
-        assert_eq!(rows, [[None, Some(true), Some(false), None, None, None]]);
+        assert_eq!(rows, [[None, Some(true), Some(false), None, None, None, Some(false)]]);
     }
 
     proptest! {

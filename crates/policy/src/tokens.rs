@@ -14,6 +14,8 @@ use tollgate_model::policies::{LoginFlowRules, PolicyName};
 use tollgate_model::steps::{JwtGenerateStep, Step, StepKind};
 use tollgate_model::verdicts::{Violation, ViolationCode};
 
+use crate::judge::OR_MTLS;
+
 /// Names of expressions in flows.
 const VOCABULARY: Vocabulary = Vocabulary {
     roots: &["message", "globals", "accounts", "claims", "consumer", "metadata"],
@@ -48,13 +50,13 @@ pub(crate) fn judge(
     let mut wholes = Vec::new();
     find_wholes(&pipeline.steps, &mut wholes);
     let mut walk = Walk { environment, rules, wholes: &wholes, violations };
-    if rules.api_key && !trigger.api_key.is_on() {
+    if rules.api_key && !trigger.demands_key() {
         walk.add(
             ViolationCode::LoginApiKey,
             "Login endpoint without API Key".to_owned(),
             "/trigger/apiKey".to_owned(),
             Value::Bool(true),
-            String::new(),
+            OR_MTLS.to_owned(),
         );
     }
     walk.steps(&pipeline.steps, "/steps", false);

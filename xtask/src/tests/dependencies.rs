@@ -35,7 +35,7 @@ const SEVERAL_VERSIONS: &[(&str, &str)] = &[
     ("rand_core", "imbl"),
     ("sha2", "sqlx-core"),
     ("syn", "macros that are not moved yet; built, not shipped"),
-    ("synstructure", "macros of asn1-rs, below rcgen; tests only"),
+    ("synstructure", "macros of asn1-rs, below x509-parser"),
     ("untrusted", "aws-lc-rs"),
     ("windows-sys", "on Windows only"),
 ];

@@ -88,7 +88,8 @@ async fn the_reason_stands_in_the_log_and_not_in_the_answer() {
     assert_eq!(line["code"], "policy-not-conformant");
     assert_eq!(
         line["reason"],
-        "Missing external API Key (policy external-api-access, environment test): set /trigger/apiKey to true"
+        "Missing external API Key (policy external-api-access, environment test): set /trigger/apiKey to true, \
+         or /trigger/mtls where callers show client certificates"
     );
 }
 

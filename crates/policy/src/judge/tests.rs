@@ -14,6 +14,7 @@ struct Switches {
     external: bool,
     internal: bool,
     api_key: bool,
+    mtls: bool,
     jwt: bool,
     basic: bool,
     login: bool,
@@ -25,6 +26,7 @@ fn pipeline(it: Switches) -> Pipeline {
         kind => json!({
             "type": if kind == 1 { "rest" } else { "http" }, "externalApi": it.external, "internalApi": it.internal,
             "apiKey": if it.api_key && it.basic { json!({ "query": true }) } else { json!(it.api_key) },
+            "mtls": it.mtls,
             "jwt": if it.jwt { json!({ "scopes": ["a:b"] }) } else { json!(false) },
             "basicAuth": it.basic && !it.jwt,
         }),
@@ -73,11 +75,11 @@ fn oracle(requirement: AccessRequirement, open: bool, it: Switches) -> BTreeSet<
     if it.kind == 0 || !open {
         return missing;
     }
-    if requirement == AccessRequirement::ApiKey && !it.api_key {
+    if requirement == AccessRequirement::ApiKey && !it.api_key && !it.mtls {
         missing.insert("API Key");
     }
     if requirement == AccessRequirement::JwtWithApiKey {
-        if !it.api_key {
+        if !it.api_key && !it.mtls {
             missing.insert("API Key");
         }
         if !it.jwt && !it.login {
@@ -91,7 +93,7 @@ fn every_trigger() -> Vec<Switches> {
     let bits = |n: u32, i: u32| n >> i & 1 == 1;
     (0..3)
         .flat_map(|kind| {
-            (0..64).map(move |n| Switches {
+            (0..128).map(move |n| Switches {
                 kind,
                 external: bits(n, 0),
                 internal: bits(n, 1),
@@ -99,6 +101,7 @@ fn every_trigger() -> Vec<Switches> {
                 jwt: bits(n, 3),
                 basic: bits(n, 4),
                 login: bits(n, 5),
+                mtls: bits(n, 6),
             })
         })
         .collect()
@@ -178,6 +181,7 @@ fn a_violation_names_the_switch_and_the_value_that_mend_it() {
         external: true,
         internal: false,
         api_key: false,
+        mtls: false,
         jwt: false,
         basic: false,
         login: false,
@@ -190,7 +194,8 @@ fn a_violation_names_the_switch_and_the_value_that_mend_it() {
     assert_eq!(
         lines,
         [
-            "Missing external API Key (policy external-api-access, environment prod): set /trigger/apiKey to true",
+            "Missing external API Key (policy external-api-access, environment prod): set /trigger/apiKey to true, \
+             or /trigger/mtls where callers show client certificates",
             "Missing external JWT (policy external-api-access, environment prod): set /trigger/jwt to true",
         ]
     );
@@ -218,6 +223,7 @@ fn a_required_rule_refuses_an_advised_one_advises_and_both_say_what_mends_it() {
         external: true,
         internal: false,
         api_key: true,
+        mtls: false,
         jwt: false,
         basic: false,
         login: false,
@@ -258,6 +264,7 @@ fn a_waiver_lets_one_violation_of_one_pipeline_pass_until_its_end() {
         external: true,
         internal: false,
         api_key: false,
+        mtls: false,
         jwt: false,
         basic: false,
         login: false,

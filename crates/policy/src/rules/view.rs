@@ -84,6 +84,7 @@ pub(super) const TRIGGER: Shape = Shape {
         required("internalApi", Type::Bool),
         required("apiKey", Type::Bool),
         required("apiKeyInQuery", Type::Bool),
+        required("mtls", Type::Bool),
         required("jwt", Type::Bool),
         required("scopes", TEXTS),
         required("basicAuth", Type::Bool),
@@ -155,7 +156,7 @@ pub(super) fn samples() -> Vec<Sample> {
         { "assert": { "condition": "true" } },
         { "jwtGenerate": { "scopes": ["a:b"], "expiresInMs": 1000 } }
     ]);
-    let full = json!({ "type": "rest", "externalApi": true, "internalApi": true, "apiKey": true, "jwt": { "scopes": ["a:b"] },
+    let full = json!({ "type": "rest", "externalApi": true, "internalApi": true, "apiKey": true, "mtls": true, "jwt": { "scopes": ["a:b"] },
         "routes": [{ "path": "/a/:id", "methods": ["GET"], "scopes": ["a:b"] }],
         "rateLimit": { "by": "consumer", "limits": [{ "interval": "minute", "limit": 600 }] },
         "cors": { "allowOrigins": ["https://shop.example"] }, "responseHeaders": { "cache-control": "no-store" } });
@@ -260,6 +261,7 @@ fn trigger(trigger: &Trigger) -> Map<String, Value> {
         ("internalApi".to_owned(), http.internal_api.into()),
         ("apiKey".to_owned(), http.api_key.is_on().into()),
         ("apiKeyInQuery".to_owned(), (http.api_key == ApiKeySwitch::OnWithQuery).into()),
+        ("mtls".to_owned(), http.mtls.into()),
         ("jwt".to_owned(), http.jwt.is_on().into()),
         ("scopes".to_owned(), scopes.into()),
         ("basicAuth".to_owned(), http.basic_auth.into()),

@@ -58,7 +58,8 @@ fn callers_are_told_in_the_forms_of_the_standards() {
     assert_eq!(enforced.sunset, "Sun, 01 Feb 2026 00:00:00 GMT", "RFC 8594 section 3");
     assert_eq!(
         enforced.reason(at(DATE)),
-        "Missing external API Key (policy external-api-access, environment test): set /trigger/apiKey to true"
+        "Missing external API Key (policy external-api-access, environment test): set /trigger/apiKey to true, \
+         or /trigger/mtls where callers show client certificates"
     );
 }
 
