@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, timeout};
 
+use crate::clients::ClientCertificate;
 use crate::exchanges::Exchanges;
 use crate::linger::Linger;
 use crate::places::Place;
@@ -53,6 +54,8 @@ struct Opened {
     stream: Stream,
     remote: SocketAddr,
     is_http2: bool,
+    /// What the caller showed in the handshake, where it was asked.
+    client: Option<ClientCertificate>,
     /// Held until the connection ends.
     _place: Option<Place>,
 }
@@ -105,17 +108,21 @@ async fn open<H>(shared: &Shared<H>, mut stream: TcpStream, mut remote: SocketAd
     }
     let place =
         if counts { Some(places.take(remote.ip()).ok_or(io::ErrorKind::QuotaExceeded)?) } else { None };
-    let (stream, is_http2) = if let Some(tls) = &entrance.tls {
+    let (stream, is_http2, client) = if let Some(tls) = &entrance.tls {
         let stream = timeout(settings.handshake_timeout, tls.acceptor().accept(stream)).await??;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
-        (Stream::tls(stream), is_http2)
+        // Without one the handshake has failed where one is demanded; that it is there is looked at all the same.
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let client =
+            tls.client(chain).map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
+        (Stream::tls(stream), is_http2, client)
     } else {
         let mut stream = Stream::plain(stream);
         let is_http2 =
             entrance.cleartext_http2 && timeout(settings.header_timeout, stream.begins_http2()).await??;
-        (stream, is_http2)
+        (stream, is_http2, None)
     };
-    Ok(Opened { stream, remote, is_http2, _place: place })
+    Ok(Opened { stream, remote, is_http2, client, _place: place })
 }
 
 async fn serve_http1<H, F, B>(
@@ -132,7 +139,8 @@ where
     let Shared { settings, .. } = **shared;
     // Whether an answer says that nothing more is read.
     let refused = Arc::new(AtomicBool::new(false));
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        hand_over(opened.client.as_ref(), &mut request);
         let answer = (shared.handler)(caller(shared, opened.remote, request.headers()), request);
         let refused = &refused;
         async move {
@@ -177,9 +185,11 @@ where
     let exchanges = Exchanges::new();
     let service = service_fn({
         let (shared, exchanges, remote) = (shared.clone(), exchanges.clone(), opened.remote);
+        let client = opened.client.clone();
         move |mut request: Request<Incoming>| {
             let exchange = exchanges.begin();
             name_host(&mut request);
+            hand_over(client.as_ref(), &mut request);
             let answer = (shared.handler)(caller(&shared, remote, request.headers()), request);
             async move {
                 let (mut parts, body) = answer.await.into_parts();
@@ -232,6 +242,13 @@ where
                 }
             }
         }
+    }
+}
+
+/// Puts what the caller showed in the handshake beside a request.
+fn hand_over(client: Option<&ClientCertificate>, request: &mut Request<Incoming>) {
+    if let Some(client) = client {
+        request.extensions_mut().insert(client.clone());
     }
 }
 

@@ -7,8 +7,10 @@
 //! 3. HTTP/1.1: [`strict`] lets through only what [`framing`] reads in one way; [`stalls`] ends patience with callers who
 //!    do not take their answer, [`linger`] lets them read why they are refused;
 //! 4. HTTP/2: [`exchanges`] watches each request, since the connection as a whole tells nothing of them;
-//! 5. [`proxies`]: the address that the call comes from, as trusted proxies tell it.
+//! 5. [`clients`]: the certificate of the caller, where the listener asks for one, as a typed extension of each request;
+//! 6. [`proxies`]: the address that the call comes from, as trusted proxies tell it.
 
+mod clients;
 mod connection;
 mod exchanges;
 mod framing;
@@ -25,6 +27,7 @@ mod strict;
 mod testing;
 mod tls;
 
+pub use clients::{ClientCertificate, ClientCertificateError, ClientTrust, ClientTrustError, Issuers};
 pub use ipnet::IpNet;
 pub use proxies::{ForwardedHeader, TrustedProxies};
 pub use server::serve;

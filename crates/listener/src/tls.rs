@@ -12,8 +12,10 @@ use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+
+use crate::clients::{ClientCertificate, ClientCertificateError, ClientTrust, CurrentTrust};
 
 /// What a TLS handshake says we speak, the preferred first.
 const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
@@ -31,8 +33,10 @@ pub struct Certificates {
 /// TLS of one listener.
 #[derive(Debug)]
 pub struct Tls {
-    config: Arc<ServerConfig>,
+    config: ArcSwap<ServerConfig>,
     current: Arc<Current>,
+    /// Where client certificates are demanded.
+    clients: Option<Arc<CurrentTrust>>,
 }
 
 /// Why certificates cannot be used.
@@ -124,15 +128,59 @@ impl Tls {
     /// When the cryptography is not there.
     pub fn new(certificates: Certificates) -> Result<Arc<Self>, CertificatesError> {
         let current = Arc::new(Current(ArcSwap::from_pointee(certificates)));
-        let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(CertificatesError::Setup)?
-            .with_no_client_auth()
-            .with_cert_resolver(current.clone());
-        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(CertificatesError::Setup)?;
-        Ok(Arc::new(Self { config: Arc::new(config), current }))
+        let config = ArcSwap::from_pointee(configure(&current, None)?);
+        Ok(Arc::new(Self { config, current, clients: None }))
+    }
+
+    /// Returns TLS with these certificates that takes nobody without a client certificate.
+    ///
+    /// # Errors
+    ///
+    /// When the cryptography is not there.
+    pub fn demanding(certificates: Certificates, trust: ClientTrust) -> Result<Arc<Self>, CertificatesError> {
+        let current = Arc::new(Current(ArcSwap::from_pointee(certificates)));
+        let trust = Arc::new(trust);
+        let config = ArcSwap::from_pointee(configure(&current, Some(trust.clone()))?);
+        Ok(Arc::new(Self { config, current, clients: Some(Arc::new(CurrentTrust::new(trust))) }))
+    }
+
+    /// Believes other CAs and revocation lists, from the next handshake and the next check of a connection's certificate
+    /// on. Where no client certificates are demanded, none are from then on either.
+    ///
+    /// # Errors
+    ///
+    /// When the cryptography is not there; nothing changes then.
+    pub fn replace_clients(&self, trust: ClientTrust) -> Result<(), CertificatesError> {
+        let Some(clients) = &self.clients else { return Ok(()) };
+        let trust = Arc::new(trust);
+        self.config.store(Arc::new(configure(&self.current, Some(trust.clone()))?));
+        clients.replace(trust);
+        Ok(())
+    }
+
+    /// Tells whether client certificates are demanded.
+    pub fn demands_clients(&self) -> bool {
+        self.clients.is_some()
+    }
+
+    /// Returns a client certificate as if it had been shown here, PEM with the certificate first; `None` when none are
+    /// asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientCertificateError::Form`] when it cannot be read.
+    pub fn imagine_client(&self, pem: &[u8]) -> Result<Option<ClientCertificate>, ClientCertificateError> {
+        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, pem::Error>>();
+        self.client(&chain.map_err(|_| ClientCertificateError::Form)?)
+    }
+
+    /// Returns the client certificate of a connection; `None` when none are asked for.
+    pub(crate) fn client(
+        &self,
+        chain: &[CertificateDer<'static>],
+    ) -> Result<Option<ClientCertificate>, ClientCertificateError> {
+        let Some(clients) = &self.clients else { return Ok(None) };
+        ClientCertificate::new(chain.to_vec(), clients.clone()).map(Some)
     }
 
     /// Puts other certificates in the place of those there are. Connections go on; handshakes from now on use them.
@@ -141,8 +189,33 @@ impl Tls {
     }
 
     pub(crate) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
-        self.config.clone().into()
+        self.config.load_full().into()
     }
+}
+
+fn configure(
+    current: &Arc<Current>,
+    trust: Option<Arc<ClientTrust>>,
+) -> Result<ServerConfig, CertificatesError> {
+    let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(CertificatesError::Setup)?;
+    let demanding = trust.is_some();
+    let builder = match trust {
+        Some(trust) => builder.with_client_cert_verifier(trust),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(current.clone());
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+    if demanding {
+        // What is resumed skips the verification of the certificate.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    } else {
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(CertificatesError::Setup)?;
+    }
+    Ok(config)
 }
 
 // === impl Current ===
@@ -191,13 +264,13 @@ mod tests {
     fn there_is_nothing_weak_to_choose() {
         let good = certificate(&["gateway.example"]);
         let tls = Tls::new(Certificates::parse([pem(&good)]).expect("good")).expect("set up");
-        for suite in &tls.config.crypto_provider().cipher_suites {
+        for suite in &tls.config.load().crypto_provider().cipher_suites {
             let name = format!("{:?}", suite.suite());
             let is_aead = name.contains("_GCM_") || name.contains("_CHACHA20_POLY1305_");
             let is_fresh = name.starts_with("TLS13_") || name.starts_with("TLS_ECDHE_");
             assert!(is_aead && is_fresh, "{name}");
         }
-        assert_eq!(tls.config.max_early_data_size, 0, "early data can be replayed");
+        assert_eq!(tls.config.load().max_early_data_size, 0, "early data can be replayed");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What tests stand on: a fixed clock, seeded randomness, a throw-away PostgreSQL, a proxy that breaks
-//! connections, a scripted upstream, an authenticator app. Hermetic: loopback and temporary directories only.
+//! connections, a scripted upstream, an authenticator app, a CA. Hermetic: loopback and temporary directories only.
 
+mod authority;
 mod postgres;
 mod proxy;
 mod sources;
@@ -8,6 +9,7 @@ mod totp;
 mod upstream;
 mod waiting;
 
+pub use authority::{Authority, Leaf};
 pub use postgres::Postgres;
 pub use proxy::FaultProxy;
 pub use sources::{FixedClock, SeededRandom};

@@ -3,6 +3,7 @@
 mod bounds;
 mod framing;
 mod http2;
+mod mtls;
 mod origins;
 mod shutdown;
 mod tls;
