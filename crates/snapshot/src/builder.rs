@@ -26,6 +26,7 @@ pub const KINDS: &[Kind] = &[
     Kind::Account,
     Kind::ApiKey,
     Kind::BasicAuth,
+    Kind::Certificate,
     Kind::Consumer,
     Kind::Deployment,
     Kind::Environment,
@@ -101,6 +102,7 @@ struct Stale {
 enum Part {
     Keys,
     Basic,
+    Certificates,
     Consumers,
     KeySet,
     RevokedTokens,
@@ -111,9 +113,10 @@ enum Part {
 // === impl Part ===
 
 impl Part {
-    const EVERY: [Self; 7] = [
+    const EVERY: [Self; 8] = [
         Self::Keys,
         Self::Basic,
+        Self::Certificates,
         Self::Consumers,
         Self::KeySet,
         Self::RevokedTokens,
@@ -251,6 +254,7 @@ impl Builder {
             }
             Kind::Account | Kind::Global => part(Part::Values),
             Kind::BasicAuth => part(Part::Basic),
+            Kind::Certificate => part(Part::Certificates),
             Kind::Consumer => part(Part::Consumers),
             Kind::SigningKey => part(Part::KeySet),
             Kind::TokenRevocation => part(Part::RevokedTokens),

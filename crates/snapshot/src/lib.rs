@@ -5,6 +5,7 @@
 //! open) is [`Broken`]: it answers 503 and takes nothing else down.
 
 mod builder;
+mod certificates;
 pub mod contexts;
 mod endpoints;
 mod enforcement;
@@ -17,6 +18,7 @@ mod series;
 mod shared;
 
 pub use builder::{Builder, KINDS, ObjectChange, Snapshot};
+pub use certificates::{CertificateEntry, Certificates};
 pub use endpoints::{Endpoint, EndpointRoute, Schedule};
 pub use enforcement::{Enforced, Enforcer};
 pub use files::{Image, RestoreError};

@@ -67,6 +67,19 @@ pub(crate) fn key(environment: &str, n: u8, revoked: bool) -> ObjectChange {
     put(Kind::ApiKey, &format!("{environment}/{id}"), &body)
 }
 
+/// A binding by the one fingerprint or the one name that there is.
+pub(crate) fn certificate(environment: &str, n: u8, by_name: bool) -> ObjectChange {
+    let id = format!("crt_{}", format!("{n:02x}").repeat(16));
+    let known_by = if by_name {
+        json!({ "san": { "san": "dns:shop.example", "issuer": "22".repeat(32) } })
+    } else {
+        json!({ "fingerprint": "11".repeat(32) })
+    };
+    let body = json!({ "id": id, "consumer": format!("con_{}", "0".repeat(32)), "environment": environment, "name": "c",
+        "knownBy": known_by, "createdAt": "2026-01-01T00:00:00Z" });
+    put(Kind::Certificate, &format!("{environment}/{id}"), &body)
+}
+
 pub(crate) fn consumer(environment: &str, name: &str, pipelines: &[&str]) -> ObjectChange {
     let body = json!({ "id": format!("con_{}", "0".repeat(32)), "name": name, "environment": environment,
         "pipelines": pipelines, "createdAt": "2026-01-01T00:00:00Z" });
@@ -169,7 +182,11 @@ pub(crate) fn describe(snapshot: &Snapshot) -> String {
             let mut consumers: Vec<_> = scope.consumers.values().collect();
             let revoked: BTreeSet<_> = scope.revoked_tokens.iter().collect();
             consumers.sort_by_key(|consumer| consumer.name.clone());
-            let _ = writeln!(out, "{keys:?} {consumers:?} {:?} {revoked:?}", scope.basic);
+            let _ = writeln!(
+                out,
+                "{keys:?} {consumers:?} {:?} {:?} {revoked:?}",
+                scope.basic, scope.certificates
+            );
             let _ = writeln!(
                 out,
                 "{:?} {:?}",

@@ -11,7 +11,7 @@ use tollgate_model::ids::{BasicAuthId, ConsumerId, KeyId};
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName, RealmName};
 use tollgate_model::policies::SensitiveFields;
 
-use crate::Broken;
+use crate::{Broken, Certificates};
 
 /// What the callers of one environment are checked against.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct Scope {
     pub keys: imbl::HashMap<KeyDigest, Arc<KeyEntry>>,
     /// Basic Auth credentials by user name.
     pub basic: Arc<HashMap<String, Arc<BasicEntry>>>,
+    /// Client certificates.
+    pub certificates: Arc<Certificates>,
     /// Consumers by id, each also reachable as text: the `sub` of tokens.
     pub consumers: Arc<HashMap<ConsumerId, Arc<ConsumerEntry>>>,
     /// The key set.
@@ -84,6 +86,7 @@ impl Scope {
             environment,
             keys: imbl::HashMap::new(),
             basic: Arc::default(),
+            certificates: Arc::default(),
             consumers: Arc::default(),
             key_set: Err(Broken("the environment has no signing key".to_owned())),
             revoked_tokens: Arc::default(),

@@ -9,6 +9,7 @@ use tollgate_credential::keysets::{KeySet, KeySetKey};
 use tollgate_credential::private_keys::PrivateKey;
 use tollgate_credential::tokens;
 use tollgate_flow::Values;
+use tollgate_model::certificates::Certificate;
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::environments::Environment;
 use tollgate_model::keysets::{SigningKey, SigningKeyState, TokenRevocation};
@@ -61,6 +62,9 @@ impl Builder {
                         (username, Arc::new(BasicEntry { id, consumer, password_hash }))
                     });
                 scope.basic = Arc::new(entries.collect());
+            }
+            Part::Certificates => {
+                scope.certificates = Arc::new(self.of_kind::<Certificate>(realm, &prefix).collect());
             }
             Part::Consumers => {
                 let entries = self.of_kind::<Consumer>(realm, &prefix).map(|it| {
@@ -195,6 +199,7 @@ pub(super) fn is_readable(kind: Kind, body: &str) -> bool {
     match kind {
         Kind::ApiKey => serde_json::from_str(body).ok().and_then(key_entry).is_some(),
         Kind::BasicAuth => serde_json::from_str::<BasicAuth>(body).is_ok(),
+        Kind::Certificate => serde_json::from_str::<Certificate>(body).is_ok(),
         Kind::Consumer => serde_json::from_str::<Consumer>(body).is_ok(),
         Kind::Environment => serde_json::from_str::<Environment>(body).is_ok(),
         Kind::Waiver => serde_json::from_str::<Waiver>(body).is_ok(),

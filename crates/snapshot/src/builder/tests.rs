@@ -14,7 +14,7 @@ fn twin(environment: &str, n: u8, revoked: bool) -> ObjectChange {
 
 fn any_change() -> impl Strategy<Value = ObjectChange> {
     let place = prop_oneof![Just("test"), Just("prod")];
-    (place, 0..17_u8, 0..3_u8, any::<bool>()).prop_map(|(env, what, n, flag)| match what {
+    (place, 0..19_u8, 0..3_u8, any::<bool>()).prop_map(|(env, what, n, flag)| match what {
         0 => environment(env),
         1 => delete(Kind::Environment, env),
         2 => deployment(env, if flag { "a" } else { "b" }, u32::from(n)),
@@ -34,6 +34,8 @@ fn any_change() -> impl Strategy<Value = ObjectChange> {
         14 => policies("sensitive-fields", &json!(["email"])),
         15 => waiver(if flag { "a" } else { "b" }, n, &format!("2026-02-0{}T00:00:00Z", n + 2)),
         16 => delete(Kind::Waiver, &waiver(if flag { "a" } else { "b" }, n, "2026-02-02T00:00:00Z").key),
+        17 => certificate(env, n, flag),
+        18 => delete(Kind::Certificate, &certificate(env, n, flag).key),
         _ => {
             let kinds = [
                 Kind::SigningKey,
@@ -204,4 +206,31 @@ fn of_two_keys_with_one_secret_the_older_counts() {
         let [(_, revoked)] = held(&builder)[..] else { panic!("the other one is still there") };
         assert!(!revoked);
     }
+}
+
+#[test]
+fn a_certificate_is_found_by_its_fingerprint_and_by_each_of_its_names() {
+    let mut builder = builder(vec![
+        environment("test"),
+        signing_key("test"),
+        certificate("test", 1, false),
+        certificate("test", 2, true),
+        put(Kind::Certificate, "test/x", &json!("does not parse")),
+    ]);
+    let test = EnvironmentName::test();
+    let found = |builder: &Builder, digest: u8, names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let snapshot = builder.current();
+        let certificates = &snapshot.scope(&realm(), &test).expect("there").certificates;
+        let fingerprint = tollgate_model::certificates::Fingerprint([digest; 32]);
+        certificates.of(fingerprint, &names).map(|it| it.issuer.is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&builder, 0x11, &["dns:shop.example"]), [false, true]);
+    assert_eq!(found(&builder, 0x11, &[]), [false]);
+    assert_eq!(found(&builder, 0x12, &["dns:x.example", "dns:shop.example"]), [true]);
+    assert_eq!(found(&builder, 0x12, &["uri:shop.example", "dns:Shop.example"]), [false; 0]);
+    let problems = builder.current();
+    assert!(problems.problems().iter().any(|it| it.contains("certificate")), "{:?}", problems.problems());
+    builder.apply(9, vec![delete(Kind::Certificate, &certificate("test", 1, false).key)]);
+    assert_eq!(found(&builder, 0x11, &["dns:shop.example"]), [true]);
 }
