@@ -19,11 +19,13 @@ use tollgate_credential::basic;
 use tollgate_credential::keys::{ParseKeyError, PresentedKey};
 use tollgate_credential::keysets::VerifyTokenError;
 use tollgate_credential::tokens::Claims;
+use tollgate_listener::ClientCertificate;
 use tollgate_model::calls::{Shown, ShownCredentials};
+use tollgate_model::certificates::Fingerprint;
 use tollgate_model::explanations::Check;
-use tollgate_model::ids::{ConsumerId, KeyId};
+use tollgate_model::ids::{CertificateId, ConsumerId, KeyId};
 use tollgate_model::triggers::{ApiKeySwitch, RateLimitBy};
-use tollgate_snapshot::{ConsumerEntry, Endpoint, EndpointRoute, Scope};
+use tollgate_snapshot::{CertificateEntry, ConsumerEntry, Endpoint, EndpointRoute, Scope};
 use zeroize::Zeroizing;
 
 use crate::passwords::PasswordChecks;
@@ -47,6 +49,7 @@ pub(crate) struct Permit {
 pub(crate) struct Known {
     pub(crate) consumer: Option<Arc<ConsumerEntry>>,
     pub(crate) key: Option<KeyId>,
+    pub(crate) certificate: Option<CertificateId>,
 }
 
 /// What the checks look at besides the call.
@@ -59,6 +62,8 @@ pub(crate) struct Checks<'a> {
 /// A call whose route is known.
 pub(crate) struct Target<'a> {
     pub(crate) head: Head<'a>,
+    /// What the caller showed in the TLS handshake, where the listener asks for it.
+    pub(crate) certificate: Option<&'a ClientCertificate>,
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) route: &'a EndpointRoute,
     /// `None` when the snapshot has nothing of this realm and environment.
@@ -139,6 +144,9 @@ impl Checks<'_> {
         if trigger.api_key.is_on() {
             holder = Some(self.api_key(target, known, watch)?);
         }
+        if trigger.mtls {
+            holder = Some(self.certificate(target, holder.as_ref(), known, watch)?);
+        }
         if trigger.basic_auth {
             holder = Some(self.basic_auth(target, holder.as_ref(), known, watch).await?);
         }
@@ -214,9 +222,64 @@ impl Checks<'_> {
         if !W::REHEARSAL {
             self.usage.note(entry.id, target.now);
         }
-        *known = Known { consumer: Some(consumer.clone()), key: Some(entry.id) };
+        *known = Known { consumer: Some(consumer.clone()), key: Some(entry.id), certificate: None };
         target.demand_association(consumer, Check::ApiKeyAssociation, watch)?;
         Ok(Holder { consumer: consumer.clone(), credential: Caller::Key(entry.id) })
+    }
+
+    /// Checks the client certificate of the connection. The handshake let it in; whether it is good, and whose it is, is
+    /// asked for each call, so that what is revoked is refused on connections that were there before, too.
+    fn certificate<W: Watch>(
+        &self,
+        target: &Target<'_>,
+        key_holder: Option<&Holder>,
+        known: &mut Known,
+        watch: &mut W,
+    ) -> Result<Holder, Problem> {
+        let shown = target.certificate.ok_or_else(|| {
+            let why = Why::Said("this listener asks for no client certificate: another one does");
+            Problem::new(Code::ClientCertificateMissing).challenge(CERTIFICATE).because(why)
+        })?;
+        watch.passed(Check::CertificatePresent, || None);
+        let scope = target.scope(Check::CertificateValid)?;
+        let invalid = |check, why| {
+            Problem::new(Code::ClientCertificateInvalid).challenge(CERTIFICATE).at(check).because(why)
+        };
+        let second = u64::try_from(target.now.as_second()).unwrap_or_default();
+        let issuers = shown.check(second).map_err(|error| {
+            let why = Why::Certificate(error);
+            if error.is_unavailable() {
+                Problem::new(Code::CheckUnavailable).at(Check::CertificateValid).because(why)
+            } else {
+                invalid(Check::CertificateValid, why)
+            }
+        })?;
+        watch.passed(Check::CertificateValid, || None);
+        let bindings = scope
+            .certificates
+            .of(Fingerprint(*shown.fingerprint()), shown.names())
+            .filter(|entry| entry.issuer.is_none_or(|issuer| issuers.contains(&issuer.0)));
+        let entry = the_binding(bindings, target.now)
+            .map_err(|why| invalid(Check::CertificateKnown, why.told(scope)))?;
+        let gone = Why::Said("the consumer of this client certificate no longer exists");
+        let consumer =
+            scope.consumers.get(&entry.consumer).ok_or_else(|| invalid(Check::CertificateKnown, gone))?;
+        watch.passed(Check::CertificateKnown, || Some(format!("{} of consumer {}", entry.id, consumer.name)));
+        if !W::REHEARSAL {
+            self.usage.note_certificate(entry.id, target.now);
+        }
+        known.certificate = Some(entry.id);
+        if key_holder.is_some_and(|holder| holder.consumer.id != consumer.id) {
+            return Err(Problem::new(Code::ClientCertificateConsumerMismatch)
+                .because(Why::CertificateOf(consumer.clone())));
+        }
+        if key_holder.is_some() {
+            watch.passed(Check::CertificateBinding, || None);
+        }
+        known.consumer = Some(consumer.clone());
+        target.demand_association(consumer, Check::CertificateAssociation, watch)?;
+        let credential = key_holder.map_or(Caller::Certificate(entry.id), |holder| holder.credential);
+        Ok(Holder { consumer: consumer.clone(), credential })
     }
 
     async fn basic_auth<W: Watch>(
@@ -294,6 +357,50 @@ impl Checks<'_> {
     }
 }
 
+/// The scheme in the challenge of a client certificate. HTTP knows none for it, and demands one (RFC 9110 section 15.5.2).
+const CERTIFICATE: &str = "ClientCertificate";
+
+/// Why a client certificate is nobody's.
+enum Unbound<'a> {
+    Unknown,
+    Ended(&'a Arc<CertificateEntry>),
+    /// It could be several consumers'.
+    Several,
+}
+
+/// Returns the binding by which a client certificate is somebody's, from all that fit it. When they do not agree whose it
+/// is, it is nobody's.
+fn the_binding<'a>(
+    bindings: impl Iterator<Item = &'a Arc<CertificateEntry>>,
+    now: Timestamp,
+) -> Result<&'a Arc<CertificateEntry>, Unbound<'a>> {
+    let (mut working, mut ended): (Option<&Arc<CertificateEntry>>, _) = (None, None);
+    for entry in bindings {
+        if !entry.works(now) {
+            ended = Some(entry);
+        } else if working.is_some_and(|first| first.consumer != entry.consumer) {
+            return Err(Unbound::Several);
+        } else {
+            working.get_or_insert(entry);
+        }
+    }
+    working.ok_or(ended.map_or(Unbound::Unknown, Unbound::Ended))
+}
+
+// === impl Unbound ===
+
+impl Unbound<'_> {
+    fn told(self, scope: &Scope) -> Why {
+        match self {
+            Self::Unknown => Why::Said("no consumer of this environment has this client certificate"),
+            Self::Ended(entry) => Why::Binding(entry.clone(), scope.consumers.get(&entry.consumer).cloned()),
+            Self::Several => Why::Said(
+                "its fingerprint and its names are bound to more than one consumer: revoke a binding",
+            ),
+        }
+    }
+}
+
 /// Tells that the steps before one that failed were passed.
 fn passed_before<W: Watch>(failed: Check, steps: &[Check], watch: &mut W) {
     steps.iter().take_while(|step| **step != failed).for_each(|step| watch.passed(*step, || None));
@@ -323,6 +430,7 @@ impl<'a> Target<'a> {
         let is = |name: &str| scheme.eq_ignore_ascii_case(name);
         ShownCredentials {
             api_key: shown(trigger.api_key.is_on(), self.head.api_key.is_some()),
+            certificate: shown(trigger.mtls, self.certificate.is_some()),
             token: shown(trigger.jwt.is_on(), is("bearer")),
             basic_auth: shown(trigger.basic_auth, is("basic")),
         }

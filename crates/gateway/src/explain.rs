@@ -11,6 +11,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use tollgate_credential::keys::shown;
 use tollgate_credential::tokens;
+use tollgate_listener::ClientCertificate;
+use tollgate_model::certificates::Fingerprint;
 use tollgate_model::explanations::{
     CallToExplain, Check, CheckOutcome, CheckReport, ExplainedAnswer, Explanation, Reached, SentApiKey,
     SentCredentials, TokenFacts,
@@ -76,7 +78,24 @@ impl Gateway {
         realm: &RealmName,
         call: &CallToExplain,
     ) -> Result<Explanation, ExplainError> {
-        let parts = parts_of(call)?;
+        self.explain_with(realm, call, None).await
+    }
+
+    /// Says the same of a call on a connection whose caller showed a client certificate.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::explain`].
+    pub async fn explain_with(
+        &self,
+        realm: &RealmName,
+        call: &CallToExplain,
+        certificate: Option<ClientCertificate>,
+    ) -> Result<Explanation, ExplainError> {
+        let mut parts = parts_of(call)?;
+        if let Some(certificate) = certificate {
+            parts.extensions.insert(certificate);
+        }
         // Nobody closes it.
         let _place = self.explanations.acquire().await;
         let snapshot = self.current();
@@ -216,6 +235,10 @@ pub(crate) fn sent(parts: &Parts) -> SentCredentials {
         api_key: header
             .map(|value| key("header", value.as_bytes()))
             .or_else(|| query().map(|(_, value)| key("query", value.as_bytes()))),
+        certificate: parts
+            .extensions
+            .get::<ClientCertificate>()
+            .map(|it| Fingerprint(*it.fingerprint()).to_string()),
         authorization: scheme,
         token: bearer(authorization).and_then(|token| facts(&token)),
     }
@@ -249,10 +272,15 @@ pub(crate) fn cut(text: &str, chars: usize) -> String {
 /// Returns what a call reached, and whose it is.
 pub(crate) fn reached(record: &Record, problem: Option<&Problem>) -> Reached {
     let endpoint = record.endpoint.as_deref();
-    let refused = problem.and_then(|problem| problem.why().1.key());
+    let why = problem.map(|problem| problem.why().1);
+    let (known, refused) = (&record.known, why.and_then(Why::key));
     let (key, consumer) = match refused {
         Some((key, consumer)) => (Some(key.id), consumer),
-        None => (record.known.key, record.known.consumer.as_ref()),
+        None => (known.key, known.consumer.as_ref()),
+    };
+    let (certificate, consumer) = match why.and_then(Why::certificate) {
+        Some((entry, of)) => (Some(entry.id), consumer.or(of)),
+        None => (known.certificate, consumer),
     };
     Reached {
         pipeline: endpoint.map(|endpoint| endpoint.pipeline.clone()),
@@ -260,6 +288,7 @@ pub(crate) fn reached(record: &Record, problem: Option<&Problem>) -> Reached {
         route: record.route.as_ref().map(|route| route.path.clone()),
         consumer: consumer.map(|consumer| consumer.name.clone()),
         key,
+        certificate,
     }
 }
 
@@ -339,8 +368,13 @@ fn is_demanded(check: Check, record: &Record) -> bool {
         | Check::ApiKeyNotRevoked
         | Check::ApiKeyNotExpired
         | Check::ApiKeyAssociation => trigger.api_key.is_on(),
+        Check::CertificatePresent
+        | Check::CertificateValid
+        | Check::CertificateKnown
+        | Check::CertificateAssociation => trigger.mtls,
+        Check::CertificateBinding => trigger.mtls && trigger.api_key.is_on(),
         Check::BasicAuthPresent | Check::BasicAuthValid | Check::BasicAuthAssociation => trigger.basic_auth,
-        Check::BasicAuthBinding => trigger.basic_auth && trigger.api_key.is_on(),
+        Check::BasicAuthBinding => trigger.basic_auth && trigger.demands_key(),
         Check::TokenPresent
         | Check::TokenForm
         | Check::TokenKey
@@ -351,7 +385,7 @@ fn is_demanded(check: Check, record: &Record) -> bool {
         | Check::TokenConsumer
         | Check::TokenNotRevoked
         | Check::TokenAssociation => trigger.jwt.is_on(),
-        Check::TokenBinding => trigger.jwt.is_on() && (trigger.api_key.is_on() || trigger.basic_auth),
+        Check::TokenBinding => trigger.jwt.is_on() && (trigger.demands_key() || trigger.basic_auth),
         Check::Scopes => trigger.jwt.is_on() && !route.scopes.is_empty(),
         Check::RateLimit => trigger.rate_limit.is_some(),
         Check::ContentType => !trigger.request_content_types.is_empty(),

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tollgate_flow::{CallMetadata, Message};
-use tollgate_listener::{Entrance, ListenerSettings, Opened};
+use tollgate_listener::{ClientCertificate, Entrance, ListenerSettings, Opened};
 use tollgate_model::environments::Exposure;
 use tollgate_model::explanations::Check;
 use tollgate_model::ids::{ExecutionId, RequestId};
@@ -30,6 +30,7 @@ use crate::checks::{Checks, Known, Permit, Target};
 use crate::cors;
 use crate::enforcement;
 use crate::flows::{self, Run};
+use crate::look_alikes;
 use crate::metrics::{Exposition, Held, Kind, Metrics};
 use crate::pages;
 use crate::passwords::PasswordChecks;
@@ -256,7 +257,8 @@ impl Gateway {
         let started = Instant::now();
         let now = self.clock.now();
         let request_id = RequestId::new(now, self.random_bytes());
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        look_alikes::strip(&mut parts.headers);
         let mut line = AccessLine {
             started,
             listener,
@@ -422,7 +424,8 @@ impl Gateway {
         }
         watch.passed(Check::DeclaredLength, || Some(format!("at most {longest} bytes")));
         let scope = snapshot.scope(&endpoint.realm, &endpoint.environment).map(Arc::as_ref);
-        let target = Target { head, endpoint, route, scope, remote, now };
+        let certificate = parts.extensions.get::<ClientCertificate>();
+        let target = Target { head, certificate, endpoint, route, scope, remote, now };
         let checks =
             Checks { passwords: &self.passwords, rate_limits: &self.rate_limits, usage: &self.usage };
         let permit = checks.pass(&target, &mut record.known, watch).await?;
@@ -490,6 +493,7 @@ impl Drop for AccessLine<'_> {
             pipeline = endpoint.map(|endpoint| endpoint.pipeline.as_str()),
             version = endpoint.map(|endpoint| endpoint.version_text.as_str()),
             consumer = record.known.consumer.as_ref().map(|consumer| consumer.name.as_str()),
+            certificate = record.known.certificate.map(tracing::field::display),
             reason = record.refused.as_deref(),
         );
     }

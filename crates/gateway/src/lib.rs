@@ -6,6 +6,7 @@
 //! 1. [`tollgate_listener`]: the connection, with its limits and timeouts;
 //! 2. [`request`]: the head of the request, which must have one reading only;
 //! 3. [`gateway`]: route, CORS preflight, method, [`enforcement`] of the policies, declared length;
+//!    what looks like a client certificate in a header is taken away before ([`look_alikes`]);
 //! 4. [`checks`]: credentials and rate limits; their outcome is a `Permit`;
 //! 5. [`flows`]: the body, then the flow, which demands the permit.
 //!
@@ -22,6 +23,7 @@ mod enforcement;
 mod explain;
 mod flows;
 mod gateway;
+mod look_alikes;
 mod metrics;
 mod pages;
 mod passwords;

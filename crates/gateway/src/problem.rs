@@ -72,6 +72,12 @@ codes! {
     ApiKeyMissing = "api-key-missing", 401, "An API key is required";
     /// The key does not work here.
     ApiKeyInvalid = "api-key-invalid", 401, "The API key is not valid";
+    /// A client certificate is demanded and none was shown.
+    ClientCertificateMissing = "client-certificate-missing", 401, "A client certificate is required";
+    /// The client certificate does not work here.
+    ClientCertificateInvalid = "client-certificate-invalid", 401, "The client certificate is not valid here";
+    /// The client certificate belongs to another consumer than the key.
+    ClientCertificateConsumerMismatch = "client-certificate-consumer-mismatch", 403, "The client certificate is another consumer's";
     /// The consumer is not associated with the pipeline.
     ConsumerNotAllowed = "consumer-not-allowed", 403, "This consumer may not call this pipeline";
     /// Basic credentials are missing or wrong.
@@ -113,6 +119,9 @@ impl Code {
             Self::RequestTooLarge => Check::DeclaredLength,
             Self::ApiKeyMissing => Check::ApiKeyPresent,
             Self::ApiKeyInvalid => Check::ApiKeyKnown,
+            Self::ClientCertificateMissing => Check::CertificatePresent,
+            Self::ClientCertificateInvalid => Check::CertificateKnown,
+            Self::ClientCertificateConsumerMismatch => Check::CertificateBinding,
             Self::ConsumerNotAllowed => Check::ApiKeyAssociation,
             Self::BasicAuthInvalid => Check::BasicAuthValid,
             Self::JwtMissing => Check::TokenPresent,

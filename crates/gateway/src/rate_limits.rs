@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use tollgate_model::ids::{BasicAuthId, ConsumerId, DeploymentId, KeyId};
+use tollgate_model::ids::{BasicAuthId, CertificateId, ConsumerId, DeploymentId, KeyId};
 use tollgate_model::triggers::{Interval, Limit};
 
 use crate::bounded::BoundedMap;
@@ -32,6 +32,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 pub(crate) enum Caller {
     Consumer(ConsumerId),
     Key(KeyId),
+    Certificate(CertificateId),
     BasicAuth(BasicAuthId),
     Address(IpAddr),
 }

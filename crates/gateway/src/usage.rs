@@ -1,4 +1,5 @@
-//! What calls leave behind for others to write down: when each API key was last used, and how many calls there were.
+//! What calls leave behind for others to write down: when each API key and each client certificate was
+//! last used, and how many calls there were.
 
 mod calls;
 
@@ -7,7 +8,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use tollgate_model::ids::KeyId;
+use tollgate_model::ids::{CertificateId, KeyId};
 
 pub use calls::CallCounts;
 pub(crate) use calls::PassedCall;
@@ -19,6 +20,7 @@ const SHARDS: usize = 32;
 pub struct Usage {
     hasher: RandomState,
     shards: [Mutex<HashMap<KeyId, Timestamp>>; SHARDS],
+    certificates: [Mutex<HashMap<CertificateId, Timestamp>>; SHARDS],
     calls: calls::Counters,
 }
 
@@ -32,7 +34,12 @@ impl Usage {
 
     /// Returns notes that tell about so many callers apart; calls of further ones are counted together.
     pub fn telling_apart(callers: usize) -> Self {
-        Self { hasher: RandomState::new(), shards: shards(), calls: calls::Counters::new(callers) }
+        Self {
+            hasher: RandomState::new(),
+            shards: shards(),
+            certificates: shards(),
+            calls: calls::Counters::new(callers),
+        }
     }
 
     /// Notes a use. A shard is locked for one insertion; memory is bounded by the number of keys that exist.
@@ -44,6 +51,15 @@ impl Usage {
         }
     }
 
+    /// Notes a use of a client certificate, as [`Usage::note`] does one of a key.
+    pub(crate) fn note_certificate(&self, certificate: CertificateId, now: Timestamp) {
+        let index = usize::try_from(self.hasher.hash_one(certificate)).unwrap_or_default() % SHARDS;
+        if let Some(shard) = self.certificates.get(index) {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.entry(certificate).and_modify(|last| *last = (*last).max(now)).or_insert(now);
+        }
+    }
+
     /// Counts a call that passed the checks.
     pub(crate) fn count(&self, call: &PassedCall<'_>) {
         self.calls.count(call);
@@ -52,6 +68,14 @@ impl Usage {
     /// Takes the notes: every key used since the last call, with its last use.
     pub fn drain(&self) -> Vec<(KeyId, Timestamp)> {
         self.shards
+            .iter()
+            .flat_map(|shard| std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)))
+            .collect()
+    }
+
+    /// Takes the notes: every client certificate used since the last call, with its last use.
+    pub fn drain_certificates(&self) -> Vec<(CertificateId, Timestamp)> {
+        self.certificates
             .iter()
             .flat_map(|shard| std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)))
             .collect()
@@ -86,5 +110,10 @@ mod tests {
         usage.note(key, at(10));
         assert_eq!(usage.drain(), [(key, at(20))]);
         assert_eq!(usage.drain(), []);
+        let certificate = CertificateId::new(at(1), [1; 10]);
+        usage.note_certificate(certificate, at(20));
+        usage.note_certificate(certificate, at(10));
+        assert_eq!(usage.drain_certificates(), [(certificate, at(20))]);
+        assert_eq!(usage.drain_certificates(), []);
     }
 }

@@ -3,15 +3,18 @@
 //! A refusal carries it as it stands in memory; words are made of it only for an explanation, or for a refusal that is
 //! kept. So a flood of refused calls pays nothing for words that nobody reads.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tollgate_credential::keys::ParseKeyError;
 use tollgate_credential::keysets::{LEEWAY_SECONDS, VerifyTokenError};
+use tollgate_listener::ClientCertificateError;
 use tollgate_model::explanations::{Check, SentCredentials, TokenFacts};
 use tollgate_model::keysets::SigningKeyState;
-use tollgate_snapshot::{BasicEntry, Broken, ConsumerEntry, EndpointRoute, KeyEntry, Scope};
+use tollgate_snapshot::{
+    BasicEntry, Broken, CertificateEntry, ConsumerEntry, EndpointRoute, KeyEntry, Scope,
+};
 
 use crate::problem::{Code, Problem};
 
@@ -28,6 +31,12 @@ pub(crate) enum Why {
     KeyShape(ParseKeyError),
     /// The key that was sent was revoked, or has expired.
     Key(Arc<KeyEntry>, Option<Arc<ConsumerEntry>>),
+    /// The client certificate is not good, or nobody can say whether it is.
+    Certificate(ClientCertificateError),
+    /// The client certificate was bound, and the binding was revoked or has expired.
+    Binding(Arc<CertificateEntry>, Option<Arc<ConsumerEntry>>),
+    /// The client certificate is of this consumer.
+    CertificateOf(Arc<ConsumerEntry>),
     /// The consumer may not call the pipeline.
     NotAssociated(Arc<ConsumerEntry>),
     /// The credential exists, and what was sent does not fit it.
@@ -68,6 +77,14 @@ impl Why {
         }
     }
 
+    /// Returns the client certificate that was shown, when it was bound once.
+    pub(crate) fn certificate(&self) -> Option<(&CertificateEntry, Option<&Arc<ConsumerEntry>>)> {
+        match self {
+            Self::Binding(entry, consumer) => Some((entry, consumer.as_ref())),
+            _ => None,
+        }
+    }
+
     /// Returns the words; `None` when there are none.
     pub(crate) fn words(&self, about: &About<'_>) -> Option<String> {
         let words = match self {
@@ -75,14 +92,11 @@ impl Why {
             Self::Said(words) => (*words).to_owned(),
             Self::Broken(words) => words.clone(),
             Self::KeyShape(error) => key_shape(*error, about),
-            Self::Key(key, consumer) => {
-                let whose =
-                    consumer.as_ref().map_or_else(String::new, |it| format!(" of consumer {}", it.name));
-                match (key.revoked_at, key.expires_at) {
-                    (Some(at), _) => format!("{}{whose} was revoked at {at}", key.id),
-                    (None, Some(at)) => format!("{}{whose} expired at {at}", key.id),
-                    (None, None) => format!("{}{whose}", key.id),
-                }
+            Self::Key(key, consumer) => ended(key.id, consumer.as_deref(), key.revoked_at, key.expires_at),
+            Self::Certificate(error) => error.to_string(),
+            Self::Binding(it, consumer) => ended(it.id, consumer.as_deref(), it.revoked_at, it.expires_at),
+            Self::CertificateOf(consumer) => {
+                format!("the client certificate is that of consumer {}", consumer.name)
             }
             Self::NotAssociated(consumer) => {
                 format!("consumer {} is not associated with this pipeline", consumer.name)
@@ -103,6 +117,21 @@ impl Why {
             }
         };
         Some(words)
+    }
+}
+
+/// Says of a credential that works no more when it ended.
+fn ended(
+    id: impl Display,
+    consumer: Option<&ConsumerEntry>,
+    revoked_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+) -> String {
+    let whose = consumer.map_or_else(String::new, |it| format!(" of consumer {}", it.name));
+    match (revoked_at, expires_at) {
+        (Some(at), _) => format!("{id}{whose} was revoked at {at}"),
+        (None, Some(at)) => format!("{id}{whose} expired at {at}"),
+        (None, None) => format!("{id}{whose}"),
     }
 }
 

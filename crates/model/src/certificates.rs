@@ -225,9 +225,7 @@ fn is_host(name: &str) -> bool {
 fn is_uri(name: &str) -> bool {
     name.split_once(':').is_some_and(|(scheme, rest)| {
         let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-        !rest.is_empty()
-            && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(inner)
+        !rest.is_empty() && scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(inner)
     })
 }
 
@@ -274,7 +272,9 @@ mod tests {
         for input in wrong {
             assert_eq!(SubjectAltName::parse(input), Err(ParseSanError::Kind), "{input}");
         }
-        for host in ["", "*.shop.example", "shop..example", "shop.example.", "shop example", "a\0b", "ä.example"] {
+        for host in
+            ["", "*.shop.example", "shop..example", "shop.example.", "shop example", "a\0b", "ä.example"]
+        {
             assert_eq!(SubjectAltName::parse(&format!("dns:{host}")), Err(ParseSanError::Dns), "{host}");
             let address = format!("email:ada@{host}");
             assert_eq!(SubjectAltName::parse(&address), Err(ParseSanError::Email), "{host}");
@@ -293,7 +293,9 @@ mod tests {
         for input in [&digits, &shown] {
             assert_eq!(Fingerprint::parse(input).map(|it| it.to_string()), Ok(digits.clone()));
         }
-        for input in ["", &digits[1..], &format!("{digits}0"), &digits.replace('0', "g"), &digits.replace('0', "é")] {
+        for input in
+            ["", &digits[1..], &format!("{digits}0"), &digits.replace('0', "g"), &digits.replace('0', "é")]
+        {
             assert_eq!(Fingerprint::parse(input), Err(ParseFingerprintError), "{input}");
         }
     }

@@ -257,6 +257,8 @@ pub struct CallToExplain {
     pub headers: Vec<(String, String)>,
     /// The declared length of the body.
     pub body_length: Option<u64>,
+    /// The client certificate of the connection, PEM, with those that come with it.
+    pub certificate: Option<String>,
     /// From where.
     pub remote: IpAddr,
 }
@@ -446,6 +448,7 @@ mod tests {
             url: "/a?apikey=secret-in-the-query".to_owned(),
             headers: vec![("apikey".to_owned(), "secret-in-a-header".to_owned())],
             body_length: None,
+            certificate: None,
             remote: IpAddr::from([127, 0, 0, 1]),
         };
         let shown = format!("{call:?}");

@@ -352,6 +352,7 @@ async fn what_http_cannot_carry_is_not_explained() {
             url: "http://127.0.0.1:7001/pipeline/default/v1/p0".to_owned(),
             headers: Vec::new(),
             body_length: None,
+            certificate: None,
             remote: remote().ip(),
         };
         change(&mut call);
@@ -403,6 +404,7 @@ async fn another_realm_learns_nothing() {
         url: url.to_owned(),
         headers: vec![("apikey".to_owned(), made.apikeys[0].clone())],
         body_length: None,
+        certificate: None,
         remote: remote().ip(),
     };
     // Whether there is such a pipeline or not.

@@ -8,6 +8,7 @@ mod enforcement;
 mod explain;
 mod flows;
 mod metrics;
+mod mtls;
 mod order;
 mod tcp;
 mod world;

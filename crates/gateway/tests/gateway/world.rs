@@ -16,12 +16,14 @@ use tollgate_credential::private_keys::PrivateKey;
 use tollgate_credential::seal::MasterKey;
 use tollgate_credential::tokens;
 use tollgate_gateway::{ExplainError, Gateway, GatewaySettings, ListenerId, Refusals, Usage};
+use tollgate_listener::ClientCertificate;
+use tollgate_model::certificates::{Certificate, KnownBy};
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::deployments::{DeployAction, Deployment};
 use tollgate_model::document::parse_pipeline;
 use tollgate_model::environments::{Environment, Exposure};
 use tollgate_model::explanations::{CallToExplain, Check, CheckOutcome, CheckReport, Explanation};
-use tollgate_model::ids::{BasicAuthId, ConsumerId, DeploymentId, KeyId};
+use tollgate_model::ids::{BasicAuthId, CertificateId, ConsumerId, DeploymentId, KeyId};
 use tollgate_model::keysets::{Algorithm, SigningKey, SigningKeyState, TokenRevocation};
 use tollgate_model::names::{CredentialName, EnvironmentName, PipelineName, RealmName, ValueName};
 use tollgate_model::objects::{Object, StoredObject};
@@ -306,6 +308,27 @@ impl World {
         });
     }
 
+    /// Binds client certificates to a consumer.
+    pub(crate) fn certificate(
+        &mut self,
+        environment: &EnvironmentName,
+        consumer: ConsumerId,
+        known_by: KnownBy,
+    ) -> CertificateId {
+        let id = CertificateId::new(self.now(), self.bytes());
+        self.put(&Certificate {
+            id,
+            consumer,
+            environment: environment.clone(),
+            name: CredentialName::parse("main").expect("a name"),
+            known_by,
+            created_at: self.now(),
+            expires_at: None,
+            revoked_at: None,
+        });
+        id
+    }
+
     /// Issues a token that lives ten minutes.
     pub(crate) fn token(
         &self,
@@ -369,7 +392,10 @@ impl World {
     ) -> Reply {
         let listener = ListenerId { environment: environment.clone(), exposure };
         let explained = match call_to_explain(&listener, &request) {
-            Some(call) => self.gateway.explain(&RealmName::default(), &call).await.ok(),
+            Some(call) => {
+                let shown = request.extensions().get::<ClientCertificate>().cloned();
+                self.gateway.explain_with(&RealmName::default(), &call, shown).await.ok()
+            }
             None => None,
         };
         let answer = self.gateway.handle(&listener, remote(), request).await;
@@ -461,6 +487,7 @@ fn call_to_explain(listener: &ListenerId, request: &Request<Full<Bytes>>) -> Opt
         url: request.uri().to_string(),
         headers,
         body_length: None,
+        certificate: None,
         remote: remote().ip(),
     })
 }
