@@ -41,6 +41,9 @@ struct CallBody {
     headers: Vec<(String, String)>,
     /// The declared length of the body, in bytes.
     body_length: Option<u64>,
+    /// The client certificate of the connection, PEM, with those of CAs between it and the root behind it. It is taken as
+    /// shown at the listener that asks for one; no key is needed.
+    certificate: Option<String>,
     /// From which address, for rate limits that count addresses; where the request comes from when absent.
     #[schemars(with = "Option<String>")]
     remote: Option<IpAddr>,
@@ -58,8 +61,8 @@ struct ExplanationView {
     answer: AnswerView,
     #[serde(flatten)]
     reached: ReachedView,
-    /// The credentials of the call, as far as they are shown: `apiKey` by `place` and `shown`, the scheme of
-    /// `authorization`, and what its `token` says of itself, unverified.
+    /// The credentials of the call, as far as they are shown: `apiKey` by `place` and `shown`, the fingerprint of the client
+    /// `certificate`, the scheme of `authorization`, and what its `token` says of itself, unverified.
     sent: Value,
     /// Every check of the gateway, in order.
     checks: Vec<CheckView>,
@@ -83,6 +86,8 @@ struct ReachedView {
     consumer: Option<String>,
     /// The API key that the call carries, when it is one of the environment's: `id`, `name` and `hint`.
     key: Option<Value>,
+    /// The id of the client certificate that the call carries, when it is one of the environment's.
+    certificate: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -99,6 +104,8 @@ struct CheckView {
 struct ListenerView {
     environment: String,
     exposure: &'static str,
+    /// Whether it takes nobody without a client certificate.
+    mtls: bool,
     address: String,
 }
 
@@ -109,6 +116,8 @@ struct RefusalView {
     summary: RefusalItem,
     /// The API key that the call carried, when it was one of the environment's: `id`, `name` and `hint`.
     key: Option<Value>,
+    /// The id of the client certificate that the call carried, when it was one of the environment's.
+    certificate: Option<String>,
     /// The journal entry up to which the gateway knew everything.
     revision: u64,
     /// The credentials of the call, as far as they are shown.
@@ -230,6 +239,7 @@ async fn explain_call(
         url: body.url,
         headers: body.headers,
         body_length: body.body_length,
+        certificate: body.certificate,
         remote: body.remote.unwrap_or(asker),
     };
     let NamedExplanation { explanation, key } = api.app.explanations().explain(&op, &call).await?;
@@ -276,6 +286,7 @@ async fn refusal(
     Ok(Json(RefusalView {
         summary: RefusalItem::from(&*refusal),
         key: key.map(|key| json!(key)),
+        certificate: refusal.reached.certificate.map(|id| id.to_string()),
         revision: refusal.revision,
         sent: json!(refusal.sent),
         checks: refusal.checks.iter().cloned().map(CheckView::from).collect(),
@@ -290,6 +301,7 @@ impl ReachedView {
             route: reached.route,
             consumer: reached.consumer.map(|name| name.to_string()),
             key: key.map(|key| json!(key)),
+            certificate: reached.certificate.map(|id| id.to_string()),
         }
     }
 }
@@ -305,6 +317,7 @@ impl From<Listener> for ListenerView {
         Self {
             environment: listener.environment.to_string(),
             exposure: listener.exposure.as_str(),
+            mtls: listener.mtls,
             address: listener.address.to_string(),
         }
     }

@@ -10,6 +10,7 @@ mod answers;
 mod attempts;
 mod attestations;
 mod basic_auth;
+mod certificates;
 mod change_requests;
 mod consumers;
 mod deployments;

@@ -78,6 +78,7 @@ pub(crate) fn all() -> Vec<Operation> {
         consumers::operations(),
         keys::operations(),
         basic_auth::operations(),
+        crate::certificates::operations(),
         signing_keys::operations(),
         globals::operations(),
         accounts::operations(),

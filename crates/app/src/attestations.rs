@@ -258,6 +258,7 @@ fn switches(pipeline: &Pipeline) -> Switches {
         api_key: trigger.api_key.is_on(),
         jwt: trigger.jwt.is_on(),
         basic_auth: trigger.basic_auth,
+        mtls: trigger.mtls,
     })
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use tollgate_credential::keys::IssuedKey;
+use tollgate_model::certificates::Certificate;
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::ids::ConsumerId;
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName};
@@ -233,6 +234,11 @@ impl Consumers {
             for credential in self.0.all::<BasicAuth>(&op.realm, &prefix).await? {
                 if credential.value.consumer == consumer.value.id {
                     draft.delete::<BasicAuth>(credential.value.key(), Expect::Any);
+                }
+            }
+            for certificate in self.0.all::<Certificate>(&op.realm, &prefix).await? {
+                if certificate.value.consumer == consumer.value.id {
+                    draft.delete::<Certificate>(certificate.value.key(), Expect::Any);
                 }
             }
             match self.0.commit(op, draft).await {

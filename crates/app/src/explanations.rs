@@ -46,6 +46,8 @@ pub struct Listener {
     pub environment: EnvironmentName,
     /// On which of its listeners.
     pub exposure: Exposure,
+    /// Whether it takes nobody without a client certificate.
+    pub mtls: bool,
     /// Where.
     pub address: SocketAddr,
 }

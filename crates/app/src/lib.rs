@@ -9,6 +9,7 @@ pub mod accounts;
 pub mod attestations;
 pub mod basic_auth;
 pub mod calls;
+pub mod certificates;
 pub mod change_requests;
 pub mod conformance;
 pub mod consumers;
@@ -104,6 +105,8 @@ resources! {
     basic_auth: basic_auth::BasicAuths,
     /// Returns the use cases of calls.
     calls: calls::Calls,
+    /// Returns the use cases of client certificates.
+    certificates: certificates::Certificates,
     /// Returns the use cases of change requests.
     change_requests: change_requests::ChangeRequests,
     /// Returns the use cases of conformance.

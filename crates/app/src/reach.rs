@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 use serde::Serialize;
 use tollgate_model::calls::CountedCaller;
+use tollgate_model::certificates::Certificate;
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::deployments::Deployment;
 use tollgate_model::environments::Environment;
@@ -268,6 +269,7 @@ impl App {
             deployed: Vec::new(),
             consumers: Vec::new(),
             keys: HashMap::new(),
+            certificates: HashMap::new(),
             basic_auth: HashMap::new(),
             enforcer: Enforcer::new(ruling.policies.value, ruling.waivers),
         };
@@ -279,6 +281,10 @@ impl App {
             for key in self.all::<ApiKey>(&op.realm, &prefix).await? {
                 let of: ConsumerId = key.value.consumer;
                 objects.keys.entry(of).or_default().push(key.value);
+            }
+            for certificate in self.all::<Certificate>(&op.realm, &prefix).await? {
+                let of = certificate.value.consumer;
+                objects.certificates.entry(of).or_default().push(certificate.value);
             }
             for credential in self.all::<BasicAuth>(&op.realm, &prefix).await? {
                 let of = credential.value.consumer;

@@ -1,7 +1,7 @@
-//! When keys were last used: gathered by gateways, written now and then, outside the call path.
+//! When keys and client certificates were last used: gathered by gateways, written now and then, outside the call path.
 
 use jiff::Timestamp;
-use tollgate_model::ids::KeyId;
+use tollgate_model::ids::{CertificateId, KeyId};
 use tollgate_model::names::RealmName;
 use tollgate_store::RecordTable;
 
@@ -20,20 +20,32 @@ impl KeyUsage {
     ///
     /// [`crate::errors::ErrorKind::Unavailable`]; what was not written can be handed over again.
     pub async fn flush(&self, uses: &[(KeyId, Timestamp)]) -> Result<(), Error> {
-        // Ids of keys are unique across realms, so these records need none.
-        let realm = RealmName::default();
         for (key, at) in uses {
-            if self.0.last_used(&realm, *key).await?.is_some_and(|known| known >= *at) {
-                continue;
-            }
-            let (key, body) = (key.to_string(), at.to_string());
-            self.0
-                .store()
-                .put_record(RecordTable::LastUse, &realm, &key, &body, None)
-                .await
-                .map_err(Error::unavailable)?;
+            self.put_last_use(&key.to_string(), *at).await?;
         }
         Ok(())
+    }
+
+    /// Writes the last uses of client certificates, as [`KeyUsage::flush`] does those of keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`KeyUsage::flush`].
+    pub async fn flush_certificates(&self, uses: &[(CertificateId, Timestamp)]) -> Result<(), Error> {
+        for (certificate, at) in uses {
+            self.put_last_use(&certificate.to_string(), *at).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_last_use(&self, id: &str, at: Timestamp) -> Result<(), Error> {
+        if self.0.last_use(id).await?.is_some_and(|known| known >= at) {
+            return Ok(());
+        }
+        // Ids of credentials are unique across realms, so these records need none.
+        let (realm, body) = (RealmName::default(), at.to_string());
+        let written = self.0.store().put_record(RecordTable::LastUse, &realm, id, &body, None);
+        written.await.map_err(Error::unavailable)
     }
 }
 
@@ -42,9 +54,18 @@ impl KeyUsage {
 impl App {
     /// Returns when a key was last used.
     pub(crate) async fn last_used(&self, _: &RealmName, key: KeyId) -> Result<Option<Timestamp>, Error> {
+        self.last_use(&key.to_string()).await
+    }
+
+    /// Returns when a client certificate was last shown.
+    pub(crate) async fn last_shown(&self, certificate: CertificateId) -> Result<Option<Timestamp>, Error> {
+        self.last_use(&certificate.to_string()).await
+    }
+
+    async fn last_use(&self, id: &str) -> Result<Option<Timestamp>, Error> {
         let record = self
             .store()
-            .get_record(RecordTable::LastUse, &RealmName::default(), &key.to_string())
+            .get_record(RecordTable::LastUse, &RealmName::default(), id)
             .await
             .map_err(Error::unavailable)?;
         record.map(|text| text.parse().map_err(Error::internal)).transpose()

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde_json::Value;
+use tollgate_model::certificates::Certificate;
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::deployments::{Deployment, RouteClaim};
 use tollgate_model::environments::{Environment, Exposure};
@@ -242,11 +243,12 @@ impl Environments {
         realm: &RealmName,
         name: &EnvironmentName,
         draft: &mut Draft,
-    ) -> Result<[Kind; 9], Error> {
+    ) -> Result<[Kind; 10], Error> {
         Ok([
             take_along::<Consumer>(&self.0, realm, name, draft).await?,
             take_along::<ApiKey>(&self.0, realm, name, draft).await?,
             take_along::<BasicAuth>(&self.0, realm, name, draft).await?,
+            take_along::<Certificate>(&self.0, realm, name, draft).await?,
             take_along::<Global>(&self.0, realm, name, draft).await?,
             take_along::<Account>(&self.0, realm, name, draft).await?,
             take_along::<SigningKey>(&self.0, realm, name, draft).await?,

@@ -53,6 +53,7 @@ fn shown(kind: Kind) -> Shown {
         ]),
         Kind::SecondFactor => Shown::Only(&["user", "createdAt", "confirmedAt"]),
         Kind::Attestation
+        | Kind::Certificate
         | Kind::ChangeRequest
         | Kind::Consumer
         | Kind::Deployment

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tollgate_model::certificates::Certificate;
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer, CredentialState};
 use tollgate_model::deployments::Deployment;
 use tollgate_model::environments::Exposure;
@@ -24,6 +25,7 @@ pub(super) struct AccessObjects {
     pub(super) deployed: Vec<(Deployment, PipelineVersion)>,
     pub(super) consumers: Vec<Consumer>,
     pub(super) keys: HashMap<ConsumerId, Vec<ApiKey>>,
+    pub(super) certificates: HashMap<ConsumerId, Vec<Certificate>>,
     pub(super) basic_auth: HashMap<ConsumerId, Vec<BasicAuth>>,
     pub(super) enforcer: Enforcer,
 }
@@ -70,6 +72,9 @@ pub struct OfferedRouteView {
 pub struct Demands {
     /// An API key of an associated consumer.
     pub api_key: bool,
+    /// A client certificate of an associated consumer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub certificate: bool,
     /// A token issued to an associated consumer.
     pub token: bool,
     /// Basic Auth credentials of an associated consumer.
@@ -97,10 +102,13 @@ pub struct AbleCaller {
     /// Whether it can call: it has what is demanded, except for tokens, which are issued for a while; and the policies
     /// do not refuse the calls.
     pub can_call: bool,
-    /// What is demanded and it has not: `apiKey`, `basicAuth`.
+    /// What is demanded and it has not: `apiKey`, `certificate`, `basicAuth`.
     pub lacks: Vec<&'static str>,
     /// Its API keys that work, where one is demanded.
     pub keys: Vec<UsableKey>,
+    /// Its client certificates that work, where one is demanded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<UsableCertificate>,
     /// Its Basic Auth user names that work, where one is demanded.
     pub usernames: Vec<String>,
     /// How often it called.
@@ -117,6 +125,19 @@ pub struct UsableKey {
     pub name: String,
     /// The end of it, to recognise it by.
     pub hint: String,
+    /// When it stops working by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A client certificate that works, as far as its binding goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsableCertificate {
+    /// The id of the binding.
+    pub id: String,
+    /// Its name.
+    pub name: String,
     /// When it stops working by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
@@ -143,6 +164,7 @@ impl AccessObjects {
         let http = version.pipeline.trigger.http();
         let demands = Demands {
             api_key: http.is_some_and(|trigger| trigger.api_key.is_on()),
+            certificate: http.is_some_and(|trigger| trigger.mtls),
             token: http.is_some_and(|trigger| trigger.jwt.is_on()),
             basic_auth: http.is_some_and(|trigger| trigger.basic_auth),
         };
@@ -157,7 +179,7 @@ impl AccessObjects {
             environment: deployment.environment.clone(),
             pipeline: deployment.pipeline.clone(),
             version: deployment.version,
-            anybody: !routes.is_empty() && !demands.api_key && !demands.token && !demands.basic_auth,
+            anybody: !routes.is_empty() && demands.is_nothing(),
             routes,
             demands,
             refused,
@@ -197,6 +219,17 @@ impl AccessObjects {
                 expires_at: key.expires_at,
             })
             .collect();
+        let certificates = self.certificates.get(&consumer.id).map(Vec::as_slice).unwrap_or_default();
+        let certificates: Vec<_> = certificates
+            .iter()
+            .filter(|it| demands.certificate && it.revoked_at.is_none())
+            .filter(|it| it.state(self.now) == CredentialState::Active)
+            .map(|it| UsableCertificate {
+                id: it.id.to_string(),
+                name: it.name.to_string(),
+                expires_at: it.expires_at,
+            })
+            .collect();
         let basic = self.basic_auth.get(&consumer.id).map(Vec::as_slice).unwrap_or_default();
         let usernames: Vec<_> = basic
             .iter()
@@ -205,6 +238,7 @@ impl AccessObjects {
             .collect();
         let lacks: Vec<_> = [
             (demands.api_key && keys.is_empty()).then_some("apiKey"),
+            (demands.certificate && certificates.is_empty()).then_some("certificate"),
             (demands.basic_auth && usernames.is_empty()).then_some("basicAuth"),
         ]
         .into_iter()
@@ -216,6 +250,7 @@ impl AccessObjects {
             can_call: lacks.is_empty() && !is_refused && !callable.routes.is_empty(),
             lacks,
             keys,
+            certificates,
             usernames,
             usage: None,
         }
@@ -224,5 +259,13 @@ impl AccessObjects {
     /// Tells whether a key works. A gateway takes a revoked one for revoked whatever its own clock says.
     fn works(&self, key: &ApiKey) -> bool {
         key.revoked_at.is_none() && key.state(self.now) == CredentialState::Active
+    }
+}
+
+// === impl Demands ===
+
+impl Demands {
+    fn is_nothing(self) -> bool {
+        !self.api_key && !self.certificate && !self.token && !self.basic_auth
     }
 }

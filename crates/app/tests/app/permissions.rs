@@ -8,6 +8,7 @@ use tollgate_app::access::Permission;
 use tollgate_app::accounts::AccountFields;
 use tollgate_app::attestations::Which;
 use tollgate_app::calls::Days;
+use tollgate_app::certificates::NewCertificate;
 use tollgate_app::change_requests::Proposal;
 use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::groups::GroupEdit;
@@ -16,8 +17,9 @@ use tollgate_app::refused_calls::RefusalFilter;
 use tollgate_app::users::NewUser;
 use tollgate_app::users::{NewPassword, NewToken};
 use tollgate_app::waivers::WaiverFilter;
+use tollgate_model::certificates::{Fingerprint, KnownBy};
 use tollgate_model::environments::RealmSettings;
-use tollgate_model::ids::{BasicAuthId, ChangeRequestId, KeyId, UserTokenId, WaiverId};
+use tollgate_model::ids::{BasicAuthId, CertificateId, ChangeRequestId, KeyId, UserTokenId, WaiverId};
 use tollgate_model::names::{ProjectName, RealmName, RuleName, UserName, ValueName};
 use tollgate_model::versions::Version;
 
@@ -40,6 +42,8 @@ async fn nobody_may_do_anything_without_permission() {
     let (shop, ann, crm) = (&pipeline("shop"), &consumer("ann"), &ValueName::parse("crm").unwrap());
     let at = Timestamp::UNIX_EPOCH;
     let (key, basic) = (KeyId::new(at, [0; 10]), BasicAuthId::new(at, [0; 10]));
+    let known_by = KnownBy::Fingerprint(Fingerprint([0; 32]));
+    let certificate = NewCertificate { name: new_key().name, known_by, expires_at: None };
     let (change, waiver) = (ChangeRequestId::new(at, [0; 10]), WaiverId::new(at, [0; 10]));
     let page = ListRequest::default;
     let names = || BTreeSet::from([pipeline("shop")]);
@@ -69,6 +73,9 @@ async fn nobody_may_do_anything_without_permission() {
         basic_auth.list(test, ann);
         basic_auth.create(test, ann, "ann", None);
         basic_auth.revoke(test, basic);
+        certificates.list(test, ann);
+        certificates.create(test, ann, certificate.clone());
+        certificates.revoke(test, CertificateId::new(at, [0; 10]));
         calls.report(&every_call());
         calls.of_impact(&[], Days::parse(None).unwrap());
         change_requests.list(None);

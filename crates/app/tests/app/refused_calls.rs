@@ -30,6 +30,7 @@ pub(crate) fn any_call() -> CallToExplain {
         url: "/".to_owned(),
         headers: Vec::new(),
         body_length: None,
+        certificate: None,
         remote: IpAddr::from([127, 0, 0, 1]),
     }
 }
@@ -74,6 +75,7 @@ impl ThisGateway for FakeGateway {
         let at = |environment: &str, port: u16| Listener {
             environment: environment.parse().unwrap(),
             exposure: Exposure::External,
+            mtls: false,
             address: ([127, 0, 0, 1], port).into(),
         };
         vec![at("test", 7001), at("of-another-realm", 7009)]

@@ -1,0 +1,176 @@
+//! Client certificates of consumers: bound by fingerprint or by a name that a CA gave; nothing secret is kept.
+
+use jiff::Timestamp;
+use tollgate_model::certificates::{Certificate, KnownBy};
+use tollgate_model::consumers::Consumer;
+use tollgate_model::ids::CertificateId;
+use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName};
+use tollgate_model::objects::keys;
+use tollgate_store::{Expect, Stored};
+
+use crate::App;
+use crate::access::{Op, Permission, Place};
+use crate::changes::{Draft, expect, overtaken};
+use crate::credentials::check_expiry;
+use crate::errors::Error;
+
+/// Use cases of client certificates.
+pub struct Certificates(pub(crate) App);
+
+/// A client certificate to bind.
+#[derive(Debug, Clone)]
+pub struct NewCertificate {
+    /// For its owner to tell certificates apart.
+    pub name: CredentialName,
+    /// By what it is known.
+    pub known_by: KnownBy,
+    /// When the binding is to stop working by itself.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A client certificate as lists show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CertificateView {
+    /// What is kept of it.
+    pub certificate: Certificate,
+    /// Whose it is.
+    pub consumer: ConsumerName,
+    /// When a call last showed it, to about a minute.
+    pub last_used_at: Option<Timestamp>,
+}
+
+// === impl Certificates ===
+
+impl Certificates {
+    /// Returns a consumer's client certificates, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`].
+    pub async fn list(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        consumer: &ConsumerName,
+    ) -> Result<Vec<CertificateView>, Error> {
+        op.demand_in(Permission::CertificateRead, Place::environment(environment))?;
+        let consumer = self.0.consumer(&op.realm, environment, consumer).await?.value;
+        let all = self.0.all::<Certificate>(&op.realm, &format!("{environment}/")).await?;
+        let mut views = Vec::new();
+        for Stored { value: certificate, .. } in all {
+            if certificate.consumer == consumer.id {
+                let last_used_at = self.0.last_shown(certificate.id).await?;
+                views.push(CertificateView { certificate, consumer: consumer.name.clone(), last_used_at });
+            }
+        }
+        Ok(views)
+    }
+
+    /// Binds client certificates to a consumer.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`]; [`crate::errors::ErrorKind::Invalid`] for an expiry that has passed;
+    /// [`crate::errors::ErrorKind::Conflict`] when the certificate or the name is bound in this environment and not revoked.
+    pub async fn create(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        consumer: &ConsumerName,
+        input: NewCertificate,
+    ) -> Result<CertificateView, Error> {
+        op.demand_in(Permission::CertificateCreate, Place::environment(environment))?;
+        check_expiry(input.expires_at, op.now)?;
+        let id = CertificateId::new(op.now, self.0.id_bytes()?);
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
+            let mut draft = Draft::new(op, "certificate.create");
+            self.0.take_turn(&op.realm, &mut draft).await?;
+            let owner = self.0.consumer(&op.realm, environment, consumer).await?;
+            self.check_free(op, environment, &owner.value, &input.known_by).await?;
+            let certificate = Certificate {
+                id,
+                consumer: owner.value.id,
+                environment: environment.clone(),
+                name: input.name.clone(),
+                known_by: input.known_by.clone(),
+                created_at: op.now,
+                expires_at: input.expires_at,
+                revoked_at: None,
+            };
+            draft.hold_consumer(&owner)?;
+            draft.put(&certificate, Expect::Absent)?;
+            if self.0.commit_decided(op, draft).await?.is_some() {
+                return Ok(CertificateView { certificate, consumer: consumer.clone(), last_used_at: None });
+            }
+        }
+        Err(overtaken())
+    }
+
+    /// Revokes a binding; revoking it again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`].
+    pub async fn revoke(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        id: CertificateId,
+    ) -> Result<CertificateView, Error> {
+        op.demand_in(Permission::CertificateRevoke, Place::environment(environment))?;
+        self.0.environment(&op.realm, environment).await?;
+        let mut attempts = self.0.attempts();
+        while attempts.next().await {
+            let key = keys::certificate(environment, id);
+            let mut stored = self.0.store().get::<Certificate>(&op.realm, &key).await?.ok_or_else(|| {
+                Error::not_found(format!("there is no client certificate `{id}` in {environment}"))
+                    .hint("`tollgate certificate list` shows a consumer's client certificates with their ids")
+            })?;
+            if stored.value.revoked_at.is_none() {
+                stored.value.revoked_at = Some(op.now);
+                let mut draft = Draft::new(op, "certificate.revoke");
+                draft.put(&stored.value, expect(&stored, None))?;
+                if self.0.commit_decided(op, draft).await?.is_none() {
+                    continue;
+                }
+            }
+            let consumer = self.0.consumer_by_id(&op.realm, environment, stored.value.consumer).await?;
+            let last_used_at = self.0.last_shown(id).await?;
+            return Ok(CertificateView {
+                certificate: stored.value,
+                consumer: consumer.value.name,
+                last_used_at,
+            });
+        }
+        Err(overtaken())
+    }
+
+    /// Refuses what another consumer of this environment has, whichever CA gave it the name, and what this one has already.
+    async fn check_free(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        owner: &Consumer,
+        known_by: &KnownBy,
+    ) -> Result<(), Error> {
+        let all = self.0.all::<Certificate>(&op.realm, &format!("{environment}/")).await?;
+        let mut met = all.iter().map(|it| &it.value).filter(|it| it.revoked_at.is_none());
+        // The same name from two CAs is one consumer's, as while one CA takes the place of another.
+        let Some(held) = met
+            .find(|it| it.known_by.meets(known_by) && (it.consumer != owner.id || it.known_by == *known_by))
+        else {
+            return Ok(());
+        };
+        let holder = if held.consumer == owner.id {
+            owner.name.clone()
+        } else {
+            self.0.consumer_by_id(&op.realm, environment, held.consumer).await?.value.name
+        };
+        let message = format!("{known_by} is that of consumer `{holder}` in {environment} already");
+        Err(Error::conflict("already-exists", message).hint(format!(
+            "revoke that first: `tollgate certificate revoke {} --env {environment}`",
+            held.id
+        )))
+    }
+}
