@@ -27,7 +27,9 @@ mod strict;
 mod testing;
 mod tls;
 
-pub use clients::{ClientCertificate, ClientCertificateError, ClientTrust, ClientTrustError, Issuers};
+pub use clients::{
+    ClientCertificate, ClientCertificateError, ClientTrust, ClientTrustError, Issuers, fingerprint_of_pem,
+};
 pub use ipnet::IpNet;
 pub use proxies::{ForwardedHeader, TrustedProxies};
 pub use server::serve;

@@ -19,6 +19,7 @@ mod accounts;
 mod apply;
 mod attest;
 mod basic_auth;
+mod certificates;
 mod change_requests;
 mod check;
 mod confirm;
@@ -178,6 +179,9 @@ enum Command {
     /// Basic Auth credentials of consumers.
     #[command(subcommand)]
     BasicAuth(basic_auth::BasicAuthCommand),
+    /// Client certificates of consumers, which count as API keys at mTLS listeners.
+    #[command(subcommand)]
+    Certificate(certificates::CertificateCommand),
     /// Tokens and the keys that sign them.
     #[command(subcommand)]
     Jwt(signing_keys::JwtCommand),
@@ -283,6 +287,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Consumer(command) => consumers::run(&connect()?, command).await?,
         Command::Key(command) => return keys::run(connect, output, command).await,
         Command::BasicAuth(command) => basic_auth::run(&connect()?, command).await?,
+        Command::Certificate(command) => certificates::run(&connect()?, command).await?,
         Command::Jwt(command) => signing_keys::run(&connect()?, command).await?,
         Command::Access(command) => access::run(&connect_as_of(command.as_of())?, command).await?,
         Command::Explain(arguments) => explain::explain(&connect()?, arguments).await?,

@@ -135,6 +135,7 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     let _log = logging::start(&arguments.log)?;
     let descriptors = descriptors::raise();
     let entrances = Arc::new(Entrances::load(&arguments.entrances)?);
+    entrances.check(arguments.listen.iter().map(|listen| &listen.name))?;
     let console_may_leave = arguments.insecure_http || entrances.has_tls(&Name::Console);
     let listeners = Listeners::bind(&arguments.listen, console_may_leave, arguments.insecure_http).await?;
     let data = DataDir::open(&arguments.data)?;

@@ -237,7 +237,12 @@ fn unused(document: &Value) -> String {
 fn demands(deployment: &Value) -> String {
     let demands = deployment.get("demands").unwrap_or(&Value::Null);
     let is = |name: &str| demands.get(name) == Some(&Value::Bool(true));
-    let words = [("apiKey", "API key"), ("basicAuth", "Basic Auth"), ("token", "token")];
+    let words = [
+        ("apiKey", "API key"),
+        ("certificate", "client certificate"),
+        ("basicAuth", "Basic Auth"),
+        ("token", "token"),
+    ];
     let words: Vec<_> = words.into_iter().filter(|(name, _)| is(name)).map(|(_, word)| word).collect();
     match (words.is_empty(), items(deployment, "routes").is_empty()) {
         (_, true) => "exposes nothing".to_owned(),
@@ -260,6 +265,7 @@ fn can_call(deployment: &Value, caller: &Value) -> Value {
     }
     let lacks = items(caller, "lacks").iter().map(|it| match it.as_str() {
         Some("apiKey") => "an API key",
+        Some("certificate") => "a client certificate",
         Some("basicAuth") => "Basic Auth credentials",
         _ => "credentials",
     });
@@ -277,7 +283,9 @@ fn by(deployment: &Value, caller: &Value) -> Value {
         items(caller, "keys").iter().map(|key| format!("key {} …{}", text(key, "name"), text(key, "hint")));
     let users =
         items(caller, "usernames").iter().filter_map(Value::as_str).map(|name| format!("user {name}"));
-    let mut by: Vec<String> = keys.chain(users).collect();
+    let certificates =
+        items(caller, "certificates").iter().map(|it| format!("certificate {}", text(it, "name")));
+    let mut by: Vec<String> = keys.chain(certificates).chain(users).collect();
     if deployment.pointer("/demands/token") == Some(&Value::Bool(true)) {
         by.push("token".to_owned());
     }

@@ -1,6 +1,7 @@
 //! `tollgate explain …` and `tollgate refusals`: why a call is answered as it is.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -29,6 +30,10 @@ pub(crate) struct ExplainArguments {
     /// The declared length of its body, in bytes.
     #[arg(long, value_name = "BYTES")]
     body_length: Option<u64>,
+    /// The client certificate of the connection, a PEM file, with those of CAs between it and the root behind it; its key is
+    /// not needed. The call is taken to come in at the listener that asks for one.
+    #[arg(long, value_name = "PATH")]
+    cert: Option<PathBuf>,
     /// The environment that is called; else the one that listens at the URL's address.
     #[arg(long, value_name = "ENVIRONMENT")]
     env: Option<EnvironmentName>,
@@ -104,9 +109,10 @@ pub(crate) async fn explain(context: &Context<'_>, arguments: ExplainArguments) 
         let (environment, exposure) = listener(context, &arguments, url).await?;
         let headers = arguments.headers.iter().map(|header| parse_header(header));
         let headers = headers.collect::<Result<Vec<_>, _>>()?;
+        let certificate = arguments.cert.as_deref().map(super::certificates::read).transpose()?;
         let body = json!({
             "method": arguments.what, "url": url, "exposure": exposure, "headers": headers,
-            "bodyLength": arguments.body_length, "remote": arguments.remote,
+            "certificate": certificate, "bodyLength": arguments.body_length, "remote": arguments.remote,
         });
         let path = client.environment_path(environment.as_str(), &["explain"]);
         let document = client.post(&path, &body).await?;
@@ -220,10 +226,12 @@ fn for_people(document: &Value, headline: &str) -> String {
     if let Some(key) = document.get("key").filter(|key| !key.is_null()) {
         line("key", format!("{} …{} ({})", text(key, "name"), text(key, "hint"), text(key, "id")));
     }
+    line("certificate", text(document, "certificate").to_owned());
     let sent = document.get("sent").unwrap_or(&Value::Null);
     if let Some(key) = sent.get("apiKey") {
         line("sent key", format!("{} in the {}", text(key, "shown"), text(key, "place")));
     }
+    line("sent cert", text(sent, "certificate").to_owned());
     if let Some(token) = sent.get("token").and_then(Value::as_object) {
         let claims = token.iter().map(|(name, value)| match value.as_str() {
             Some(text) => format!("{name} {text}"),

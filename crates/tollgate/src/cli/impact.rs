@@ -15,10 +15,11 @@ const PARTS: [fn(&Value, usize) -> String; 5] =
     [summary, switches, settings, deployments, super::usage::callers];
 
 /// The switches: as a column is headed, as a sentence names them, and their field.
-const SWITCHES: [(&str, &str, &str); 6] = [
+const SWITCHES: [(&str, &str, &str); 7] = [
     ("EXTERNAL", "external", "externalApi"),
     ("INTERNAL", "internal", "internalApi"),
     ("KEY", "API key", "apiKey"),
+    ("MTLS", "mTLS", "mtls"),
     ("JWT", "JWT", "jwt"),
     ("BASIC", "Basic", "basicAuth"),
     ("LOGIN", "login flow", "loginFlow"),

@@ -34,7 +34,7 @@ impl Addresses {
     /// Finds the addresses among those that are bound.
     pub(crate) fn find(console: SocketAddr, bound: &[(Name, SocketAddr)]) -> Self {
         let of = |environment: EnvironmentName| {
-            let name = Name::Environment(Place { environment, exposure: Exposure::External });
+            let name = Name::Environment(Place::of(environment, Exposure::External));
             bound.iter().find(|(it, _)| *it == name).map(|(_, address)| url(*address)).unwrap_or_default()
         };
         Self { console: url(console), test: of(EnvironmentName::test()), prod: of(EnvironmentName::prod()) }

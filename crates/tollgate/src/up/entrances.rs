@@ -10,10 +10,12 @@ use anyhow::{Context as _, bail};
 use aws_lc_rs::digest::{SHA256, digest};
 use clap::{Args, ValueEnum};
 use tokio::sync::watch;
-use tollgate_listener::{Certificates, Entrance, ForwardedHeader, IpNet, Tls, TrustedProxies};
+use tollgate_listener::{Certificates, ClientTrust, Entrance, ForwardedHeader, IpNet, Tls, TrustedProxies};
+use tollgate_model::sources::Clock as _;
 use zeroize::Zeroizing;
 
-use super::listeners::Name;
+use super::listeners::{Name, Place};
+use crate::system::SystemClock;
 
 /// How often certificates are looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -26,6 +28,13 @@ pub(crate) struct EntranceArguments {
     /// again within 5 seconds, or at once on SIGHUP. In the environment variable, `;` stands between two.
     #[arg(long, value_name = "NAME=CERT,KEY", env = "TOLLGATE_TLS", value_delimiter = ';')]
     tls: Vec<TlsFiles>,
+    /// CAs, and their revocation lists (CRL), PEM files, of a listener that then takes nobody without a client certificate
+    /// of one of them; repeatable, once for each listener. It speaks TLS (--tls). `test.mtls` is a further external
+    /// listener of `test`, for callers with certificates beside those without. Files that change are read again like
+    /// certificates. With revocation lists there must be one of each CA that issues certificates; when one is older than
+    /// its next update, nobody gets in. In the environment variable, `;` stands between two.
+    #[arg(long, value_name = "NAME=CA[,CRL]", env = "TOLLGATE_CLIENT_CA", value_delimiter = ';')]
+    client_ca: Vec<ClientFiles>,
     /// Listener that also takes HTTP/2 without TLS, from callers that begin with it; repeatable. Under TLS, HTTP/2 is
     /// always offered.
     #[arg(long, value_name = "NAME", env = "TOLLGATE_CLEARTEXT_HTTP2", value_delimiter = ',')]
@@ -60,6 +69,19 @@ struct Pair {
     key: PathBuf,
 }
 
+/// One `--client-ca NAME=CA[,CRL]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ClientFiles {
+    name: Name,
+    authorities: Authorities,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Authorities {
+    bundle: PathBuf,
+    lists: Option<PathBuf>,
+}
+
 /// A network that may be trusted.
 #[derive(Debug, Clone, Copy)]
 struct Network(IpNet);
@@ -85,6 +107,21 @@ struct Reloaded {
     pairs: Vec<Pair>,
     /// What was tried last, so that each change is tried, and told, once.
     tried: Mutex<Tried>,
+    clients: Option<ReloadedClients>,
+}
+
+/// The CAs of a listener's client certificates, and the files that they come from.
+struct ReloadedClients {
+    files: Authorities,
+    state: Mutex<ClientsState>,
+}
+
+struct ClientsState {
+    tried: Tried,
+    /// When the first of the revocation lists in use ends.
+    lists_end: Option<i64>,
+    /// Whether that they have ended was told.
+    told: bool,
 }
 
 /// What was in the files, or why they could not be read.
@@ -93,6 +130,9 @@ enum Tried {
     Digest(Vec<u8>),
     Unreadable(String),
 }
+
+/// What is in the files of CAs.
+type PemAuthorities = (Vec<u8>, Option<Vec<u8>>);
 
 /// What is in a pair of files.
 type PemPair = (Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>);
@@ -120,9 +160,31 @@ impl Entrances {
         for TlsFiles { name, pair } in &arguments.tls {
             files.entry(name.clone()).or_default().push(pair.clone());
         }
+        let mut clients = BTreeMap::new();
+        for ClientFiles { name, authorities } in &arguments.client_ca {
+            if !matches!(name, Name::Environment(_)) {
+                bail!(
+                    "--client-ca {name} is of no use: only callers of environments show client certificates"
+                );
+            }
+            if !files.contains_key(name) {
+                bail!(
+                    "--client-ca {name} needs a certificate of the listener itself: add --tls {name}=CERT,KEY"
+                );
+            }
+            if clients.insert(name.clone(), authorities.clone()).is_some() {
+                bail!(
+                    "--client-ca {name} is given twice: put the CAs into one file, and their revocation lists too"
+                );
+            }
+        }
         let mut tls = BTreeMap::new();
         for (name, pairs) in files {
-            let it = Reloaded::load(pairs).with_context(|| format!("cannot use --tls {name}=…"))?;
+            let authorities = clients.remove(&name);
+            demand_authorities(&name, authorities.is_some())?;
+            let option = if authorities.is_some() { "--tls or --client-ca" } else { "--tls" };
+            let it = Reloaded::load(pairs, authorities)
+                .with_context(|| format!("cannot use {option} {name}=…"))?;
             tls.insert(name, it);
         }
         Ok(Self {
@@ -147,6 +209,16 @@ impl Entrances {
     /// Tells whether a listener speaks TLS.
     pub(crate) fn has_tls(&self, name: &Name) -> bool {
         self.tls.contains_key(name)
+    }
+
+    /// Tells whether a listener takes nobody without a client certificate.
+    pub(crate) fn demands_clients(&self, name: &Name) -> bool {
+        self.tls.get(name).is_some_and(|it| it.tls.demands_clients())
+    }
+
+    /// Refuses listeners for client certificates that would ask for none.
+    pub(crate) fn check<'a>(&self, listened: impl Iterator<Item = &'a Name>) -> anyhow::Result<()> {
+        listened.into_iter().try_for_each(|name| demand_authorities(name, self.demands_clients(name)))
     }
 
     /// Returns `http` or `https`.
@@ -196,15 +268,35 @@ impl Entrances {
 // === impl Reloaded ===
 
 impl Reloaded {
-    fn load(pairs: Vec<Pair>) -> anyhow::Result<Self> {
+    fn load(pairs: Vec<Pair>, authorities: Option<Authorities>) -> anyhow::Result<Self> {
         let files = read(&pairs)?;
-        let tls = Tls::new(parse(&files)?).context("cannot set up TLS")?;
+        let certificates = parse(&files)?;
         let tried = Mutex::new(Tried::Digest(digest_of(&files)));
-        Ok(Self { tls, pairs, tried })
+        let Some(authorities) = authorities else {
+            let tls = Tls::new(certificates).context("cannot set up TLS")?;
+            return Ok(Self { tls, pairs, tried, clients: None });
+        };
+        let pem = authorities.read()?;
+        let trust = parse_authorities(&pem)?;
+        let state = ClientsState {
+            tried: Tried::Digest(digest_of_authorities(&pem)),
+            lists_end: trust.lists_end(),
+            told: false,
+        };
+        let tls = Tls::demanding(certificates, trust).context("cannot set up TLS")?;
+        let clients = Some(ReloadedClients { files: authorities, state: Mutex::new(state) });
+        Ok(Self { tls, pairs, tried, clients })
     }
 
     /// Uses the files if they have changed. What cannot be used changes nothing.
     fn look(&self, name: &Name) {
+        self.look_at_certificates(name);
+        if let Some(clients) = &self.clients {
+            clients.look(name, &self.tls);
+        }
+    }
+
+    fn look_at_certificates(&self, name: &Name) {
         let files = read(&self.pairs);
         let found = match &files {
             Ok(files) => Tried::Digest(digest_of(files)),
@@ -226,6 +318,79 @@ impl Reloaded {
                 "changed certificates cannot be used: those from before stay"
             ),
         }
+    }
+}
+
+// === impl ReloadedClients ===
+
+impl ReloadedClients {
+    fn look(&self, name: &Name, tls: &Tls) {
+        let pem = self.files.read();
+        let found = match &pem {
+            Ok(pem) => Tried::Digest(digest_of_authorities(pem)),
+            Err(error) => Tried::Unreadable(format!("{error:#}")),
+        };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.tried != found {
+            state.tried = found;
+            let replaced = pem.and_then(|pem| {
+                let trust = parse_authorities(&pem)?;
+                let (authorities, lists_end) = (trust.authorities(), trust.lists_end());
+                tls.replace_clients(trust)?;
+                Ok((authorities, lists_end))
+            });
+            match replaced {
+                Ok((authorities, lists_end)) => {
+                    tracing::info!(listener = %name, authorities, "CAs of client certificates were replaced");
+                    (state.lists_end, state.told) = (lists_end, false);
+                }
+                Err(error) => tracing::error!(
+                    listener = %name,
+                    error = format!("{error:#}"),
+                    "changed CAs or revocation lists cannot be used: those from before stay"
+                ),
+            }
+        }
+        let now = SystemClock.now().as_second();
+        if !state.told && state.lists_end.is_some_and(|end| end <= now) {
+            state.told = true;
+            tracing::error!(
+                listener = %name,
+                "a revocation list is older than its next update: client certificates that need it are refused until \
+                 the file is replaced"
+            );
+        }
+    }
+}
+
+// === impl Authorities ===
+
+impl Authorities {
+    fn read(&self) -> anyhow::Result<PemAuthorities> {
+        let file =
+            |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        Ok((file(&self.bundle)?, self.lists.as_deref().map(file).transpose()?))
+    }
+}
+
+fn parse_authorities((bundle, lists): &PemAuthorities) -> anyhow::Result<ClientTrust> {
+    Ok(ClientTrust::parse(bundle, lists.as_deref())?)
+}
+
+fn digest_of_authorities((bundle, lists): &PemAuthorities) -> Vec<u8> {
+    let files = [Some(bundle), lists.as_ref()].into_iter().flatten();
+    let digests: Vec<u8> = files.flat_map(|file| digest(&SHA256, file).as_ref().to_vec()).collect();
+    digest(&SHA256, &digests).as_ref().to_vec()
+}
+
+/// Refuses a listener that is there for client certificates and would ask for none.
+fn demand_authorities(name: &Name, are_there: bool) -> anyhow::Result<()> {
+    match name {
+        Name::Environment(Place { mtls: true, .. }) if !are_there => bail!(
+            "the listener {name} is for callers with client certificates and has no CA whose certificates it takes: \
+             add --tls {name}=CERT,KEY and --client-ca {name}=CA"
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -259,6 +424,27 @@ impl FromStr for TlsFiles {
             return Err(hint.to_owned());
         }
         Ok(Self { name: name.parse()?, pair: Pair { chain: chain.into(), key: key.into() } })
+    }
+}
+
+// === impl ClientFiles ===
+
+impl FromStr for ClientFiles {
+    type Err = String;
+
+    fn from_str(input: &str) -> Result<Self, Self::Err> {
+        let hint =
+            "write NAME=CA or NAME=CA,CRL, for example test.mtls=/etc/tollgate/ca.pem,/etc/tollgate/crl.pem";
+        let (name, files) = input.split_once('=').ok_or(hint)?;
+        let (bundle, lists) = match files.split_once(',') {
+            Some((bundle, lists)) => (bundle, Some(lists)),
+            None => (files, None),
+        };
+        if bundle.is_empty() || lists.is_some_and(|lists| lists.is_empty() || lists.contains(',')) {
+            return Err(hint.to_owned());
+        }
+        let authorities = Authorities { bundle: bundle.into(), lists: lists.map(PathBuf::from) };
+        Ok(Self { name: name.parse()?, authorities })
     }
 }
 
@@ -333,7 +519,13 @@ mod tests {
             (&["--trusted-proxy=proxy.example"], "no network"),
             (&["--tls=test=cert.pem"], "NAME=CERT,KEY"),
             (&["--tls=test=a,b,c"], "NAME=CERT,KEY"),
-            (&["--tls=test.mtls=a,b"], "mTLS"),
+            (&["--tls=test.mtls=a,b"], "--client-ca test.mtls"),
+            (&["--client-ca=test.mtls=a"], "--tls test.mtls"),
+            (&["--client-ca=console=a"], "of no use"),
+            (&["--client-ca=test=a,b,c"], "NAME=CA,CRL"),
+            (&["--client-ca=test=a,"], "NAME=CA,CRL"),
+            (&["--client-ca=test"], "NAME=CA"),
+            (&["--tls=test=a,b", "--client-ca=test=a", "--client-ca=test=b"], "twice"),
             (&["--tls=test=/nowhere/a,/nowhere/b"], "cannot read /nowhere/a"),
             (&[empty.as_str()], "certificate"),
             (&["--connections-per-address=0"], "connections-per-address"),

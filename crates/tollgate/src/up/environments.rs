@@ -62,7 +62,7 @@ pub(crate) async fn run(
         }
         if let Some(snapshot) = shared.load() {
             let places = snapshot.addresses().iter().map(|(address, (environment, exposure))| {
-                (*address, Place { environment: environment.clone(), exposure: *exposure })
+                (*address, Place::of(environment.clone(), *exposure))
             });
             let wanted = places.filter(|(_, place)| !given.contains(place)).collect();
             environments.reconcile(&wanted).await;
@@ -145,7 +145,7 @@ mod tests {
 
     fn staging(address: SocketAddr) -> BTreeMap<SocketAddr, Place> {
         let environment = EnvironmentName::parse("staging").expect("a slug");
-        [(address, Place { environment, exposure: Exposure::External })].into()
+        [(address, Place::of(environment, Exposure::External))].into()
     }
 
     #[tokio::test]

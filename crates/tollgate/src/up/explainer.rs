@@ -6,19 +6,23 @@ use std::sync::Arc;
 use tollgate_app::explanations::{Listener, NotExplained, ThisGateway};
 use tollgate_flow::BoxFuture;
 use tollgate_gateway::{ExplainError, Gateway, Refusals};
+use tollgate_listener::ClientCertificate;
+use tollgate_model::environments::Exposure;
 use tollgate_model::explanations::{CallToExplain, Explanation, Refusal};
 use tollgate_model::ids::RequestId;
-use tollgate_model::names::RealmName;
+use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_snapshot::SharedSnapshot;
 
 use super::Parts;
-use super::listeners::Name;
+use super::entrances::Entrances;
+use super::listeners::{Name, Place};
 
 /// The gateway of this process.
 pub(crate) struct ThisProcess {
     gateway: Arc<Gateway>,
     refusals: Arc<Refusals>,
     shared: Arc<SharedSnapshot>,
+    entrances: Arc<Entrances>,
     /// Where the process was told to listen.
     given: Vec<Listener>,
 }
@@ -31,6 +35,7 @@ impl ThisProcess {
             Name::Environment(place) => Some(Listener {
                 environment: place.environment.clone(),
                 exposure: place.exposure,
+                mtls: parts.entrances.demands_clients(name),
                 address: *address,
             }),
             Name::Console | Name::Metrics => None,
@@ -39,7 +44,32 @@ impl ThisProcess {
             gateway: parts.gateway.clone(),
             refusals: parts.refusals.clone(),
             shared: parts.shared.clone(),
+            entrances: parts.entrances.clone(),
             given: given.collect(),
+        }
+    }
+
+    fn demands_clients(&self, environment: &EnvironmentName, exposure: Exposure) -> bool {
+        self.entrances.demands_clients(&Name::Environment(Place::of(environment.clone(), exposure)))
+    }
+
+    /// Takes the client certificate of a call as shown at the listener that asks for one.
+    fn certificate(&self, call: &CallToExplain) -> Result<Option<ClientCertificate>, String> {
+        let Some(pem) = &call.certificate else { return Ok(None) };
+        let place = Place::of(call.environment.clone(), call.exposure);
+        let names = [Place { mtls: call.exposure == Exposure::External, ..place.clone() }, place];
+        let asking = names.into_iter().find_map(|place| self.entrances.of(&Name::Environment(place)).tls);
+        let shown = asking.map(|tls| tls.imagine_client(pem.as_bytes()));
+        match shown {
+            Some(Ok(Some(certificate))) => Ok(Some(certificate)),
+            Some(Err(_)) => {
+                Err("the client certificate cannot be read: it is no PEM with certificates".to_owned())
+            }
+            Some(Ok(None)) | None => Err(format!(
+                "no {} listener of {} asks for client certificates in the process that was asked",
+                call.exposure.as_str(),
+                call.environment
+            )),
         }
     }
 }
@@ -51,7 +81,8 @@ impl ThisGateway for ThisProcess {
         call: &'a CallToExplain,
     ) -> BoxFuture<'a, Result<Explanation, NotExplained>> {
         Box::pin(async move {
-            self.gateway.explain(realm, call).await.map_err(|error| match error {
+            let certificate = self.certificate(call).map_err(NotExplained::Invalid)?;
+            self.gateway.explain_with(realm, call, certificate).await.map_err(|error| match error {
                 ExplainError::OtherRealm => NotExplained::OtherRealm,
                 error => NotExplained::Invalid(error.to_string()),
             })
@@ -73,6 +104,7 @@ impl ThisGateway for ThisProcess {
             let stored = snapshot.addresses().iter().map(|(address, (environment, exposure))| Listener {
                 environment: environment.clone(),
                 exposure: *exposure,
+                mtls: self.demands_clients(environment, *exposure),
                 address: *address,
             });
             let is_given = |it: &Listener| {

@@ -33,6 +33,8 @@ pub(crate) enum Name {
 pub(crate) struct Place {
     pub(crate) environment: EnvironmentName,
     pub(crate) exposure: Exposure,
+    /// A further listener of the exposure, for callers with client certificates.
+    pub(crate) mtls: bool,
 }
 
 /// Every address, bound.
@@ -45,7 +47,7 @@ pub(crate) struct Listeners {
 /// Returns the address of each listener: the defaults, with what `--listen` says in their place.
 pub(crate) fn addresses(given: &[Listen]) -> BTreeMap<Name, SocketAddr> {
     let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let place = |environment, exposure| Name::Environment(Place { environment, exposure });
+    let place = |environment, exposure| Name::Environment(Place::of(environment, exposure));
     let mut all = BTreeMap::from([
         (Name::Console, local(7000)),
         (place(EnvironmentName::test(), Exposure::External), local(7001)),
@@ -123,16 +125,17 @@ impl FromStr for Name {
         match name.split_once('.') {
             None if name == "console" => Ok(Self::Console),
             None if name == "metrics" => Ok(Self::Metrics),
-            None => {
-                Ok(Self::Environment(Place { environment: environment(name)?, exposure: Exposure::External }))
-            }
+            None => Ok(Self::Environment(Place::of(environment(name)?, Exposure::External))),
             Some((name, "internal")) => {
-                Ok(Self::Environment(Place { environment: environment(name)?, exposure: Exposure::Internal }))
+                Ok(Self::Environment(Place::of(environment(name)?, Exposure::Internal)))
             }
-            Some((_, "mtls")) => Err("mTLS listeners are not in this version".to_owned()),
-            Some((_, other)) => {
-                Err(format!("there is no listener `{other}` of an environment: there is `internal`"))
+            Some((name, "mtls")) => {
+                let place = Place::of(environment(name)?, Exposure::External);
+                Ok(Self::Environment(Place { mtls: true, ..place }))
             }
+            Some((_, other)) => Err(format!(
+                "there is no listener `{other}` of an environment: there are `internal` and `mtls`"
+            )),
         }
     }
 }
@@ -147,11 +150,21 @@ impl fmt::Display for Name {
     }
 }
 
+// === impl Place ===
+
+impl Place {
+    /// Returns the listener of an exposure that is always there.
+    pub(crate) fn of(environment: EnvironmentName, exposure: Exposure) -> Self {
+        Self { environment, exposure, mtls: false }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.exposure {
-            Exposure::External => f.pad(self.environment.as_str()),
-            Exposure::Internal => f.pad(&format!("{}.internal", self.environment)),
+        match (self.exposure, self.mtls) {
+            (Exposure::External, false) => f.pad(self.environment.as_str()),
+            (Exposure::External, true) => f.pad(&format!("{}.mtls", self.environment)),
+            (Exposure::Internal, _) => f.pad(&format!("{}.internal", self.environment)),
         }
     }
 }
@@ -162,10 +175,11 @@ mod tests {
 
     #[test]
     fn names_and_addresses_are_read_and_the_rest_keeps_its_default() {
-        let given: Vec<Listen> = ["console=127.0.0.1:0", "test.internal=[::1]:9", "metrics=127.0.0.1:8"]
-            .iter()
-            .map(|text| text.parse().expect("valid"))
-            .collect();
+        let given: Vec<Listen> =
+            ["console=127.0.0.1:0", "test.internal=[::1]:9", "metrics=127.0.0.1:8", "test.mtls=127.0.0.1:7"]
+                .iter()
+                .map(|text| text.parse().expect("valid"))
+                .collect();
         let shown: Vec<String> =
             addresses(&given).iter().map(|(name, address)| format!("{name}={address}")).collect();
         assert_eq!(
@@ -176,13 +190,15 @@ mod tests {
                 "prod=127.0.0.1:7002",
                 "prod.internal=127.0.0.1:7012",
                 "test=127.0.0.1:7001",
+                "test.mtls=127.0.0.1:7",
                 "test.internal=[::1]:9"
             ]
         );
         for bad in [
             "test",
             "test=7001",
-            "test.mtls=127.0.0.1:1",
+            "test.internal.mtls=127.0.0.1:1",
+            ".mtls=127.0.0.1:1",
             "test.x=127.0.0.1:1",
             "Test=127.0.0.1:1",
             "=127.0.0.1:1",

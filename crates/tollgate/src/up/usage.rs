@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tollgate_app::App;
 use tollgate_gateway::Usage;
-use tollgate_model::ids::KeyId;
+use tollgate_model::ids::{CertificateId, KeyId};
 
 use super::supervise::supervise;
 use calls::PendingCalls;
@@ -38,9 +38,9 @@ pub(crate) struct UsageTask {
     stop: watch::Sender<bool>,
 }
 
-/// What is not written down yet: one entry for each key, so that it does not grow while the store is away.
+/// What is not written down yet: one entry for each credential, so that it does not grow while the store is away.
 #[derive(Default)]
-struct Pending(HashMap<KeyId, Timestamp>);
+struct Pending(HashMap<KeyId, Timestamp>, HashMap<CertificateId, Timestamp>);
 
 // === impl UsageTask ===
 
@@ -87,6 +87,7 @@ async fn run(app: App, usage: Arc<Usage>, mut shutdown: watch::Receiver<bool>) {
         calls.write(&app).await;
         if stop || ticks.is_multiple_of(LAST_USES_EVERY) {
             pending.add(usage.drain());
+            pending.add_certificates(usage.drain_certificates());
             pending.write(&app).await;
         }
         if stop {
@@ -111,14 +112,28 @@ impl Pending {
         }
     }
 
-    async fn write(&mut self, app: &App) {
-        if self.0.is_empty() {
-            return;
+    fn add_certificates(&mut self, uses: Vec<(CertificateId, Timestamp)>) {
+        for (certificate, at) in uses {
+            self.1.entry(certificate).and_modify(|last| *last = (*last).max(at)).or_insert(at);
         }
-        let uses: Vec<_> = self.0.iter().map(|(key, at)| (*key, *at)).collect();
-        match app.usage().flush(&uses).await {
-            Ok(()) => self.0.clear(),
-            Err(error) => tracing::warn!(%error, "the last uses of keys could not be written down"),
+    }
+
+    async fn write(&mut self, app: &App) {
+        if !self.0.is_empty() {
+            let uses: Vec<_> = self.0.iter().map(|(key, at)| (*key, *at)).collect();
+            match app.usage().flush(&uses).await {
+                Ok(()) => self.0.clear(),
+                Err(error) => tracing::warn!(%error, "the last uses of keys could not be written down"),
+            }
+        }
+        if !self.1.is_empty() {
+            let uses: Vec<_> = self.1.iter().map(|(certificate, at)| (*certificate, *at)).collect();
+            match app.usage().flush_certificates(&uses).await {
+                Ok(()) => self.1.clear(),
+                Err(error) => {
+                    tracing::warn!(%error, "the last uses of client certificates could not be written down");
+                }
+            }
         }
     }
 }

@@ -200,7 +200,7 @@ fn turned(form: &EditForm) -> Option<String> {
     let mut document = serde_json::to_value(&pipeline).ok()?;
     let trigger = document.pointer_mut("/trigger")?.as_object_mut()?;
     match field {
-        "externalApi" | "internalApi" | "apiKey" | "jwt" | "basicAuth" => {
+        "externalApi" | "internalApi" | "apiKey" | "mtls" | "jwt" | "basicAuth" => {
             let on = value == "on";
             trigger.insert(field.to_owned(), on.into());
             // Both need the `Authorization` header.
@@ -238,7 +238,7 @@ impl<'a> Panel<'a> {
 }
 
 fn rows(trigger: &HttpTrigger) -> Vec<SwitchRow> {
-    const FIELDS: [&str; 5] = ["externalApi", "internalApi", "apiKey", "jwt", "basicAuth"];
+    const FIELDS: [&str; 6] = ["externalApi", "internalApi", "apiKey", "mtls", "jwt", "basicAuth"];
     let rows = FIELDS.into_iter().zip(switches(trigger));
     rows.map(|(field, it)| SwitchRow { field, label: it.label, help: it.help, on: it.on }).collect()
 }
