@@ -431,6 +431,46 @@ async fn secrets_are_shown_once_and_kept_nowhere() {
 }
 
 #[tokio::test]
+async fn a_client_certificate_is_bound_listed_and_revoked() {
+    let api = Api::start().await;
+    let consumer = json!({ "name": "shop", "environments": ["test"], "createKey": false });
+    api.call("POST", &format!("{REALM}/consumers"), consumer).await.expect(201, "");
+    let place = format!("{REALM}/environments/test");
+    let path = format!("{place}/consumers/shop/certificates");
+    let digest = "ab".repeat(32);
+    for wrong in [
+        json!({}),
+        json!({ "fingerprint": "ab" }),
+        json!({ "san": "dns:shop.example" }),
+        json!({ "san": "dns:*.example", "issuer": digest }),
+        json!({ "san": "shop.example", "issuer": digest }),
+        json!({ "issuer": digest }),
+        json!({ "fingerprint": digest, "san": "dns:shop.example", "issuer": digest }),
+    ] {
+        api.call("POST", &path, wrong).await.expect(422, "invalid");
+    }
+    let by_name = json!({ "name": "laptop", "san": "dns:Shop.example", "issuer": digest });
+    let made = api.call("POST", &path, by_name).await.expect(201, "").body;
+    for (field, expected) in
+        [("name", "laptop"), ("san", "dns:shop.example"), ("issuer", &digest), ("state", "active")]
+    {
+        assert_eq!(made[field], expected);
+    }
+    let one = json!({ "fingerprint": digest.to_uppercase() });
+    assert_eq!(api.call("POST", &path, one).await.expect(201, "").body["fingerprint"], digest);
+    let listed = api.get(&path).await.expect(200, "").body;
+    assert_eq!(listed["items"].as_array().expect("items").len(), 2);
+    let id = made["id"].as_str().expect("an id");
+    let revoked =
+        api.call("POST", &format!("{place}/certificates/{id}/revoke"), json!({})).await.expect(200, "");
+    assert_eq!(revoked.body["state"], "revoked");
+    let unknown = format!("{place}/certificates/crt_{}/revoke", "0".repeat(32));
+    api.call("POST", &unknown, json!({})).await.expect(404, "not-found");
+    let journal = api.get(&format!("{REALM}/journal")).await.expect(200, "").body.to_string();
+    assert!(journal.contains("certificate.create") && journal.contains("certificate.revoke"));
+}
+
+#[tokio::test]
 async fn no_operation_but_the_public_ones_answers_without_a_token() {
     let api = Api::start().await;
     let before = api.head().await;

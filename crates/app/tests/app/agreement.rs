@@ -53,10 +53,10 @@ fn case() -> impl Strategy<Value = Case> {
     ]);
     let waivers = prop::collection::vec((waiver, -1..3_i64), 0..5)
         .prop_map(|all| all.into_iter().map(|((policy, code), until)| (policy, code, until)).collect());
-    (any::<[bool; 5]>(), steps, requirement(), requirement(), prop::sample::select(vec!["off", "advised", "required"]), waivers)
-        .prop_map(|([external_api, internal_api, api_key, jwt, basic], steps, external, internal, rule, waivers)| Case {
+    (any::<[bool; 6]>(), steps, requirement(), requirement(), prop::sample::select(vec!["off", "advised", "required"]), waivers)
+        .prop_map(|([external_api, internal_api, api_key, mtls, jwt, basic], steps, external, internal, rule, waivers)| Case {
             trigger: json!({ "type": "rest", "externalApi": external_api, "internalApi": internal_api, "apiKey": api_key,
-                "jwt": jwt, "basicAuth": basic && !jwt }),
+                "mtls": mtls, "jwt": jwt, "basicAuth": basic && !jwt }),
             steps,
             external,
             internal,

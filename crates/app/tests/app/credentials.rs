@@ -7,11 +7,13 @@ use tokio::task::JoinSet;
 use tollgate_app::Password;
 use tollgate_app::access::Op;
 use tollgate_app::accounts::AccountFields;
+use tollgate_app::certificates::NewCertificate;
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::keys::NewKey;
+use tollgate_model::certificates::{Fingerprint, KnownBy, SubjectAltName};
 use tollgate_model::consumers::CredentialState;
 use tollgate_model::keysets::{SigningKey, SigningKeyState};
-use tollgate_model::names::ValueName;
+use tollgate_model::names::{ConsumerName, ValueName};
 use tollgate_model::objects::{Kind, Object};
 use tollgate_store::{Change, Expect, Mutation};
 
@@ -259,4 +261,92 @@ async fn no_secret_that_was_ever_shown_or_given_is_in_the_journal() {
     for secret in secrets {
         assert!(!journal.contains(&secret), "{secret}");
     }
+}
+
+fn by_name(name: &str, ca: u8) -> KnownBy {
+    KnownBy::San { san: SubjectAltName::parse(name).unwrap(), issuer: Fingerprint([ca; 32]) }
+}
+
+fn new_certificate(known_by: KnownBy) -> NewCertificate {
+    NewCertificate { name: new_key().name, known_by, expires_at: None }
+}
+
+#[tokio::test]
+async fn a_certificate_or_a_name_is_one_consumers_until_it_is_revoked() {
+    let world = World::start().await;
+    let (certificates, op, test) = (world.app.certificates(), &world.op, &world.test);
+    world.consumer("shop").await;
+    world.consumer("bank").await;
+    let (shop, bank) = (consumer("shop"), consumer("bank"));
+    let bind = async |of: &ConsumerName, known_by: KnownBy| {
+        certificates.create(op, test, of, new_certificate(known_by)).await
+    };
+    let one = KnownBy::Fingerprint(Fingerprint([1; 32]));
+    for (known_by, meeting) in [
+        (one.clone(), one.clone()),
+        (by_name("dns:shop.example", 1), by_name("dns:Shop.Example", 1)),
+        // The name is the shop's, whichever CA gives it.
+        (by_name("uri:spiffe://example/shop", 1), by_name("uri:spiffe://example/shop", 2)),
+        (by_name("email:ada@shop.example", 1), by_name("email:ada@shop.example", 2)),
+    ] {
+        let made = bind(&shop, known_by.clone()).await.unwrap();
+        let before = world.store.head().await.unwrap();
+        let error = bind(&bank, meeting.clone()).await.unwrap_err();
+        assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "already-exists"));
+        assert!(error.message.contains("consumer `shop`"), "{error}");
+        assert_eq!(bind(&shop, known_by.clone()).await.unwrap_err().code, "already-exists");
+        assert_eq!(world.store.head().await.unwrap(), before, "nothing was written");
+        // Of another CA it is no second consumer's.
+        if known_by != meeting {
+            let second = bind(&shop, meeting.clone()).await.unwrap();
+            certificates.revoke(op, test, second.certificate.id).await.unwrap();
+        }
+        certificates.revoke(op, test, made.certificate.id).await.unwrap();
+        let moved = bind(&bank, meeting).await.unwrap();
+        assert_eq!(certificates.revoke(op, test, moved.certificate.id).await.unwrap().consumer, bank);
+    }
+    let all = certificates.list(op, test, &shop).await.unwrap();
+    assert_eq!(all.len(), 6);
+    assert!(all.iter().all(|it| it.certificate.state(op.now) == CredentialState::Revoked));
+    let prod = tollgate_model::names::EnvironmentName::prod();
+    let error = certificates.revoke(op, &prod, all[0].certificate.id).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn of_two_who_bind_one_name_at_once_one_wins() {
+    let world = World::start().await;
+    let mut tasks = JoinSet::new();
+    for name in ["a", "b", "c", "d"] {
+        world.consumer(name).await;
+        let (app, op, test) = (world.app.clone(), world.op.clone(), world.test.clone());
+        tasks.spawn(async move {
+            let input = new_certificate(by_name("dns:shop.example", 1));
+            app.certificates().create(&op, &test, &consumer(name), input).await.map(|_| ())
+        });
+    }
+    let outcomes = tasks.join_all().await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+    assert!(outcomes.iter().filter_map(|it| it.as_ref().err()).all(|it| it.code == "already-exists"));
+}
+
+#[tokio::test]
+async fn a_certificate_goes_with_its_consumer_and_knows_when_it_was_used() {
+    let world = World::start().await;
+    let (app, op, test) = (&world.app, &world.op, &world.test);
+    world.consumer("shop").await;
+    let shop = consumer("shop");
+    let known_by = by_name("dns:shop.example", 1);
+    let made = app.certificates().create(op, test, &shop, new_certificate(known_by.clone())).await.unwrap();
+    let later = op.now + SignedDuration::from_secs(60);
+    app.usage().flush_certificates(&[(made.certificate.id, later)]).await.unwrap();
+    app.usage().flush_certificates(&[(made.certificate.id, op.now)]).await.unwrap();
+    let listed = app.certificates().list(op, test, &shop).await.unwrap();
+    assert_eq!(listed[0].last_used_at, Some(later));
+    let expired = NewCertificate { expires_at: Some(op.now), ..new_certificate(known_by.clone()) };
+    let error = app.certificates().create(op, test, &shop, expired).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Invalid);
+    app.consumers().delete(op, test, &shop, None).await.unwrap();
+    world.consumer("bank").await;
+    app.certificates().create(op, test, &consumer("bank"), new_certificate(known_by)).await.unwrap();
 }

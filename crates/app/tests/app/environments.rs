@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use tollgate_app::accounts::AccountFields;
+use tollgate_app::certificates::NewCertificate;
 use tollgate_app::environments::NewEnvironment;
 use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::policies::PolicyEdit;
+use tollgate_model::certificates::{Fingerprint, KnownBy};
 use tollgate_model::environments::Exposure;
 use tollgate_model::names::{EnvironmentName, ValueName};
 use tollgate_model::objects::Kind;
@@ -138,6 +140,9 @@ async fn nothing_stays_behind_of_a_deleted_environment() {
     input.pipelines = BTreeSet::from([pipeline("shop")]);
     app.consumers().create(op, input).await.unwrap();
     app.basic_auth().create(op, name, &consumer("ann"), "ann", None).await.unwrap();
+    let known_by = KnownBy::Fingerprint(Fingerprint([0; 32]));
+    let input = NewCertificate { name: new_key().name, known_by, expires_at: None };
+    app.certificates().create(op, name, &consumer("ann"), input).await.unwrap();
     let crm = ValueName::parse("crm").unwrap();
     app.globals().set(op, name, crm.clone(), 1.into(), None).await.unwrap();
     let secret = |text: &str| tollgate_app::Password::parse(text).unwrap();
