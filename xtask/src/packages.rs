@@ -17,12 +17,16 @@ struct Package {
     programs: &'static [&'static str],
 }
 
-const NEEDED: [Package; 5] = [
+const NEEDED: [Package; 7] = [
     // The browser in which the console is walked through, and what drives it.
     Package { name: "chromium", programs: &["chromium"] },
     Package { name: "chromium-driver", programs: &["chromedriver"] },
+    // Callers that show client certificates.
+    Package { name: "curl", programs: &["curl"] },
     // Histories that `tollgate key scan` reads.
     Package { name: "git", programs: &["git"] },
+    // A caller whose connection stays open.
+    Package { name: "openssl", programs: &["openssl"] },
     Package { name: "postgresql", programs: &["initdb", "postgres"] },
     // Scrapes and lints metrics.
     Package { name: "prometheus", programs: &["prometheus", "promtool"] },

@@ -226,7 +226,7 @@ fn for_people(document: &Value, headline: &str) -> String {
     if let Some(key) = document.get("key").filter(|key| !key.is_null()) {
         line("key", format!("{} …{} ({})", text(key, "name"), text(key, "hint"), text(key, "id")));
     }
-    line("certificate", text(document, "certificate").to_owned());
+    line("cert", text(document, "certificate").to_owned());
     let sent = document.get("sent").unwrap_or(&Value::Null);
     if let Some(key) = sent.get("apiKey") {
         line("sent key", format!("{} in the {}", text(key, "shown"), text(key, "place")));
