@@ -211,13 +211,13 @@ impl Deployments {
         reminders.extend(view.verdict.advice.iter().cloned());
         let environment = &view.deployment.environment;
         let name = &version.pipeline.name;
-        if version.pipeline.trigger.is_exposed()
-            && version.pipeline.trigger.http().is_some_and(|trigger| trigger.api_key.is_on())
-        {
+        let trigger = version.pipeline.trigger.http().filter(|_| version.pipeline.trigger.is_exposed());
+        if let Some(trigger) = trigger.filter(|trigger| trigger.demands_key()) {
+            let asked = if trigger.api_key.is_on() { "an API key" } else { "a client certificate" };
             let consumers = self.0.all::<Consumer>(&op.realm, &format!("{environment}/")).await?;
             if !consumers.iter().any(|consumer| consumer.value.pipelines.contains(name)) {
                 reminders.push(format!(
-                    "`{name}` asks for an API key, but no consumer of {environment} is associated with it: \
+                    "`{name}` asks for {asked}, but no consumer of {environment} is associated with it: \
                      `tollgate consumer associate NAME --env {environment} --pipeline {name}`"
                 ));
             }

@@ -6,10 +6,12 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tollgate_app::access::Op;
 use tollgate_app::accounts::AccountFields;
+use tollgate_app::certificates::NewCertificate;
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::journal::{Export, Exported, MASK, masked};
 use tollgate_app::{JournalFilter, Outcome, Password};
 use tollgate_model::access::{Group, Role};
+use tollgate_model::certificates::{Fingerprint, KnownBy};
 use tollgate_model::change_requests::ChangeRequest;
 use tollgate_model::evidence::JournalLoss;
 use tollgate_model::names::{RealmName, ValueName};
@@ -19,7 +21,7 @@ use tollgate_store::{Change, Expect, Hash, Mutation, link};
 
 use crate::shadow::shadowed;
 use crate::waivers::new_waiver;
-use crate::world::{ITEMS, OPEN, World, consumer, document, external, pipeline};
+use crate::world::{ITEMS, OPEN, World, consumer, document, external, new_key, pipeline};
 
 fn name(text: &str) -> ValueName {
     ValueName::parse(text).unwrap()
@@ -36,6 +38,9 @@ async fn everything() -> World {
     app.users().create_first_admin(op, Some(password("correct horse battery"))).await.unwrap();
     world.consumer("ann").await;
     app.basic_auth().create(op, test, &consumer("ann"), "ann", None).await.unwrap();
+    let known_by = KnownBy::Fingerprint(Fingerprint([1; 32]));
+    let certificate = NewCertificate { name: new_key().name, known_by, expires_at: None };
+    app.certificates().create(op, test, &consumer("ann"), certificate).await.unwrap();
     let plain = BTreeMap::from([("token".to_owned(), password("plain-secret-field"))]);
     let hashed = BTreeMap::from([("login".to_owned(), password("other-secret-field"))]);
     app.accounts().set(op, test, name("crm"), AccountFields { plain, hashed }, None).await.unwrap();

@@ -123,7 +123,7 @@ trigger:
   type: rest
   methods: [GET]
   externalApi: true
-  apiKey: true
+  apiKey: true  # or mtls: true, where callers show client certificates
   jwt: {jwt}
 steps:
   - json: {{ hello: \"{{{{ message.method }}}}\" }}
