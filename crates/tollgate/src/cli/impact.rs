@@ -304,17 +304,17 @@ mod tests {
     use super::*;
 
     fn stricter() -> Value {
-        let row = json!({ "switches": { "externalApi": true, "internalApi": null, "apiKey": true, "jwt": false,
+        let row = json!({ "switches": { "externalApi": true, "internalApi": null, "apiKey": true, "mtls": null, "jwt": false,
             "basicAuth": null, "loginFlow": false }, "before": [], "after": ["Missing external JWT"],
             "effect": "tightens" });
         let violation = json!({ "policy": "external-api-access", "environment": "prod", "code": "missing-jwt",
             "message": "Missing external JWT", "pointer": "/trigger/jwt", "fix": true });
         json!({
             "meaning": { "effect": "tightens", "environments": [
-                { "environment": "prod", "effect": "tightens", "combinations": 48, "changed": 8, "switches": [row],
+                { "environment": "prod", "effect": "tightens", "combinations": 96, "changed": 16, "switches": [row],
                   "settings": [{ "policy": "login-flows", "before": { "maxTokenLifetimeMs": 86400000, "apiKey": true },
                     "after": { "maxTokenLifetimeMs": 3600000, "apiKey": true }, "effect": "tightens" }] },
-                { "environment": "test", "effect": "none", "combinations": 48, "changed": 0, "switches": [],
+                { "environment": "test", "effect": "none", "combinations": 96, "changed": 0, "switches": [],
                   "settings": [] },
             ] },
             "impact": [
@@ -330,12 +330,12 @@ mod tests {
         assert_eq!(
             text(&PARTS, &stricter(), 100),
             "\
-prod: tightens: 8 of 48 combinations of switches are judged otherwise, 1 setting changes
+prod: tightens: 16 of 96 combinations of switches are judged otherwise, 1 setting changes
 test: nothing changes
 
 judged otherwise in prod, by switches of the trigger:
-  EXTERNAL  INTERNAL  KEY  JWT  BASIC  LOGIN  BEFORE    AFTER
-  on        *         on   off  *      off    conforms  Missing external JWT
+  EXTERNAL  INTERNAL  KEY  MTLS  JWT  BASIC  LOGIN  BEFORE    AFTER
+  on        *         on   *     off  *      off    conforms  Missing external JWT
 (KEY: API key; LOGIN: login flow; * makes no difference)
 
 prod, login-flows (tightens):
@@ -374,13 +374,13 @@ prod: 1 would stop conforming, 1 would start to, 3 unchanged
         impact["meaning"]["environments"][0]["switches"][0]["after"] =
             json!(["Missing external JWT", "Missing internal JWT"]);
         assert_eq!(
-            text(&[switches], &impact, 72),
+            text(&[switches], &impact, 78),
             "\
 judged otherwise in prod, by switches of the trigger:
-  EXTERNAL  INTERNAL  KEY  JWT  BASIC  LOGIN  BEFORE → AFTER
-  on        *         on   off  *      off    conforms
-                                              → Missing external JWT
-                                                Missing internal JWT
+  EXTERNAL  INTERNAL  KEY  MTLS  JWT  BASIC  LOGIN  BEFORE → AFTER
+  on        *         on   *     off  *      off    conforms
+                                                    → Missing external JWT
+                                                      Missing internal JWT
 (KEY: API key; LOGIN: login flow; * makes no difference)
 "
         );
