@@ -59,7 +59,7 @@ async fn versions_are_listed_shown_compared_and_brought_back() {
     assert_eq!(diff["meaning"]["effect"], "weakens");
     let words = server.cli(&["policy", "diff", "1.0", "1.1"]).expect_code(0).stdout;
     assert!(words.contains("  prod: api-key → jwt-with-api-key\n"), "{words}");
-    assert!(words.contains("prod: tightens: 8 of 48 combinations"), "{words}");
+    assert!(words.contains("prod: tightens: 16 of 96 combinations"), "{words}");
     server.cli(&["policy", "diff", "1.0", "1.9"]).expect_code(4);
 
     // Without a yes nothing is saved, and everything is told.
