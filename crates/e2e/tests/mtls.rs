@@ -146,7 +146,7 @@ fn consumer(server: &Server<'_>, name: &str) -> String {
 
 fn bind(server: &Server<'_>, name: &str, by: &[&str]) -> String {
     let all = [&["certificate", "create", name, "--env", "test"], by].concat();
-    server.json(&all)["id"].as_str().expect("an id").to_owned()
+    server.json(&all).pointer("/id").and_then(Value::as_str).expect("an id").to_owned()
 }
 
 async fn until_answered(gate: &Gate, server: &Server<'_>, client: &Client, expected: (String, String)) {
