@@ -95,8 +95,9 @@ fn secrets_in(kind: Kind, value: &Value, pointer: &str, found: &mut BTreeSet<Str
         }
         Value::Array(items) => items.iter().for_each(|value| secrets_in(kind, value, pointer, found)),
         Value::String(text) => {
-            // Of what runs, and was attested, it is known which pipeline it is: that digest is no secret.
-            let is_digest = !matches!(kind, Kind::Deployment | Kind::Attestation)
+            // Of what runs, and was attested, it is known which pipeline it is: that digest is no secret. Nor is that of a
+            // certificate, which everybody gets to see who is called with it.
+            let is_digest = !matches!(kind, Kind::Deployment | Kind::Attestation | Kind::Certificate)
                 && text.len() == 64
                 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
             let name = pointer.rsplit('/').next().unwrap().to_lowercase();
