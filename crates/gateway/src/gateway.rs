@@ -21,7 +21,8 @@ use tollgate_listener::{ClientCertificate, Entrance, ListenerSettings, Opened};
 use tollgate_model::environments::Exposure;
 use tollgate_model::explanations::Check;
 use tollgate_model::ids::{ExecutionId, RequestId};
-use tollgate_model::names::EnvironmentName;
+use tollgate_model::names::{EnvironmentName, RealmName};
+use tollgate_model::recent_calls::{RecentCall, RecentCalls};
 use tollgate_model::sources::{Clock, Random};
 use tollgate_snapshot::{Endpoint, EndpointRoute, Schedule, SharedSnapshot, Snapshot};
 
@@ -31,16 +32,18 @@ use crate::cors;
 use crate::enforcement;
 use crate::flows::{self, Run};
 use crate::look_alikes;
-use crate::metrics::{Exposition, Held, Kind, Metrics};
+use crate::metrics::{Exposition, Held, Kind, Metrics, Outcome};
 use crate::pages;
 use crate::passwords::PasswordChecks;
 use crate::problem::{Answer, Code, Problem, TOLLGATE_ERROR};
+use crate::explain::cut;
 use crate::rate_limits::{Decision, RateLimits};
-use crate::refusals::{Refusals, Refused};
+use crate::recent::Recent;
+use crate::refusals::{MAX_CODE_CHARS, Refusals, Refused, realm_of, shown_path};
 use crate::request::{Head, HeadLimits};
 use crate::trace;
 use crate::upstreams::Upstreams;
-use crate::usage::{PassedCall, Usage};
+use crate::usage::{Destination, EndedCall, PassedCall, Usage};
 use crate::watch::{Unwatched, Watch};
 use crate::why::Why;
 
@@ -63,6 +66,7 @@ pub struct Gateway {
     refusals: Arc<Refusals>,
     rate_limits: RateLimits,
     metrics: Metrics,
+    recent: Recent,
     /// Explanations that run.
     pub(crate) explanations: Semaphore,
 }
@@ -164,9 +168,12 @@ struct AccessLine<'a> {
     parts: &'a http::request::Parts,
     remote: SocketAddr,
     request_id: RequestId,
+    began: Timestamp,
     record: Record,
-    metrics: &'a Metrics,
+    gateway: &'a Gateway,
     in_flight: Held,
+    /// Whose a refusal is that came to no deployment.
+    realm: Option<RealmName>,
     /// Status and code; `None` until there is an answer.
     answered: Option<(StatusCode, Option<HeaderValue>)>,
 }
@@ -205,6 +212,7 @@ impl Gateway {
             settings,
             usage,
             metrics: Metrics::default(),
+            recent: Recent::default(),
             refusals,
             explanations: Semaphore::new(EXPLANATIONS_AT_ONCE),
         })
@@ -265,9 +273,11 @@ impl Gateway {
             parts: &parts,
             remote,
             request_id,
+            began: now,
             record: Record::default(),
-            metrics: &self.metrics,
+            gateway: self,
             in_flight,
+            realm: None,
             answered: None,
         };
         let received = Received { parts: &parts, request_id, now, remote: remote.ip() };
@@ -281,13 +291,15 @@ impl Gateway {
         let mut answer = match outcome {
             Ok(answer) => answer,
             Err(problem) => {
-                self.refusals.note(&Refused {
+                let refused = Refused {
                     listener,
                     received: &received,
                     snapshot,
                     record: &line.record,
                     problem: &problem,
-                });
+                };
+                self.refusals.note(&refused);
+                line.realm = line.record.endpoint.is_none().then(|| realm_of(&refused)).flatten();
                 problem.into_answer(request_id)
             }
         };
@@ -437,6 +449,11 @@ impl Gateway {
         self.snapshot.load()
     }
 
+    /// Returns the last calls of a realm, newest first: as many as were kept, of this process alone.
+    pub fn recent_calls(&self, realm: &RealmName) -> RecentCalls {
+        self.recent.of(realm)
+    }
+
     /// Writes what was counted and what is held, for Prometheus.
     pub fn write_metrics(&self, out: &mut Exposition) {
         self.metrics.write(out);
@@ -468,13 +485,55 @@ impl Gateway {
 
 // === impl AccessLine ===
 
+impl AccessLine<'_> {
+    /// Counts the call for whoever looks after its deployment. What the gateway answers itself and does not refuse, as
+    /// `/healthz`, is no call of a pipeline.
+    fn count_traffic(&self, outcome: Outcome) {
+        let to = match (&self.record.endpoint, &self.realm) {
+            (Some(endpoint), _) => Destination::Endpoint(endpoint),
+            (None, Some(realm)) => Destination::Nothing(realm, &self.listener.environment),
+            (None, None) => return,
+        };
+        let consumer = self.record.known.consumer.as_ref();
+        self.gateway.usage.end(&EndedCall { to, consumer, outcome, began: self.began });
+    }
+
+    /// Puts together what the live log shows of the call: no header, no query, no body.
+    fn recent_call(&self, took: Duration) -> Option<(RealmName, RecentCall)> {
+        let endpoint = self.record.endpoint.as_ref();
+        let realm = endpoint.map(|endpoint| &endpoint.realm).or(self.realm.as_ref())?.clone();
+        let code = self.answered.as_ref().and_then(|(_, code)| code.as_ref()?.to_str().ok());
+        let call = RecentCall {
+            request_id: self.request_id,
+            at: self.began,
+            environment: self.listener.environment.clone(),
+            exposure: self.listener.exposure,
+            method: method_name(&self.parts.method).to_owned(),
+            path: shown_path(self.parts.uri.path()),
+            status: self.answered.as_ref().map(|(status, _)| status.as_u16()),
+            code: code.map(|code| cut(code, MAX_CODE_CHARS)),
+            pipeline: endpoint.map(|endpoint| (endpoint.pipeline.clone(), endpoint.version)),
+            consumer: self.record.known.consumer.as_ref().map(|consumer| consumer.name.clone()),
+            took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        };
+        Some((realm, call))
+    }
+}
+
 impl Drop for AccessLine<'_> {
     fn drop(&mut self) {
         let Self { listener, record, request_id, .. } = &*self;
         let endpoint = record.endpoint.as_deref();
         let took = self.started.elapsed();
         let answered = self.answered.as_ref().map(|(status, code)| (*status, code.as_ref()));
-        self.metrics.count(self.in_flight.listener(), endpoint, answered, took);
+        let outcome = Outcome::new(answered, took);
+        let series = self.gateway.metrics.of(self.in_flight.listener(), endpoint);
+        outcome.count(series);
+        self.count_traffic(outcome);
+        if endpoint.is_some() || self.realm.is_some() {
+            let now_us = self.began.as_microsecond();
+            self.gateway.recent.note(series.log_allowance(), now_us, || self.recent_call(took));
+        }
         let code = self.answered.as_ref().and_then(|(_, code)| code.as_ref());
         tracing::info!(
             target: "tollgate::access",

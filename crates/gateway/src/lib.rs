@@ -10,8 +10,8 @@
 //! 4. [`checks`]: credentials and rate limits; their outcome is a `Permit`;
 //! 5. [`flows`]: the body, then the flow, which demands the permit.
 //!
-//! [`explain`] goes the same way for a call that somebody only asks about, and [`refusals`] keeps what became of calls that
-//! were refused.
+//! [`explain`] goes the same way for a call that somebody only asks about, [`refusals`] keeps what became of calls that
+//! were refused, and [`recent`] the last calls of all.
 //!
 //! Whatever refuses the call on its way answers with a [`problem`].
 
@@ -29,6 +29,7 @@ mod pages;
 mod passwords;
 mod problem;
 mod rate_limits;
+mod recent;
 mod refusals;
 mod request;
 mod trace;
@@ -42,4 +43,4 @@ pub use gateway::{Gateway, GatewaySettings, ListenerId, REQUEST_ID, ScheduledRun
 pub use metrics::{Exposition, Kind};
 pub use problem::{Answer, Code, TOLLGATE_ERROR};
 pub use refusals::{DroppedRefusals, Refusals, TakenRefusals};
-pub use usage::{CallCounts, Usage};
+pub use usage::{CallCounts, TrafficCounts, Usage};

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 use tollgate_model::names::{EnvironmentName, PipelineName, RealmName};
+use tollgate_model::traffic::{AnswerClass, FLOW_CODE};
 use tollgate_snapshot::{CallSeries, Endpoint};
 
 use crate::gateway::ListenerId;
@@ -45,6 +46,14 @@ const CODES: usize = Code::ALL.len() + 2;
 const MAX_DEPLOYMENTS: usize = 5_000;
 /// For how many readings the counters of a deployment that is gone are kept, should it come back.
 const KEPT_READINGS: u32 = 100;
+
+/// How a call ended, as places among the counters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outcome {
+    end: usize,
+    took: usize,
+    duration: Duration,
+}
 
 /// The counters of a gateway.
 #[derive(Default)]
@@ -100,20 +109,15 @@ impl Metrics {
         }
     }
 
-    /// Counts a call that has ended, with its status and code if it was answered.
-    pub(crate) fn count(
+    /// Returns the counters of a call by its endpoint, or the listener's when it came to none.
+    pub(crate) fn of<'a>(
         &self,
-        listener: &ListenerMetrics,
-        endpoint: Option<&Endpoint>,
-        answered: Option<(StatusCode, Option<&HeaderValue>)>,
-        took: Duration,
-    ) {
-        let (outcome, duration) = (outcome(answered), bucket(took));
+        listener: &'a ListenerMetrics,
+        endpoint: Option<&'a Endpoint>,
+    ) -> &'a CallSeries {
         match endpoint {
-            Some(endpoint) => {
-                endpoint.series.get_or_init(|| self.deployment(endpoint)).count(outcome, duration, took);
-            }
-            None => listener.unrouted.count(outcome, duration, took),
+            Some(endpoint) => endpoint.series.get_or_init(|| self.deployment(endpoint)),
+            None => &listener.unrouted,
         }
     }
 
@@ -213,6 +217,40 @@ impl Metrics {
     }
 }
 
+// === impl Outcome ===
+
+impl Outcome {
+    /// Finds the places of a call's status and code, if it was answered, and of how long it took.
+    pub(crate) fn new(answered: Option<(StatusCode, Option<&HeaderValue>)>, took: Duration) -> Self {
+        Self { end: outcome(answered), took: bucket(took), duration: took }
+    }
+
+    /// Counts it.
+    pub(crate) fn count(self, series: &CallSeries) {
+        series.count(self.end, self.took, self.duration);
+    }
+
+    /// Returns the class of its duration.
+    pub(crate) fn took(self) -> usize {
+        self.took
+    }
+
+    /// Tells whether another call had the same class of status and the same code.
+    pub(crate) fn is_same_end(self, other: Self) -> bool {
+        self.end == other.end
+    }
+
+    /// Returns the class of the status, and the code of a problem.
+    pub(crate) fn end(self) -> (AnswerClass, Option<&'static str>) {
+        let class = AnswerClass::ALL.get(self.end / CODES).copied().unwrap_or(AnswerClass::None);
+        let code = match self.end % CODES {
+            0 => None,
+            place => Some(Code::ALL.get(place - 1).map_or(FLOW_CODE, |code| code.as_str())),
+        };
+        (class, code)
+    }
+}
+
 /// Returns the place of an outcome among the counters.
 fn outcome(answered: Option<(StatusCode, Option<&HeaderValue>)>) -> usize {
     let Some((status, code)) = answered else { return 0 };
@@ -296,6 +334,8 @@ impl Drop for Held {
 
 #[cfg(test)]
 mod tests {
+    use tollgate_model::traffic::DURATION_BOUNDS_US;
+
     use super::*;
 
     #[test]
@@ -327,5 +367,24 @@ mod tests {
         for (shown, bound) in BUCKETS {
             assert_eq!(shown.parse::<f64>().ok(), Some(bound.as_secs_f64()));
         }
+        let counted = DURATION_BOUNDS_US.map(Duration::from_micros);
+        assert_eq!(BUCKETS.map(|(_, bound)| bound), counted, "what is written down is counted in the same classes");
+    }
+
+    #[test]
+    fn an_outcome_tells_its_class_and_code() {
+        let end = |status, code: Option<&'static str>| {
+            let code = code.map(HeaderValue::from_static);
+            let status = StatusCode::from_u16(status).expect("a status");
+            Outcome::new(Some((status, code.as_ref())), Duration::ZERO).end()
+        };
+        for code in Code::ALL {
+            let status = code.status().as_u16();
+            assert_eq!(end(status, Some(code.as_str())), (AnswerClass::of(Some(status)), Some(code.as_str())));
+        }
+        assert_eq!(end(204, None), (AnswerClass::Successful, None));
+        assert_eq!(end(418, Some("made-up")), (AnswerClass::ClientError, Some(FLOW_CODE)));
+        assert_eq!(Outcome::new(None, Duration::ZERO).end(), (AnswerClass::None, None));
+        assert_eq!(STATUS_CLASSES, AnswerClass::ALL.map(AnswerClass::as_str));
     }
 }

@@ -38,7 +38,7 @@ const ALLOWANCES: usize = 20_000;
 const MAX_PATH_CHARS: usize = 256;
 
 /// Longest code that is kept: the author of a flow may have chosen it.
-const MAX_CODE_CHARS: usize = 64;
+pub(crate) const MAX_CODE_CHARS: usize = 64;
 
 /// Refusals not kept, by realm and minute since 1970.
 pub type DroppedRefusals = BTreeMap<RealmName, BTreeMap<i64, u64>>;
@@ -230,7 +230,7 @@ impl Inner {
 }
 
 /// Returns whose a refusal is.
-fn realm_of(refused: &Refused<'_>) -> Option<RealmName> {
+pub(crate) fn realm_of(refused: &Refused<'_>) -> Option<RealmName> {
     if let Some(endpoint) = &refused.record.endpoint {
         return Some(endpoint.realm.clone());
     }
@@ -272,7 +272,7 @@ fn refusal(refused: &Refused<'_>) -> Refusal {
 }
 
 /// Returns a path as it is kept: cut, and without a segment that looks like a key or a token in the wrong place.
-fn shown_path(path: &str) -> String {
+pub(crate) fn shown_path(path: &str) -> String {
     let looks_secret = |segment: &str| {
         segment.len() >= 16 && ["tg_", "tgu_", "eyJ"].iter().any(|start| segment.contains(start))
     };

@@ -1,7 +1,8 @@
 //! What calls leave behind for others to write down: when each API key and each client certificate was
-//! last used, and how many calls there were.
+//! last used, how many calls there were, and what became of them.
 
 mod calls;
+mod traffic;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -12,6 +13,8 @@ use tollgate_model::ids::{CertificateId, KeyId};
 
 pub use calls::CallCounts;
 pub(crate) use calls::PassedCall;
+pub use traffic::TrafficCounts;
+pub(crate) use traffic::{Destination, EndedCall};
 
 const SHARDS: usize = 32;
 
@@ -22,6 +25,7 @@ pub struct Usage {
     shards: [Mutex<HashMap<KeyId, Timestamp>>; SHARDS],
     certificates: [Mutex<HashMap<CertificateId, Timestamp>>; SHARDS],
     calls: calls::Counters,
+    traffic: traffic::Counters,
 }
 
 // === impl Usage ===
@@ -39,6 +43,7 @@ impl Usage {
             shards: shards(),
             certificates: shards(),
             calls: calls::Counters::new(callers),
+            traffic: traffic::Counters::new(callers),
         }
     }
 
@@ -65,6 +70,11 @@ impl Usage {
         self.calls.count(call);
     }
 
+    /// Counts a call that has ended.
+    pub(crate) fn end(&self, call: &EndedCall<'_>) {
+        self.traffic.count(call);
+    }
+
     /// Takes the notes: every key used since the last call, with its last use.
     pub fn drain(&self) -> Vec<(KeyId, Timestamp)> {
         self.shards
@@ -84,6 +94,11 @@ impl Usage {
     /// Takes the counts: the calls since the last call.
     pub fn drain_calls(&self) -> CallCounts {
         self.calls.drain()
+    }
+
+    /// Takes the counts of what became of calls since the last call.
+    pub fn drain_traffic(&self) -> TrafficCounts {
+        self.traffic.drain()
     }
 }
 

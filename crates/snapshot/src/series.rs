@@ -1,6 +1,6 @@
 //! What is counted of the calls to one deployment.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Counters of calls. They hang on an endpoint, so that a call finds them without a lock and counts without an
@@ -10,6 +10,7 @@ pub struct CallSeries {
     outcomes: Box<[AtomicU64]>,
     durations: Box<[AtomicU64]>,
     nanos: AtomicU64,
+    log_allowance: AtomicI64,
 }
 
 // === impl CallSeries ===
@@ -18,7 +19,7 @@ impl CallSeries {
     /// Returns counters at zero for so many outcomes, and so many classes of durations.
     pub fn new(outcomes: usize, durations: usize) -> Self {
         let zeros = |len| std::iter::repeat_with(AtomicU64::default).take(len).collect();
-        Self { outcomes: zeros(outcomes), durations: zeros(durations), nanos: AtomicU64::new(0) }
+        Self { outcomes: zeros(outcomes), durations: zeros(durations), nanos: AtomicU64::new(0), log_allowance: AtomicI64::new(0) }
     }
 
     /// Counts a call. Numbers out of range are not counted.
@@ -28,6 +29,11 @@ impl CallSeries {
             duration.fetch_add(1, Ordering::Relaxed);
             self.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
+    }
+
+    /// Returns what the live log remembers of how many calls it kept.
+    pub fn log_allowance(&self) -> &AtomicI64 {
+        &self.log_allowance
     }
 
     /// Returns how many calls ended in each way.

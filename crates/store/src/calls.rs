@@ -48,7 +48,7 @@ pub struct CallSum {
 }
 
 /// The consumer of [`CountedCaller::Others`]; no consumer has such a name.
-const OTHERS: &str = "*";
+pub(crate) const OTHERS: &str = "*";
 
 /// How long the id of a batch is kept.
 const BATCH_KEPT: SignedDuration = SignedDuration::from_hours(24);
@@ -115,16 +115,7 @@ impl Inner {
         calls.sort();
         let mut lease = Lease::take(&self.writer).await?;
         lease.execute(self.dialect.begin_write()).await?;
-        let is_new = sqlx::query(
-            "INSERT INTO records (collection, realm, key, body, expires_at) VALUES ('calls', '', $1, '', $2) \
-             ON CONFLICT (collection, realm, key) DO NOTHING",
-        )
-        .bind(batch.id.as_str())
-        .bind((batch.at + BATCH_KEPT).as_millisecond())
-        .execute(lease.connection())
-        .await?
-        .rows_affected()
-            == 1;
+        let is_new = begin_batch(&mut lease, "calls", &batch.id, batch.at).await?;
         for (of, count) in calls.into_iter().filter(|_| is_new) {
             let (consumer, key) = match &of.caller {
                 CountedCaller::Unknown => ("", String::new()),
@@ -156,6 +147,21 @@ impl Inner {
         lease.release();
         Ok(())
     }
+}
+
+/// Remembers a batch in the transaction that stores it; tells whether it is new.
+pub(crate) async fn begin_batch(
+    lease: &mut Lease,
+    collection: &str,
+    id: &str,
+    at: Timestamp,
+) -> Result<bool, sqlx::Error> {
+    let query = sqlx::query(
+        "INSERT INTO records (collection, realm, key, body, expires_at) VALUES ($1, '', $2, '', $3) \
+         ON CONFLICT (collection, realm, key) DO NOTHING",
+    );
+    let query = query.bind(collection).bind(id).bind((at + BATCH_KEPT).as_millisecond());
+    Ok(query.execute(lease.connection()).await?.rows_affected() == 1)
 }
 
 fn read_sum(realm: &RealmName, row: &AnyRow) -> Result<CallSum, ReadError> {

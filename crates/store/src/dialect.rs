@@ -62,6 +62,14 @@ impl Dialect {
         }
     }
 
+    /// Returns the start of a transaction that writes what it read, and fails when somebody else wrote it meanwhile.
+    pub(crate) fn begin_rewrite(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN IMMEDIATE",
+            Self::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ",
+        }
+    }
+
     /// Returns the start of a transaction that sees one state throughout.
     pub(crate) fn begin_read(self) -> &'static str {
         match self {

@@ -22,6 +22,7 @@ mod past;
 mod records;
 mod refusals;
 mod store;
+mod traffic;
 
 pub use calls::{CallBatch, CallFilter, CallSum};
 pub use changes::{Change, Committed, Expect, Guard, JournalEntry, Mutation, RecordedMutation};
@@ -34,3 +35,4 @@ pub use objects::{Page, ReadError, RowError, Stored};
 pub use records::{NewRecord, Record, RecordTable};
 pub use refusals::{About, Outcome, Refusal, RefusedAttempt};
 pub use store::{OpenStoreError, Store};
+pub use traffic::{TrafficBatch, TrafficFilter, TrafficGrouping, TrafficSum};

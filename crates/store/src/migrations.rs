@@ -18,6 +18,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (5, include_str!("../migrations/0005_journal_by_time.sql")),
     (6, include_str!("../migrations/0006_journal_outcomes.sql")),
     (7, include_str!("../migrations/0007_journal_filters.sql")),
+    (8, include_str!("../migrations/0008_traffic.sql")),
 ];
 
 /// Why the schema could not be brought up to date.

@@ -23,6 +23,7 @@ macro_rules! contracts {
 mod journal;
 mod past;
 mod tampering;
+mod traffic;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,0 +1,47 @@
+//! Recent calls: the live log of a gateway.
+//!
+//! What stands here is shown to people who look after pipelines. Of a call it is what they need to recognise it: never a
+//! header, a query, a body, or anything of a secret.
+
+use jiff::Timestamp;
+
+use crate::environments::Exposure;
+use crate::ids::RequestId;
+use crate::names::{ConsumerName, EnvironmentName, PipelineName};
+use crate::versions::Version;
+
+/// A call that has ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecentCall {
+    /// Names it, in its answer and in the log.
+    pub request_id: RequestId,
+    /// When it began.
+    pub at: Timestamp,
+    /// On whose listener.
+    pub environment: EnvironmentName,
+    /// On which of them.
+    pub exposure: Exposure,
+    /// The method; `other` for one that nobody knows.
+    pub method: String,
+    /// The path, cut, without the query.
+    pub path: String,
+    /// The status of the answer; `None` when the caller hung up before.
+    pub status: Option<u16>,
+    /// The code of a problem that was answered.
+    pub code: Option<String>,
+    /// What was called, and in which version; `None` when it came to no pipeline.
+    pub pipeline: Option<(PipelineName, Version)>,
+    /// Who called, once that was known.
+    pub consumer: Option<ConsumerName>,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+}
+
+/// The calls that a gateway still knows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RecentCalls {
+    /// The calls, newest first.
+    pub calls: Vec<std::sync::Arc<RecentCall>>,
+    /// How many calls, of all realms, were left out since the process began, because there were too many at once.
+    pub left_out: u64,
+}
