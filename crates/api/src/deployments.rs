@@ -157,6 +157,16 @@ struct MajorQuery {
     _limit: Option<u32>,
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct OpenapiQuery {
+    /// Which major, when several run.
+    major: Option<u32>,
+    /// The URL under which callers reach the gateway, for example `https://api.example.com`; the addresses of the answering
+    /// process when absent.
+    gateway: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct InEnvironment {
     environment: EnvironmentName,
@@ -244,6 +254,14 @@ pub(crate) fn operations() -> Vec<Operation> {
         .of_the_past()
         .answers::<ListView<HistoryView>>(),
         Operation::get(
+            "/realms/{realm}/environments/{environment}/deployments/{pipeline}/openapi",
+            read,
+            "Describes what a deployment offers to its callers, as OpenAPI 3.1",
+            openapi,
+        )
+        .asks::<OpenapiQuery>()
+        .answers::<Value>(),
+        Operation::get(
             "/realms/{realm}/environments/{environment}/deployments/{pipeline}/runs",
             read,
             "Lists the last runs of a scheduled pipeline",
@@ -287,6 +305,17 @@ async fn get(
 ) -> Answer<Tagged<DeploymentView>> {
     let stored = api.app.deployments().get(&op, &path.environment, &path.pipeline, query.major).await?;
     Ok(Tagged(DeploymentView::from(&stored.value), stored.revision))
+}
+
+async fn openapi(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<Place>,
+    Ask(query): Ask<OpenapiQuery>,
+) -> Answer<Json<Value>> {
+    let (deployments, gateway) = (api.app.deployments(), query.gateway.as_deref());
+    let document = deployments.openapi(&op, &path.environment, &path.pipeline, query.major, gateway).await?;
+    Ok(Json(document))
 }
 
 async fn undeploy(

@@ -41,6 +41,7 @@ mod sessions;
 mod shadow;
 mod signing_keys;
 mod tokens;
+mod traffic;
 mod usage;
 mod users;
 mod waivers;

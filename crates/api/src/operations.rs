@@ -92,6 +92,7 @@ pub(crate) fn all() -> Vec<Operation> {
         crate::groups::operations(),
         crate::roles::operations(),
         usage::operations(),
+        crate::traffic::operations(),
         crate::explanations::operations(),
         crate::reach::operations(),
         shadow::operations(),

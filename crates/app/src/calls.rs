@@ -223,18 +223,7 @@ impl Calls {
             sums.retain(|sum| owners.may(op, &read, &sum.of.environment, &sum.of.pipeline));
         }
         if let Some(pipeline) = pipeline.filter(|_| sums.is_empty()) {
-            let head = self.0.store().get::<PipelineHead>(&op.realm, &keys::pipeline(pipeline)).await?;
-            let rights = op.rights();
-            let is_known = |head: &PipelineHead| {
-                rights.allows_somewhere_for(Permission::UsageRead, &head.project)
-                    || rights.allows(Permission::PipelineRead, Place::project(&head.project))
-            };
-            if !head.is_some_and(|head| is_known(&head.value)) {
-                return Err(Error::not_found(format!(
-                    "there is no pipeline `{pipeline}`, and no call to one"
-                ))
-                .hint("`tollgate get pipeline` lists the pipelines"));
-            }
+            self.0.demand_called(op, pipeline).await?;
         }
         let mut names = KeyNames::default();
         let mut items = Vec::with_capacity(sums.len());
@@ -386,6 +375,25 @@ impl Calls {
             None => None,
         };
         Ok(CallerView { consumer: Some(consumer), key, others: false })
+    }
+}
+
+// === impl App ===
+
+impl App {
+    /// Refuses a pipeline that nobody called, unless there is one of its name that the actor may know of.
+    pub(crate) async fn demand_called(&self, op: &Op, pipeline: &PipelineName) -> Result<(), Error> {
+        let head = self.store().get::<PipelineHead>(&op.realm, &keys::pipeline(pipeline)).await?;
+        let rights = op.rights();
+        let is_known = |head: &PipelineHead| {
+            rights.allows_somewhere_for(Permission::UsageRead, &head.project)
+                || rights.allows(Permission::PipelineRead, Place::project(&head.project))
+        };
+        if head.is_some_and(|head| is_known(&head.value)) {
+            return Ok(());
+        }
+        Err(Error::not_found(format!("there is no pipeline `{pipeline}`, and no call to one"))
+            .hint("`tollgate get pipeline` lists the pipelines"))
     }
 }
 

@@ -2,11 +2,13 @@
 
 mod candidates;
 mod dry_run;
+mod openapi;
 mod place;
 mod reads;
 mod routes;
 
 pub use candidates::RollbackCandidate;
+pub use openapi::GatewayUrl;
 pub use reads::{DeploymentUrl, DeploymentView, HistoryItem};
 
 use tollgate_model::consumers::Consumer;

@@ -11,6 +11,7 @@ use tollgate_model::environments::{Environment, Exposure};
 use tollgate_model::explanations::{CallToExplain, Explanation, Refusal};
 use tollgate_model::ids::{KeyId, RequestId};
 use tollgate_model::names::{EnvironmentName, RealmName};
+use tollgate_model::recent_calls::RecentCalls;
 
 use crate::App;
 use crate::access::{Op, Permission, Place};
@@ -34,6 +35,9 @@ pub trait ThisGateway: Send + Sync {
 
     /// Returns the refused calls of a realm that it still knows, newest first.
     fn refusals(&self, realm: &RealmName) -> Vec<Arc<Refusal>>;
+
+    /// Returns the last calls of a realm.
+    fn recent_calls(&self, realm: &RealmName) -> RecentCalls;
 
     /// Returns where it listens.
     fn listeners(&self) -> Vec<Listener>;
@@ -131,7 +135,7 @@ impl App {
     }
 }
 
-fn no_gateway() -> Error {
+pub(crate) fn no_gateway() -> Error {
     Error::new(ErrorKind::Unavailable, "unavailable", "this process has no gateway that could be asked")
         .hint("ask a process that was started with `tollgate up`")
 }

@@ -29,12 +29,14 @@ pub mod pipelines;
 pub mod policies;
 pub mod reach;
 pub mod realms;
+pub mod recent_calls;
 pub mod refusals;
 pub mod refused_calls;
 pub mod roles;
 pub mod schedule;
 pub mod shadow;
 pub mod signing_keys;
+pub mod traffic;
 pub mod usage;
 pub mod users;
 pub mod waivers;
@@ -52,7 +54,9 @@ pub use tollgate_credential::passwords::Password;
 pub use tollgate_policy::{
     Conformance, ConformanceItem, Effect, EnvironmentMeaning, Impact, PolicyDiff, Standing,
 };
-pub use tollgate_store::{About, CallBatch, JournalEntry, JournalFilter, Outcome, Refusal, Stored};
+pub use tollgate_store::{
+    About, CallBatch, JournalEntry, JournalFilter, Outcome, Refusal, Stored, TrafficBatch,
+};
 
 use std::sync::{Arc, OnceLock};
 
@@ -139,6 +143,8 @@ resources! {
     reach: reach::Reach,
     /// Returns the use cases of realms.
     realms: realms::Realms,
+    /// Returns the use cases of recent calls.
+    recent_calls: recent_calls::RecentCalls,
     /// Returns the record of refused attempts.
     refusals: refusals::Refusals,
     /// Returns the use cases of refused calls.
@@ -151,6 +157,8 @@ resources! {
     shadow: shadow::Shadow,
     /// Returns the use cases of signing keys and token revocations.
     signing_keys: signing_keys::SigningKeys,
+    /// Returns the use cases of traffic.
+    traffic: traffic::Traffic,
     /// Returns the record of when keys were last used.
     usage: usage::KeyUsage,
     /// Returns the use cases of users, sign-in and their API tokens.

@@ -41,13 +41,20 @@ pub(crate) struct Recent {
 impl Allowance {
     /// Takes one, if there is one. As in a rate limit, what is kept is the time at which all would be there again.
     fn take(self, full_at: &AtomicI64, now_us: i64) -> bool {
+        let mut is_taken = false;
         let next = |full_at: i64| {
             // A clock that was set back must not keep it empty for longer than it takes to fill.
             let held = full_at.clamp(now_us, now_us.saturating_add(self.burst * self.every_us));
             let next = held.saturating_add(self.every_us);
-            (next - now_us <= self.burst * self.every_us).then_some(next)
+            is_taken = next - now_us <= self.burst * self.every_us;
+            match is_taken {
+                true => Some(next),
+                false => (held != full_at).then_some(held),
+            }
         };
-        full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+        // Nothing is written where nothing changes, as in a flood.
+        let _ = full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        is_taken
     }
 }
 

@@ -52,6 +52,7 @@ mod standings;
 mod times;
 mod tokens;
 mod tools;
+mod traffic;
 mod usage;
 mod users;
 mod versions;
@@ -149,6 +150,8 @@ enum Command {
     Deployments(deployments::ListArguments),
     /// Lists what was deployed in an environment, newest first.
     History(deployments::HistoryArguments),
+    /// Prints the OpenAPI document of what runs, for those who call it.
+    Openapi(deployments::OpenapiArguments),
     /// Lists the last runs of a scheduled pipeline.
     Runs(deployments::RunsArguments),
 
@@ -220,6 +223,10 @@ enum Command {
     /// The keys that sign attestations and checkpoints.
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
+    /// Shows what became of calls and how long they took, by pipeline, consumer and problem.
+    Traffic(traffic::TrafficArguments),
+    /// Shows the last calls to the server's gateway, and goes on with --follow.
+    Calls(traffic::CallsArguments),
     /// Counts the calls by deployment, caller and credentials.
     Usage(usage::UsageArguments),
 
@@ -277,6 +284,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
             deployments::list(&connect_as_of(arguments.past.as_of)?, arguments).await?;
         }
         Command::History(arguments) => deployments::history(&connect()?, arguments).await?,
+        Command::Openapi(arguments) => deployments::openapi(&connect()?, arguments).await?,
         Command::Runs(arguments) => deployments::runs(&connect()?, arguments).await?,
         Command::Policy(command) => policies::run(&connect_as_of(command.as_of())?, command).await?,
         Command::ChangeRequest(command) => change_requests::run(&connect()?, command).await?,
@@ -300,6 +308,8 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Attest(command) => return attest::run(connect, output, command).await,
         Command::Audit(command) => return journal::run(connect, output, command).await,
         Command::Evidence(command) => evidence::run(&connect()?, command).await?,
+        Command::Traffic(arguments) => traffic::traffic(&connect()?, arguments).await?,
+        Command::Calls(arguments) => traffic::calls(&connect()?, arguments).await?,
         Command::Usage(arguments) => usage::usage(&connect()?, arguments).await?,
         Command::Schema(arguments) => tools::schema(output, &arguments)?,
         Command::Completion(arguments) => tools::completion(&arguments),

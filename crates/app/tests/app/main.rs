@@ -31,6 +31,7 @@ mod refused_calls;
 mod second_factor;
 mod sessions;
 mod shadow;
+mod traffic;
 mod users;
 mod verdicts;
 mod waivers;

@@ -13,7 +13,9 @@ use tollgate_app::change_requests::Proposal;
 use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::groups::GroupEdit;
 use tollgate_app::lists::ListRequest;
+use tollgate_app::recent_calls::RecentFilter;
 use tollgate_app::refused_calls::RefusalFilter;
+use tollgate_app::traffic::TrafficQuery;
 use tollgate_app::users::NewUser;
 use tollgate_app::users::{NewPassword, NewToken};
 use tollgate_app::waivers::WaiverFilter;
@@ -103,6 +105,7 @@ async fn nobody_may_do_anything_without_permission() {
         deployments.list(None);
         deployments.get(test, shop, None);
         deployments.history(test, shop);
+        deployments.openapi(test, shop, None, None);
         environments.list();
         environments.get(test);
         environments.create(new_environment("staging", "127.0.0.1:7003"));
@@ -162,6 +165,7 @@ async fn nobody_may_do_anything_without_permission() {
         refused_calls.get(op.request_id);
         refused_calls.list(&RefusalFilter::default(), page());
         realms.update_because(RealmSettings::default(), "", None);
+        recent_calls.list(&RecentFilter::default(), None);
         roles.list();
         roles.get(&role_name("viewer"));
         roles.create(&own_role("mine", [Permission::UserRead]));
@@ -178,6 +182,7 @@ async fn nobody_may_do_anything_without_permission() {
         signing_keys.revoke(test, "kid");
         signing_keys.revoke_token(test, "jti", None);
         signing_keys.inspect(test, "token");
+        traffic.report(&TrafficQuery::default());
         waivers.list(&WaiverFilter::default());
         waivers.get(waiver);
         waivers.create(new_waiver());

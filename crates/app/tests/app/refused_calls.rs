@@ -18,6 +18,7 @@ use tollgate_model::explanations::{
 };
 use tollgate_model::ids::{KeyId, RequestId};
 use tollgate_model::names::{EnvironmentName, RealmName};
+use tollgate_model::recent_calls::RecentCalls;
 use tollgate_store::RecordTable;
 
 use crate::world::{KEYED, World, consumer, pipeline};
@@ -37,9 +38,10 @@ pub(crate) fn any_call() -> CallToExplain {
 
 /// A gateway that knows some refusals and one key.
 #[derive(Default)]
-struct FakeGateway {
-    refusals: Mutex<Vec<Arc<Refusal>>>,
-    key: Option<KeyId>,
+pub(crate) struct FakeGateway {
+    pub(crate) refusals: Mutex<Vec<Arc<Refusal>>>,
+    pub(crate) key: Option<KeyId>,
+    pub(crate) recent: RecentCalls,
 }
 
 impl ThisGateway for FakeGateway {
@@ -69,6 +71,10 @@ impl ThisGateway for FakeGateway {
 
     fn refusals(&self, _: &RealmName) -> Vec<Arc<Refusal>> {
         self.refusals.lock().unwrap().clone()
+    }
+
+    fn recent_calls(&self, _: &RealmName) -> RecentCalls {
+        self.recent.clone()
     }
 
     fn listeners(&self) -> Vec<Listener> {
@@ -148,7 +154,7 @@ async fn a_refused_call_is_found_in_memory_or_in_the_store_of_its_realm_for_thre
         (refused(&world, 0, 1, "shop", "jwt-missing"), refused(&world, 60, 2, "shop", "jwt-missing"));
     let old = refused(&world, 72 * 3_600, 3, "shop", "jwt-missing");
     keep(&world, &[stored.clone(), old.clone()]).await;
-    let gateway = FakeGateway { refusals: Mutex::new(vec![fresh.clone()]), key: None };
+    let gateway = FakeGateway { refusals: Mutex::new(vec![fresh.clone()]), ..FakeGateway::default() };
     world.app.set_gateway(Arc::new(gateway));
     for known in [&fresh, &stored] {
         assert_eq!(refusals.get(op, known.request_id).await.unwrap().refusal, *known);
@@ -182,7 +188,7 @@ async fn a_list_is_filtered_and_paged_across_memory_and_store_newest_first() {
     keep(&world, &stored).await;
     // The newest are in memory only, others in both.
     let in_memory: Vec<_> = (10..25).rev().map(make).collect();
-    world.app.set_gateway(Arc::new(FakeGateway { refusals: Mutex::new(in_memory), key: None }));
+    world.app.set_gateway(Arc::new(FakeGateway { refusals: Mutex::new(in_memory), ..FakeGateway::default() }));
 
     let all = async |filter: RefusalFilter, limit: u32| {
         let (mut found, mut cursor) = (Vec::new(), None);

@@ -11,4 +11,5 @@ mod metrics;
 mod mtls;
 mod order;
 mod tcp;
+mod traffic;
 mod world;

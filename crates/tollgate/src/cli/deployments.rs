@@ -8,6 +8,7 @@ use tollgate_model::versions::Version;
 use super::times::AsOfArgument;
 use super::{Context, standings};
 use crate::answers::items;
+use crate::client::segment;
 use crate::failure::Failure;
 use crate::output::Column;
 
@@ -100,6 +101,22 @@ pub(crate) struct HistoryArguments {
     /// Where.
     #[arg(long, value_name = "ENVIRONMENT")]
     env: EnvironmentName,
+}
+
+/// Arguments of `tollgate openapi`.
+#[derive(Args)]
+pub(crate) struct OpenapiArguments {
+    /// The pipeline.
+    pipeline: PipelineName,
+    /// Where it runs.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    env: EnvironmentName,
+    /// Which major, when several run.
+    #[arg(long)]
+    major: Option<u32>,
+    /// The URL under which callers reach the gateway [default: the addresses of the server].
+    #[arg(long, value_name = "URL")]
+    gateway: Option<String>,
 }
 
 /// Arguments of `tollgate runs`.
@@ -221,6 +238,19 @@ pub(crate) async fn history(context: &Context<'_>, arguments: HistoryArguments) 
             ("SHA256", "/sha256"),
         ],
     );
+    Ok(())
+}
+
+/// Prints what a deployment offers to its callers.
+pub(crate) async fn openapi(context: &Context<'_>, arguments: OpenapiArguments) -> Result<(), Failure> {
+    let OpenapiArguments { pipeline, env, major, gateway } = arguments;
+    let path = context.client.environment_path(env.as_str(), &["deployments", pipeline.as_str(), "openapi"]);
+    let mut path = with_major(path, major);
+    if let Some(gateway) = gateway {
+        let mark = if path.contains('?') { '&' } else { '?' };
+        path.push_str(&format!("{mark}gateway={}", segment(&gateway)));
+    }
+    context.output.document(&context.client.get(&path).await?);
     Ok(())
 }
 

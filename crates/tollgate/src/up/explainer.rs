@@ -11,6 +11,7 @@ use tollgate_model::environments::Exposure;
 use tollgate_model::explanations::{CallToExplain, Explanation, Refusal};
 use tollgate_model::ids::RequestId;
 use tollgate_model::names::{EnvironmentName, RealmName};
+use tollgate_model::recent_calls::RecentCalls;
 use tollgate_snapshot::SharedSnapshot;
 
 use super::Parts;
@@ -95,6 +96,10 @@ impl ThisGateway for ThisProcess {
 
     fn refusals(&self, realm: &RealmName) -> Vec<Arc<Refusal>> {
         self.refusals.recent(realm)
+    }
+
+    fn recent_calls(&self, realm: &RealmName) -> RecentCalls {
+        self.gateway.recent_calls(realm)
     }
 
     fn listeners(&self) -> Vec<Listener> {

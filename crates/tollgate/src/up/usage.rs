@@ -1,9 +1,11 @@
-//! Writes down when keys were last used, how many calls there were, and refused attempts that wait, away from the calls.
+//! Writes down when keys were last used, how many calls there were, what became of them, and refused attempts that wait,
+//! away from the calls.
 //!
 //! It stops after the listeners, so that calls that were in flight are in what it writes last.
 
 mod calls;
 mod refusals;
+mod traffic;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use tollgate_model::ids::{CertificateId, KeyId};
 
 use super::supervise::supervise;
 use calls::PendingCalls;
+use traffic::PendingTraffic;
 
 /// How often calls are written down.
 const EVERY: Duration = Duration::from_secs(5);
@@ -77,6 +80,7 @@ async fn run(app: App, usage: Arc<Usage>, mut shutdown: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut pending, mut calls) = (Pending::default(), PendingCalls::default());
+    let mut traffic = PendingTraffic::default();
     let mut ticks = 0_u32;
     loop {
         let stop = tokio::select! {
@@ -85,6 +89,8 @@ async fn run(app: App, usage: Arc<Usage>, mut shutdown: watch::Receiver<bool>) {
         };
         calls.add(usage.drain_calls());
         calls.write(&app).await;
+        traffic.add(usage.drain_traffic());
+        traffic.write(&app).await;
         if stop || ticks.is_multiple_of(LAST_USES_EVERY) {
             pending.add(usage.drain());
             pending.add_certificates(usage.drain_certificates());
@@ -92,12 +98,18 @@ async fn run(app: App, usage: Arc<Usage>, mut shutdown: watch::Receiver<bool>) {
         }
         if stop {
             calls.give_up();
+            traffic.give_up();
             return;
         }
         if ticks.is_multiple_of(FORGET_EVERY)
             && let Err(error) = app.calls().forget_old().await
         {
             tracing::warn!(%error, "old counts of calls could not be deleted");
+        }
+        if ticks.is_multiple_of(FORGET_EVERY)
+            && let Err(error) = app.traffic().forget_old().await
+        {
+            tracing::warn!(%error, "old traffic could not be put together or deleted; it is tried again in an hour");
         }
         ticks = ticks.wrapping_add(1);
     }

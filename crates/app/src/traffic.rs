@@ -1,0 +1,411 @@
+//! Traffic: what became of calls, how long they took, and why they were refused, over a span of time.
+//!
+//! Gateways count every call when it ends, and hand the counts over every few seconds, outside the call path. They are kept
+//! by minute for two days and by hour for thirty.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use tollgate_model::ids::RequestId;
+use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName};
+use tollgate_model::traffic::{
+    AnswerClass, CountedTraffic, DURATION_BOUNDS_US, DURATION_CLASSES, Measure, TrafficCaller,
+};
+use tollgate_store::{TrafficBatch, TrafficFilter, TrafficGrouping, TrafficSum};
+
+use crate::App;
+use crate::access::{Op, Permission, Place};
+use crate::calls::{MINUTE_SECONDS, minute_of};
+use crate::errors::Error;
+use crate::places::Owners;
+
+/// How long minutes are told apart.
+const MINUTES_KEPT: SignedDuration = SignedDuration::from_hours(48);
+
+/// How long anything is kept.
+const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// How many rows are handed over at once.
+const BATCH: usize = 1_000;
+
+/// Use cases of traffic.
+pub struct Traffic(pub(crate) App);
+
+/// How far back to look, and in which steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TrafficRange {
+    /// An hour by minutes.
+    #[default]
+    Hour,
+    /// Six hours by five minutes.
+    SixHours,
+    /// A day by quarters of an hour.
+    Day,
+    /// A week by two hours.
+    Week,
+    /// Thirty days by half days.
+    Month,
+}
+
+/// Which traffic to show.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrafficQuery {
+    /// Only in this environment.
+    pub environment: Option<EnvironmentName>,
+    /// Only to this pipeline.
+    pub pipeline: Option<PipelineName>,
+    /// Only of this consumer.
+    pub consumer: Option<ConsumerName>,
+    /// How far back.
+    pub range: TrafficRange,
+}
+
+/// What became of calls.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrafficReport {
+    /// From when on.
+    pub since: Timestamp,
+    /// Until when: the end of the step that runs.
+    pub until: Timestamp,
+    /// How long a step is, in minutes.
+    pub step_minutes: u32,
+    /// All together.
+    pub total: Tally,
+    /// Step by step, the oldest first; those without a call, too.
+    pub points: Vec<TrafficPoint>,
+    /// By deployment, the busiest first.
+    pub pipelines: Vec<PipelineTraffic>,
+    /// By consumer, the busiest first.
+    pub consumers: Vec<ConsumerTraffic>,
+}
+
+/// The calls of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrafficPoint {
+    /// When it begins.
+    pub at: Timestamp,
+    /// The calls.
+    pub tally: Tally,
+}
+
+/// The calls to a deployment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PipelineTraffic {
+    /// Where.
+    pub environment: EnvironmentName,
+    /// What, and in which major; `None` for calls that came to no pipeline.
+    pub pipeline: Option<(PipelineName, u32)>,
+    /// The calls.
+    pub tally: Tally,
+}
+
+/// The calls of a consumer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConsumerTraffic {
+    /// Where.
+    pub environment: EnvironmentName,
+    /// Who.
+    pub caller: TrafficCaller,
+    /// The calls.
+    pub tally: Tally,
+}
+
+/// Calls, by what became of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    answers: BTreeMap<AnswerClass, u64>,
+    codes: BTreeMap<(AnswerClass, String), u64>,
+    took: [u64; DURATION_CLASSES],
+}
+
+/// What of the traffic somebody may see.
+struct Visible<'a> {
+    op: &'a Op,
+    /// Absent for somebody who may see everything.
+    owners: Option<Owners>,
+}
+
+// === impl TrafficRange ===
+
+impl TrafficRange {
+    /// Every range, the shortest first.
+    pub const ALL: [Self; 5] = [Self::Hour, Self::SixHours, Self::Day, Self::Week, Self::Month];
+
+    /// Returns how it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "1h",
+            Self::SixHours => "6h",
+            Self::Day => "24h",
+            Self::Week => "7d",
+            Self::Month => "30d",
+        }
+    }
+
+    /// Takes a range; an hour when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::Invalid`] naming those that there are.
+    pub fn parse(text: Option<&str>) -> Result<Self, Error> {
+        let Some(text) = text else { return Ok(Self::default()) };
+        Self::ALL.into_iter().find(|range| range.as_str() == text).ok_or_else(|| {
+            let shown: String = text.chars().take(20).collect();
+            Error::invalid(format!("`{shown}` is no range of time that is told"))
+                .hint(format!("write one of {}", Self::ALL.map(Self::as_str).join(", ")))
+        })
+    }
+
+    /// Returns how long it is and how long its steps are, in minutes.
+    fn minutes(self) -> (i64, u32) {
+        match self {
+            Self::Hour => (60, 1),
+            Self::SixHours => (6 * 60, 5),
+            Self::Day => (24 * 60, 15),
+            Self::Week => (7 * 24 * 60, 120),
+            Self::Month => (30 * 24 * 60, 720),
+        }
+    }
+}
+
+// === impl Traffic ===
+
+impl Traffic {
+    /// Returns what became of calls, as far as the actor may read that.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`] when there is no such environment, or no such pipeline and no call to it.
+    pub async fn report(&self, op: &Op, query: &TrafficQuery) -> Result<TrafficReport, Error> {
+        self.0.demand_list(op, Permission::UsageRead, query.environment.as_ref()).await?;
+        let visible = Visible::new(&self.0, op).await?;
+        let (length, step_minutes) = query.range.minutes();
+        let step = i64::from(step_minutes);
+        let last = minute_of(op.now) - minute_of(op.now).rem_euclid(step);
+        let (first, end) = (last - length + step, last + step);
+        let filter = TrafficFilter {
+            since_minute: first,
+            until_minute: end,
+            environment: query.environment.as_ref(),
+            pipeline: query.pipeline.as_ref(),
+            consumer: query.consumer.as_ref(),
+        };
+        let sums = async |grouping: TrafficGrouping| {
+            // What somebody sees in part is told apart by what decides about it.
+            let pipelines = grouping.pipelines || visible.owners.is_some();
+            let grouping = TrafficGrouping { pipelines, ..grouping };
+            let mut sums = self.0.store().sum_traffic(&op.realm, &filter, grouping).await?;
+            sums.retain(|sum| visible.shows(&sum.of));
+            Ok::<_, Error>(sums)
+        };
+        let together = TrafficGrouping::default();
+        let by_pipeline = sums(TrafficGrouping { pipelines: true, ..together }).await?;
+        if let Some(pipeline) = query.pipeline.as_ref().filter(|_| by_pipeline.is_empty()) {
+            self.0.demand_called(op, pipeline).await?;
+        }
+        let by_caller = sums(TrafficGrouping { callers: true, ..together }).await?;
+        let by_step = sums(TrafficGrouping { step_minutes: Some(step_minutes), ..together }).await?;
+
+        let at = |minute: i64| Timestamp::from_second(minute * MINUTE_SECONDS).map_err(Error::internal);
+        let mut steps: BTreeMap<i64, Tally> = BTreeMap::new();
+        let mut minute = first;
+        while minute < end {
+            steps.insert(minute, Tally::default());
+            minute += step;
+        }
+        let mut total = Tally::default();
+        for sum in by_step {
+            total.add(&sum);
+            steps.entry(sum.of.minute).or_default().add(&sum);
+        }
+        let points = steps.into_iter().map(|(minute, tally)| Ok(TrafficPoint { at: at(minute)?, tally }));
+        let pipelines = tallies(by_pipeline, |of| (of.environment.clone(), of.pipeline.clone()));
+        let consumers = tallies(by_caller, |of| (of.environment.clone(), of.caller.clone()));
+        Ok(TrafficReport {
+            since: at(first)?,
+            until: at(end)?,
+            step_minutes,
+            total,
+            points: points.collect::<Result<_, Error>>()?,
+            pipelines: pipelines
+                .into_iter()
+                .map(|((environment, pipeline), tally)| PipelineTraffic { environment, pipeline, tally })
+                .collect(),
+            consumers: consumers
+                .into_iter()
+                .map(|((environment, caller), tally)| ConsumerTraffic { environment, caller, tally })
+                .collect(),
+        })
+    }
+
+    /// Puts counts that a gateway gathered together for [`Traffic::add`]: some of them, which it takes away.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::Unavailable`] when the system gives no randomness.
+    pub fn batch(&self, counts: &mut BTreeMap<CountedTraffic, u64>) -> Result<TrafficBatch, Error> {
+        let at = self.0.0.clock.now();
+        let id = RequestId::new(at, self.0.id_bytes()?).to_string();
+        let mut rows = Vec::new();
+        while rows.len() < BATCH
+            && let Some(row) = counts.pop_first()
+        {
+            rows.push(row);
+        }
+        Ok(TrafficBatch { id, at, rows })
+    }
+
+    /// Adds a batch to what was counted; a batch that was added already is not added again.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::Unavailable`]; the batch can be handed over again.
+    pub async fn add(&self, batch: &TrafficBatch) -> Result<(), Error> {
+        self.0.store().add_traffic(batch).await.map_err(Error::unavailable)
+    }
+
+    /// Puts minutes older than two days together by hours, and forgets what is older than thirty days.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::Unavailable`].
+    pub async fn forget_old(&self) -> Result<(), Error> {
+        let now = self.0.0.clock.now();
+        let store = self.0.store();
+        store.delete_traffic_before(minute_of(now - KEPT)).await.map_err(Error::unavailable)?;
+        store.fold_traffic_before(minute_of(now - MINUTES_KEPT)).await.map_err(Error::unavailable)
+    }
+}
+
+/// Adds sums up by what they are of, the most calls first.
+fn tallies<K: Ord + Clone>(sums: Vec<TrafficSum>, key: impl Fn(&CountedTraffic) -> K) -> Vec<(K, Tally)> {
+    let mut all: BTreeMap<K, Tally> = BTreeMap::new();
+    for sum in sums {
+        all.entry(key(&sum.of)).or_default().add(&sum);
+    }
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.sort_by_key(|(_, tally)| std::cmp::Reverse(tally.calls()));
+    all
+}
+
+// === impl Visible ===
+
+impl<'a> Visible<'a> {
+    async fn new(app: &App, op: &'a Op) -> Result<Self, Error> {
+        let owners = match op.may(Permission::UsageRead, Place::REALM) {
+            true => None,
+            false => Some(app.owners(&op.realm).await?),
+        };
+        Ok(Self { op, owners })
+    }
+
+    fn shows(&self, of: &CountedTraffic) -> bool {
+        let Some(owners) = &self.owners else { return true };
+        match &of.pipeline {
+            Some((pipeline, _)) => owners.may(self.op, &[Permission::UsageRead], &of.environment, pipeline),
+            None => self.op.may(Permission::UsageRead, Place::environment(&of.environment)),
+        }
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    fn add(&mut self, sum: &TrafficSum) {
+        match &sum.of.measure {
+            Measure::Answer(class) => *self.answers.entry(*class).or_default() += sum.calls,
+            Measure::Code(class, code) => *self.codes.entry((*class, code.clone())).or_default() += sum.calls,
+            Measure::Took(class) => {
+                if let Some(took) = self.took.get_mut(usize::from(*class)) {
+                    *took += sum.calls;
+                }
+            }
+        }
+    }
+
+    /// Returns how many calls there were.
+    pub fn calls(&self) -> u64 {
+        self.answers.values().sum()
+    }
+
+    /// Returns how many were answered with a status of a class.
+    pub fn answered(&self, class: AnswerClass) -> u64 {
+        self.answers.get(&class).copied().unwrap_or_default()
+    }
+
+    /// Returns how many were refused: answered 4xx by the gateway, or by an error that the flow raised.
+    pub fn refused(&self) -> u64 {
+        self.of_class(AnswerClass::ClientError)
+    }
+
+    /// Returns how many failed: answered 5xx.
+    pub fn failed(&self) -> u64 {
+        self.answered(AnswerClass::ServerError)
+    }
+
+    /// Returns the problems that calls were answered with, and how many of each, the most first.
+    pub fn codes(&self) -> Vec<(AnswerClass, &str, u64)> {
+        let mut codes: Vec<_> =
+            self.codes.iter().map(|((class, code), calls)| (*class, code.as_str(), *calls)).collect();
+        codes.sort_by_key(|(.., calls)| std::cmp::Reverse(*calls));
+        codes
+    }
+
+    /// Returns the duration below which a share of the calls stayed, in microseconds, as well as the classes of durations
+    /// tell: it is spread evenly within one. `None` without a call.
+    pub fn percentile_us(&self, percent: u64) -> Option<u64> {
+        let all: u64 = self.took.iter().sum();
+        // The rank of the call that is looked for, from 1 on.
+        let rank = (all * percent).div_ceil(100).max(1);
+        let (mut before, mut low) = (0, 0);
+        for (class, calls) in self.took.iter().enumerate() {
+            let high = DURATION_BOUNDS_US.get(class).copied();
+            if *calls > 0 && before + calls >= rank {
+                // Of those beyond the last bound it is only known that they are.
+                let Some(high) = high else { return Some(low) };
+                return Some(low + (high - low) * (rank - before) / calls);
+            }
+            before += calls;
+            low = high.unwrap_or(low);
+        }
+        None
+    }
+
+    fn of_class(&self, wanted: AnswerClass) -> u64 {
+        self.codes.iter().filter(|((class, _), _)| *class == wanted).map(|(_, calls)| calls).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_lie_in_the_class_of_the_call_that_they_are_of() {
+        let of = |took: &[(usize, u64)]| {
+            let mut tally = Tally::default();
+            for (class, calls) in took {
+                tally.took[*class] = *calls;
+            }
+            [50, 95, 99].map(|percent| tally.percentile_us(percent))
+        };
+        assert_eq!(of(&[]), [None; 3]);
+        assert_eq!(of(&[(0, 1)]), [Some(1_000); 3], "one call: no more is known than its class");
+        assert_eq!(of(&[(0, 100)]), [Some(500), Some(950), Some(990)]);
+        assert_eq!(of(&[(0, 90), (7, 10)]), [Some(555), Some(175_000), Some(235_000)]);
+        assert_eq!(of(&[(14, 3)]), [Some(30_000_000); 3], "at least");
+    }
+
+    #[test]
+    fn ranges_are_whole_steps_and_fine_ones_are_kept_by_minute() {
+        for range in TrafficRange::ALL {
+            let (length, step) = range.minutes();
+            assert_eq!(length % i64::from(step), 0);
+            assert_eq!(TrafficRange::parse(Some(range.as_str())).ok(), Some(range));
+            let fine = step % 60 != 0;
+            assert!(!fine || SignedDuration::from_mins(length) < MINUTES_KEPT, "{range:?}");
+            assert!(SignedDuration::from_mins(length) <= KEPT);
+        }
+        assert!(TrafficRange::parse(Some("2h")).is_err());
+    }
+}
