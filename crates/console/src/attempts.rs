@@ -18,7 +18,7 @@ use crate::Console;
 pub(crate) struct Who(Arc<Mutex<Option<Op>>>);
 
 /// What the journal calls what a form does when it is done.
-const ACTIONS: [(&str, &str); 26] = [
+const ACTIONS: [(&str, &str); 27] = [
     ("/sign-in", "user.sign-in"),
     ("/sign-out", "user.sign-out"),
     ("/realms/{realm}/consumers", "consumer.create"),
@@ -45,6 +45,7 @@ const ACTIONS: [(&str, &str); 26] = [
     ("/realms/{realm}/signing-keys/revoke", "signing-key.revoke"),
     ("/realms/{realm}/waivers", "waiver.create"),
     ("/realms/{realm}/waivers/end", "waiver.end"),
+    ("/realms/{realm}/explain", "call.explain"),
 ];
 
 /// The same of forms about people: accounts, users, groups, roles, and what two people decide together.

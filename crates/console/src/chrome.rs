@@ -27,6 +27,9 @@ pub(crate) enum Section {
     Audit,
     /// One's own account; not in the navigation.
     Account,
+    Traffic,
+    Calls,
+    Explain,
 }
 
 /// One entry of the navigation.
@@ -64,7 +67,7 @@ pub(crate) struct Chrome {
 type Place = (Section, &'static str, &'static str);
 
 /// The groups of the navigation: a label, and its sections.
-const NAVIGATION: [(&str, &[Place]); 6] = [
+const NAVIGATION: [(&str, &[Place]); 7] = [
     ("", &[(Section::Overview, "Overview", "overview")]),
     ("Build", &[(Section::Pipelines, "Pipelines", "pipelines")]),
     ("Run", &[(Section::Deployments, "Deployments", "deployments")]),
@@ -94,6 +97,14 @@ const NAVIGATION: [(&str, &[Place]); 6] = [
             (Section::Environments, "Environments", "environments"),
             (Section::RealmSettings, "Realm settings", "settings"),
             (Section::Audit, "Audit", "audit"),
+        ],
+    ),
+    (
+        "Monitor",
+        &[
+            (Section::Traffic, "Traffic", "traffic"),
+            (Section::Calls, "Live log", "calls"),
+            (Section::Explain, "Explain a call", "explain"),
         ],
     ),
 ];

@@ -20,6 +20,7 @@ mod paging;
 mod paths;
 mod permitted;
 mod qr;
+mod remembered;
 mod times;
 mod visitor;
 
@@ -53,6 +54,7 @@ pub fn router(app: App, settings: ConsoleSettings) -> Router {
     pages::routes()
         .layer(middleware::from_fn_with_state(console.clone(), visitor::refuse_other_sites))
         .layer(middleware::from_fn_with_state(console.clone(), attempts::record))
+        .layer(middleware::from_fn(remembered::remember))
         .layer(middleware::from_fn(answers::add_headers))
         .merge(assets::routes())
         .with_state(console)

@@ -3,11 +3,13 @@
 mod account;
 mod audit;
 mod change_requests;
+mod calls;
 mod consumers;
 mod deployments;
 mod environments;
 mod grid;
 mod groups;
+mod explain;
 mod overview;
 mod pipelines;
 mod policies;
@@ -16,6 +18,7 @@ mod roles;
 mod sign_in;
 mod signing_keys;
 mod users;
+mod traffic;
 mod values;
 mod waivers;
 
@@ -50,6 +53,9 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(values::routes())
         .merge(waivers::routes())
         .merge(signing_keys::routes())
+        .merge(traffic::routes())
+        .merge(calls::routes())
+        .merge(explain::routes())
 }
 
 /// Leads to the first page that somebody may open: in realm `default`, else in the first realm where they may do something.

@@ -31,6 +31,8 @@ pub(crate) fn opens(op: &Op, section: Section) -> bool {
         Section::Environments => anywhere(Permission::EnvironmentRead),
         Section::RealmSettings => anywhere(Permission::RealmRead),
         Section::Audit => may(op, Permission::AuditRead),
+        Section::Traffic => anywhere(Permission::UsageRead),
+        Section::Calls | Section::Explain => anywhere(Permission::CallExplain),
         _ => true,
     }
 }

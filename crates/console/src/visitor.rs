@@ -16,7 +16,7 @@ use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::refusals::Refused;
 use tollgate_app::users::{Authenticated, Duty};
 use tollgate_model::ids::RequestId;
-use tollgate_model::names::RealmName;
+use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::session_cookies::SessionCookie;
 
 use crate::Console;
@@ -33,6 +33,8 @@ pub(crate) struct Visitor {
     pub(crate) waiting: usize,
     /// Whether one of our own pages led here, so that what the address says was done may be believed.
     from_here: bool,
+    /// The environment that they looked at last, as their browser says.
+    pub(crate) environment: Option<EnvironmentName>,
 }
 
 /// Somebody who has signed in, whatever they have to do first.
@@ -61,7 +63,8 @@ impl FromRequestParts<Console> for Visitor {
         }
         let waiting = console.app.change_requests().waiting_for(&op).await?;
         let from_here = is_same_origin(&parts.headers);
-        Ok(Self { op, own, waiting, from_here })
+        let environment = crate::remembered::environment(&parts.headers);
+        Ok(Self { op, own, waiting, from_here, environment })
     }
 }
 
