@@ -67,6 +67,8 @@ struct DeployedView {
     deployment: DeploymentView,
     /// Which waivers it leans on, what is still missing for calls to succeed, and what is advised.
     reminders: Vec<String>,
+    /// Whether it demands an API key and no consumer there is associated with it: nobody can call it.
+    nobody_associated: bool,
     /// Whether it was judged only: nothing was deployed, and a new deployment will have another id.
     dry_run: bool,
 }
@@ -434,7 +436,8 @@ impl From<&Deployment> for DeploymentView {
 
 /// Answers 201, or 200 when nothing was made.
 fn answer(deployed: Deployed, dry_run: bool) -> Response {
-    let Deployed { deployment, reminders } = deployed;
-    let view = DeployedView { deployment: DeploymentView::from(&deployment), reminders, dry_run };
+    let Deployed { deployment, reminders, nobody_associated } = deployed;
+    let view =
+        DeployedView { deployment: DeploymentView::from(&deployment), reminders, nobody_associated, dry_run };
     if dry_run { Json(view).into_response() } else { Created(view).into_response() }
 }

@@ -13,7 +13,7 @@ use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName};
 
 use crate::Api;
 use crate::answers::{Answer, Created, ListView};
-use crate::extract::{Body, Caller, In};
+use crate::extract::{Ask, Body, Caller, In};
 use crate::operations::{Access, Operation};
 
 /// An API key.
@@ -103,6 +103,30 @@ pub(crate) fn default_name() -> CredentialName {
     CredentialName::parse("default").unwrap_or_else(|_| unreachable!("`default` is a credential name"))
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ExpiringQuery {
+    /// Within so many days: 1 to 90, 14 when absent.
+    days: Option<u16>,
+    /// Taken for the sake of clients that page every list; this one is always whole, and 100 long at most.
+    #[serde(rename = "limit")]
+    _limit: Option<u32>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ExpiringView {
+    environment: String,
+    consumer: String,
+    id: String,
+    name: String,
+    /// The end of it.
+    hint: String,
+    expires_at: String,
+    /// Whether another key takes its place: it was rotated.
+    replaced: bool,
+}
+
 #[derive(Deserialize)]
 struct OfEnvironment {
     environment: EnvironmentName,
@@ -123,6 +147,14 @@ struct OneKey {
 pub(crate) fn operations() -> Vec<Operation> {
     let (read, create) = (Access::Needs(Permission::ApiKeyRead), Access::Needs(Permission::ApiKeyCreate));
     vec![
+        Operation::get(
+            "/realms/{realm}/expiring-keys",
+            read,
+            "Lists the keys that stop working by themselves soon, the first of them first",
+            expiring,
+        )
+        .asks::<ExpiringQuery>()
+        .answers::<ListView<ExpiringView>>(),
         Operation::get(
             "/realms/{realm}/environments/{environment}/consumers/{consumer}/keys",
             read,
@@ -182,6 +214,23 @@ async fn list(
 ) -> Answer<Json<ListView<KeyView>>> {
     let keys = api.app.keys().list(&op, &path.environment, &path.consumer).await?;
     Ok(ListView::whole(keys, |key| KeyView::listed(&key, op.now)))
+}
+
+async fn expiring(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    Ask(query): Ask<ExpiringQuery>,
+) -> Answer<Json<ListView<ExpiringView>>> {
+    let keys = api.app.keys().expiring(&op, query.days.unwrap_or(14)).await?;
+    Ok(ListView::whole(keys, |it| ExpiringView {
+        environment: it.expiry.environment.to_string(),
+        consumer: it.expiry.consumer.to_string(),
+        id: it.expiry.key.to_string(),
+        name: it.name,
+        hint: it.hint,
+        expires_at: it.expiry.at.to_string(),
+        replaced: it.replaced,
+    }))
 }
 
 async fn issue(

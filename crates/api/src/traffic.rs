@@ -182,7 +182,8 @@ async fn report(
 ) -> Answer<Json<TrafficView>> {
     let TrafficAsked { environment, pipeline, consumer, range } = asked;
     let range = TrafficRange::parse(range.as_deref())?;
-    let report = api.app.traffic().report(&op, &TrafficQuery { environment, pipeline, consumer, range }).await?;
+    let report =
+        api.app.traffic().report(&op, &TrafficQuery { environment, pipeline, consumer, range }).await?;
     let points =
         report.points.iter().map(|it| PointView { at: it.at.to_string(), tally: TallyView::from(&it.tally) });
     let pipelines = report.pipelines.iter().map(|it| PipelineView {

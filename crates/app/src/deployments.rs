@@ -3,6 +3,7 @@
 mod candidates;
 mod dry_run;
 mod openapi;
+mod pages;
 mod place;
 mod reads;
 mod routes;
@@ -37,6 +38,8 @@ pub struct Deployed {
     pub deployment: DeploymentView,
     /// What is still missing for calls to succeed, and what is advised, in sentences.
     pub reminders: Vec<String>,
+    /// Whether it demands an API key and no consumer there is associated with it: nobody can call it.
+    pub nobody_associated: bool,
 }
 
 // === impl Deployments ===
@@ -213,11 +216,13 @@ impl Deployments {
         reminders.extend(view.verdict.advice.iter().cloned());
         let environment = &view.deployment.environment;
         let name = &version.pipeline.name;
+        let mut nobody_associated = false;
         let trigger = version.pipeline.trigger.http().filter(|_| version.pipeline.trigger.is_exposed());
         if let Some(trigger) = trigger.filter(|trigger| trigger.demands_key()) {
             let asked = if trigger.api_key.is_on() { "an API key" } else { "a client certificate" };
             let consumers = self.0.all::<Consumer>(&op.realm, &format!("{environment}/")).await?;
-            if !consumers.iter().any(|consumer| consumer.value.pipelines.contains(name)) {
+            nobody_associated = !consumers.iter().any(|consumer| consumer.value.pipelines.contains(name));
+            if nobody_associated {
                 reminders.push(format!(
                     "`{name}` asks for {asked}, but no consumer of {environment} is associated with it: \
                      `tollgate consumer associate NAME --env {environment} --pipeline {name}`"
@@ -225,6 +230,6 @@ impl Deployments {
             }
         }
         reminders.extend(self.0.shadow_reminder(op, version, environment).await);
-        Ok(Deployed { deployment: view, reminders })
+        Ok(Deployed { deployment: view, reminders, nobody_associated })
     }
 }

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tollgate_flow::BoxFuture;
 use tollgate_model::environments::{Environment, Exposure};
 use tollgate_model::explanations::{CallToExplain, Explanation, Refusal};
@@ -17,6 +18,7 @@ use crate::App;
 use crate::access::{Op, Permission, Place};
 use crate::calls::{CallKeyView, KeyNames};
 use crate::errors::{Error, ErrorKind};
+use crate::keys::Expiry;
 
 /// Use cases of explanations.
 pub struct Explanations(pub(crate) App);
@@ -39,6 +41,9 @@ pub trait ThisGateway: Send + Sync {
     /// Returns the last calls of a realm.
     fn recent_calls(&self, realm: &RealmName) -> RecentCalls;
 
+    /// Returns the keys of a realm that work at a moment and stop working by themselves until another.
+    fn expiring_keys(&self, realm: &RealmName, now: Timestamp, until: Timestamp) -> Vec<Expiry>;
+
     /// Returns where it listens.
     fn listeners(&self) -> Vec<Listener>;
 }
@@ -54,6 +59,8 @@ pub struct Listener {
     pub mtls: bool,
     /// Where.
     pub address: SocketAddr,
+    /// Whether it speaks TLS.
+    pub tls: bool,
 }
 
 /// Why a gateway explains nothing.
@@ -72,6 +79,15 @@ pub struct NamedExplanation {
     pub explanation: Explanation,
     /// The key, when it is one of the environment's.
     pub key: Option<CallKeyView>,
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// Returns the URL of its own address; whoever comes through a proxy writes another.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.tls { "https" } else { "http" }, self.address)
+    }
 }
 
 // === impl Explanations ===

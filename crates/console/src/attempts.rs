@@ -18,7 +18,7 @@ use crate::Console;
 pub(crate) struct Who(Arc<Mutex<Option<Op>>>);
 
 /// What the journal calls what a form does when it is done.
-const ACTIONS: [(&str, &str); 27] = [
+const ACTIONS: [(&str, &str); 29] = [
     ("/sign-in", "user.sign-in"),
     ("/sign-out", "user.sign-out"),
     ("/realms/{realm}/consumers", "consumer.create"),
@@ -46,6 +46,8 @@ const ACTIONS: [(&str, &str); 27] = [
     ("/realms/{realm}/waivers", "waiver.create"),
     ("/realms/{realm}/waivers/end", "waiver.end"),
     ("/realms/{realm}/explain", "call.explain"),
+    ("/realms/{realm}/pipelines/{pipeline}/promote", "deployment.promote"),
+    ("/realms/{realm}/pipelines/{pipeline}/associate", "consumer.associate"),
 ];
 
 /// The same of forms about people: accounts, users, groups, roles, and what two people decide together.

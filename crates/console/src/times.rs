@@ -51,7 +51,10 @@ mod tests {
 
     #[test]
     fn a_duration_is_told_in_few_digits() {
-        assert_eq!([0, 990, 2_500, 12_345, 1_250_000].map(duration), ["0.0 ms", "0.9 ms", "2.5 ms", "12 ms", "1.2 s"]);
+        assert_eq!(
+            [0, 990, 2_500, 12_345, 1_250_000].map(duration),
+            ["0.0 ms", "0.9 ms", "2.5 ms", "12 ms", "1.2 s"]
+        );
     }
 
     #[test]

@@ -368,7 +368,11 @@ mod tests {
             assert_eq!(shown.parse::<f64>().ok(), Some(bound.as_secs_f64()));
         }
         let counted = DURATION_BOUNDS_US.map(Duration::from_micros);
-        assert_eq!(BUCKETS.map(|(_, bound)| bound), counted, "what is written down is counted in the same classes");
+        assert_eq!(
+            BUCKETS.map(|(_, bound)| bound),
+            counted,
+            "what is written down is counted in the same classes"
+        );
     }
 
     #[test]
@@ -380,7 +384,10 @@ mod tests {
         };
         for code in Code::ALL {
             let status = code.status().as_u16();
-            assert_eq!(end(status, Some(code.as_str())), (AnswerClass::of(Some(status)), Some(code.as_str())));
+            assert_eq!(
+                end(status, Some(code.as_str())),
+                (AnswerClass::of(Some(status)), Some(code.as_str()))
+            );
         }
         assert_eq!(end(204, None), (AnswerClass::Successful, None));
         assert_eq!(end(418, Some("made-up")), (AnswerClass::ClientError, Some(FLOW_CODE)));

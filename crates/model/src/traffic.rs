@@ -178,7 +178,10 @@ mod tests {
     #[test]
     fn every_status_has_a_class() {
         let of = |status| AnswerClass::of(Some(status)).as_str();
-        assert_eq!([100, 200, 299, 304, 404, 500, 999].map(of), ["1xx", "2xx", "2xx", "3xx", "4xx", "5xx", "5xx"]);
+        assert_eq!(
+            [100, 200, 299, 304, 404, 500, 999].map(of),
+            ["1xx", "2xx", "2xx", "3xx", "4xx", "5xx", "5xx"]
+        );
         assert_eq!(AnswerClass::of(None), AnswerClass::None);
         assert!(DURATION_BOUNDS_US.is_sorted_by(|one, other| one < other));
     }

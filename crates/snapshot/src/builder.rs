@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use jiff::Timestamp;
 use tollgate_credential::seal::MasterKey;
 use tollgate_model::deployments::Deployment;
 use tollgate_model::environments::{Environment, Exposure};
@@ -16,7 +17,7 @@ use crate::builder::parts::{is_readable, replace_key};
 use crate::endpoints::{Deployed, Endpoint, Placed, Schedule, prepare};
 use crate::enforcement::Law;
 use crate::routes::is_exposed;
-use crate::{Broken, Routes, Scope};
+use crate::{Broken, ConsumerEntry, KeyEntry, Routes, Scope};
 
 mod judging;
 mod parts;
@@ -153,6 +154,23 @@ impl Snapshot {
     /// Returns the realms that have environments.
     pub fn realms(&self) -> impl Iterator<Item = &RealmName> {
         self.scopes.keys()
+    }
+
+    /// Returns the keys of a realm that work at a moment and stop working by themselves until another, with whose they are.
+    pub fn expiring_keys(
+        &self,
+        realm: &RealmName,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> impl Iterator<Item = (&Arc<Scope>, &Arc<ConsumerEntry>, &Arc<KeyEntry>, Timestamp)> {
+        let scopes = self.scopes.get(realm).into_iter().flat_map(|scopes| scopes.values());
+        let keys = scopes.flat_map(|scope| scope.keys.values().map(move |key| (scope, key)));
+        keys.filter_map(move |(scope, key)| {
+            let at = key.expires_at.filter(|at| now < *at && *at <= until)?;
+            let works = key.revoked_at.is_none_or(|revoked| now < revoked);
+            let consumer = scope.consumers.get(&key.consumer).filter(|_| works)?;
+            Some((scope, consumer, key, at))
+        })
     }
 
     /// Returns the deployments that the clock starts.

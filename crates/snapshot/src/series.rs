@@ -19,7 +19,12 @@ impl CallSeries {
     /// Returns counters at zero for so many outcomes, and so many classes of durations.
     pub fn new(outcomes: usize, durations: usize) -> Self {
         let zeros = |len| std::iter::repeat_with(AtomicU64::default).take(len).collect();
-        Self { outcomes: zeros(outcomes), durations: zeros(durations), nanos: AtomicU64::new(0), log_allowance: AtomicI64::new(0) }
+        Self {
+            outcomes: zeros(outcomes),
+            durations: zeros(durations),
+            nanos: AtomicU64::new(0),
+            log_allowance: AtomicI64::new(0),
+        }
     }
 
     /// Counts a call. Numbers out of range are not counted.

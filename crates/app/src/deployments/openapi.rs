@@ -38,8 +38,11 @@ impl Deployments {
         let version = self.0.pipeline_version(op, pipeline, running.version).await?;
         let trigger = version.pipeline.trigger.http().filter(|_| version.pipeline.trigger.is_exposed());
         let Some(trigger) = trigger else {
-            return Err(Error::not_found(format!("`{pipeline}` {} offers nothing over HTTP", running.version))
-                .hint("turn on externalApi or internalApi in its trigger"));
+            return Err(Error::not_found(format!(
+                "`{pipeline}` {} offers nothing over HTTP",
+                running.version
+            ))
+            .hint("turn on externalApi or internalApi in its trigger"));
         };
         let servers = match gateway {
             Some(url) => vec![json!({ "url": checked(url)? })],
@@ -61,7 +64,7 @@ impl Deployments {
             .filter(|it| !it.address.ip().is_unspecified())
             .map(|it| {
                 let what = format!("{} listener of {environment}, by its own address", it.exposure.as_str());
-                json!({ "url": format!("http://{}", it.address), "description": what })
+                json!({ "url": it.url(), "description": what })
             })
             .collect()
     }
@@ -206,7 +209,8 @@ fn responses(kind: &Trigger, trigger: &HttpTrigger, scopes: &[&str]) -> Value {
     add("200", json!({ "description": "what the flow answers", "content": { media_type: {} } }));
     if trigger.api_key.is_on() || trigger.basic_auth || trigger.jwt.is_on() {
         add("401", problem("credentials are missing or no good".to_owned()));
-        let scope = if scopes.is_empty() { String::new() } else { format!(", or {} is missing", scopes.join(" ")) };
+        let scope =
+            if scopes.is_empty() { String::new() } else { format!(", or {} is missing", scopes.join(" ")) };
         add("403", problem(format!("the consumer is not associated with this pipeline{scope}")));
     }
     add("413", problem(format!("the body is longer than {} bytes", trigger.max_request_bytes.get())));
@@ -267,7 +271,9 @@ mod tests {
     #[test]
     fn a_url_of_a_gateway_is_plain() {
         assert_eq!(checked("https://api.example.com/").ok(), Some("https://api.example.com"));
-        for bad in ["", "api.example.com", "ftp://a", "https://", "https://u:p@a", "https://a?b", "https://a b"] {
+        for bad in
+            ["", "api.example.com", "ftp://a", "https://", "https://u:p@a", "https://a?b", "https://a b"]
+        {
             assert!(checked(bad).is_err(), "{bad}");
         }
     }

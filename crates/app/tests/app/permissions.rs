@@ -105,6 +105,7 @@ async fn nobody_may_do_anything_without_permission() {
         deployments.list(None);
         deployments.get(test, shop, None);
         deployments.history(test, shop);
+        deployments.page(test, "", page());
         deployments.openapi(test, shop, None, None);
         environments.list();
         environments.get(test);
@@ -138,6 +139,7 @@ async fn nobody_may_do_anything_without_permission() {
         keys.create(test, ann, new_key());
         keys.import(test, ann, new_key(), "from-another-system");
         keys.rotate(test, key, 60, None);
+        keys.expiring(7);
         keys.identify(test, &[]);
         keys.revoke(test, key);
         pipelines.save(document("other", KEYED));

@@ -8,6 +8,7 @@ use tollgate_app::access::{Extent, Op, Permission, Reach, Rights};
 use tollgate_app::calls::Days;
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::explanations::{Listener, NotExplained, ThisGateway};
+use tollgate_app::keys::Expiry;
 use tollgate_app::lists::ListRequest;
 use tollgate_app::refused_calls::{DroppedCount, RefusalFilter};
 use tollgate_flow::BoxFuture;
@@ -42,6 +43,7 @@ pub(crate) struct FakeGateway {
     pub(crate) refusals: Mutex<Vec<Arc<Refusal>>>,
     pub(crate) key: Option<KeyId>,
     pub(crate) recent: RecentCalls,
+    pub(crate) expiring: Vec<Expiry>,
 }
 
 impl ThisGateway for FakeGateway {
@@ -77,12 +79,17 @@ impl ThisGateway for FakeGateway {
         self.recent.clone()
     }
 
+    fn expiring_keys(&self, _: &RealmName, now: Timestamp, until: Timestamp) -> Vec<Expiry> {
+        self.expiring.iter().filter(|it| now < it.at && it.at <= until).cloned().collect()
+    }
+
     fn listeners(&self) -> Vec<Listener> {
         let at = |environment: &str, port: u16| Listener {
             environment: environment.parse().unwrap(),
             exposure: Exposure::External,
             mtls: false,
             address: ([127, 0, 0, 1], port).into(),
+            tls: false,
         };
         vec![at("test", 7001), at("of-another-realm", 7009)]
     }
@@ -188,7 +195,9 @@ async fn a_list_is_filtered_and_paged_across_memory_and_store_newest_first() {
     keep(&world, &stored).await;
     // The newest are in memory only, others in both.
     let in_memory: Vec<_> = (10..25).rev().map(make).collect();
-    world.app.set_gateway(Arc::new(FakeGateway { refusals: Mutex::new(in_memory), ..FakeGateway::default() }));
+    world
+        .app
+        .set_gateway(Arc::new(FakeGateway { refusals: Mutex::new(in_memory), ..FakeGateway::default() }));
 
     let all = async |filter: RefusalFilter, limit: u32| {
         let (mut found, mut cursor) = (Vec::new(), None);

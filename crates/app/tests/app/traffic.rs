@@ -7,6 +7,8 @@ use jiff::SignedDuration;
 use serde_json::json;
 use tollgate_app::access::{Extent, Op, Permission, Reach, Rights};
 use tollgate_app::errors::ErrorKind;
+use tollgate_app::keys::Expiry;
+use tollgate_app::lists::ListRequest;
 use tollgate_app::recent_calls::{Ended, RecentFilter};
 use tollgate_app::traffic::{TrafficQuery, TrafficRange};
 use tollgate_model::environments::Exposure;
@@ -17,10 +19,17 @@ use tollgate_model::traffic::{AnswerClass, CountedTraffic, Measure, TrafficCalle
 use tollgate_model::versions::Version;
 
 use crate::refused_calls::FakeGateway;
-use crate::world::{KEYED, World, consumer, pipeline};
+use crate::world::{KEYED, World, consumer, new_key, pipeline};
 
 /// Counts calls in `test`, so many minutes ago.
-async fn count(world: &World, minutes_ago: i64, name: Option<&str>, caller: Option<&str>, measure: Measure, calls: u64) {
+async fn count(
+    world: &World,
+    minutes_ago: i64,
+    name: Option<&str>,
+    caller: Option<&str>,
+    measure: Measure,
+    calls: u64,
+) {
     let of = CountedTraffic {
         realm: world.op.realm.clone(),
         environment: EnvironmentName::test(),
@@ -128,11 +137,18 @@ async fn old_traffic_is_put_together_by_hours_and_forgotten_after_thirty_days() 
         count(&world, minutes_ago, Some("shop"), None, answer(AnswerClass::Successful), 1).await;
     }
     world.app.traffic().forget_old().await.unwrap();
-    let calls = async |range| world.app.traffic().report(&world.op, &every_call(range)).await.unwrap().total.calls();
+    let calls =
+        async |range| world.app.traffic().report(&world.op, &every_call(range)).await.unwrap().total.calls();
     assert_eq!((calls("7d").await, calls("30d").await), (2, 3));
 }
 
-fn recent(world: &World, n: u8, of: Option<&str>, status: Option<u16>, code: Option<&str>) -> Arc<RecentCall> {
+fn recent(
+    world: &World,
+    n: u8,
+    of: Option<&str>,
+    status: Option<u16>,
+    code: Option<&str>,
+) -> Arc<RecentCall> {
     let at = world.op.now + SignedDuration::from_secs(n.into());
     Arc::new(RecentCall {
         request_id: RequestId::new(at, [n; 10]),
@@ -250,4 +266,64 @@ async fn a_deployment_is_described_by_what_its_gateway_enforces() {
     deployments.deploy(&world.op, &world.test, &pipeline("open"), None, None).await.unwrap();
     let open = deployments.openapi(&world.op, &world.test, &pipeline("open"), None, None).await.unwrap();
     assert_eq!(open["paths"]["/pipeline/default/v1/open"]["get"]["security"], json!([{ "apiKey": [] }]));
+}
+
+#[tokio::test]
+async fn keys_that_stop_working_soon_are_told_by_name_the_first_first() {
+    let world = World::start().await;
+    let consumer_of = |days: i64, key: tollgate_model::ids::KeyId| Expiry {
+        environment: world.test.clone(),
+        consumer: consumer("ann"),
+        key,
+        at: world.op.now + SignedDuration::from_hours(24 * days),
+    };
+    let unasked = world.app.keys().expiring(&world.op, 14).await;
+    assert_eq!(unasked.unwrap_err().kind, ErrorKind::Unavailable);
+    let first = world.consumer("ann").await.key.unwrap().key;
+    let second =
+        world.app.keys().create(&world.op, &world.test, &consumer("ann"), new_key()).await.unwrap().key;
+    let gone = tollgate_model::ids::KeyId::new(world.op.now, [9; 10]);
+    let expiring = vec![
+        consumer_of(9, first.id),
+        consumer_of(3, second.id),
+        consumer_of(1, gone),
+        consumer_of(40, first.id),
+    ];
+    world.app.set_gateway(Arc::new(FakeGateway { expiring, ..FakeGateway::default() }));
+    let told = async |op: &Op, days| {
+        let keys = world.app.keys().expiring(op, days).await?;
+        Ok::<_, tollgate_app::errors::Error>(keys.into_iter().map(|it| it.hint).collect::<Vec<_>>())
+    };
+    assert_eq!(told(&world.op, 14).await.unwrap(), [second.hint, first.hint]);
+    for days in [0, 91] {
+        assert_eq!(told(&world.op, days).await.unwrap_err().kind, ErrorKind::Invalid);
+    }
+    let reach = Reach { environments: Extent::Only([EnvironmentName::prod()].into()), projects: Extent::All };
+    let prod = world.with(Rights::of([Permission::ApiKeyRead], &reach));
+    assert_eq!(told(&prod, 14).await.unwrap(), [String::new(); 0], "those of test are not theirs to know");
+}
+
+#[tokio::test]
+async fn what_runs_is_found_by_name_a_page_at_a_time() {
+    let world = World::start().await;
+    let deployments = world.app.deployments();
+    for name in ["a-shop", "b-shop", "c-shop", "other"] {
+        world.save(name, KEYED).await;
+        let deployed = deployments.deploy(&world.op, &world.test, &pipeline(name), None, None).await.unwrap();
+        assert!(deployed.nobody_associated);
+    }
+    let page = async |op: &Op, search: &str, cursor: Option<String>| {
+        let request = ListRequest { limit: Some(2), cursor };
+        let page = deployments.page(op, &world.test, search, request).await.unwrap();
+        let names: Vec<_> = page.items.iter().map(|it| it.deployment.pipeline.to_string()).collect();
+        (names.join(" "), page.next)
+    };
+    let (first, next) = page(&world.op, "shop", None).await;
+    assert_eq!((first.as_str(), next.is_some()), ("a-shop b-shop", true));
+    assert_eq!(page(&world.op, "shop", next).await, ("c-shop".to_owned(), None));
+    assert_eq!(page(&world.op, "nothing", None).await.0, "");
+    let project = ProjectName::parse("elsewhere").unwrap();
+    let reach = Reach { environments: Extent::All, projects: Extent::Only([project].into()) };
+    let stranger = world.with(Rights::of([Permission::DeploymentRead], &reach));
+    assert_eq!(page(&stranger, "", None).await.0, "");
 }

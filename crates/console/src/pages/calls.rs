@@ -82,9 +82,7 @@ struct CallsAsked {
 }
 
 pub(super) fn routes() -> Router<Console> {
-    Router::new()
-        .route("/realms/{realm}/calls", get(show))
-        .route("/realms/{realm}/calls/list", get(list))
+    Router::new().route("/realms/{realm}/calls", get(show)).route("/realms/{realm}/calls/list", get(list))
 }
 
 async fn show(State(console): State<Console>, visitor: Visitor, Query(asked): Query<CallsAsked>) -> Answer {

@@ -1,43 +1,53 @@
 //! Deployments: what runs where, and changing it with the verdict in sight.
 
+mod associate;
 mod deploy;
+mod history;
+mod promote;
+mod undeploy;
+
+use std::collections::BTreeMap;
 
 use askama::Template;
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::get;
 use serde::Deserialize;
 use tollgate_app::Standing;
 use tollgate_app::deployments::DeploymentView;
+use tollgate_app::errors::ErrorKind;
+use tollgate_app::lists::ListRequest;
+use tollgate_app::traffic::{Tally, TrafficQuery, TrafficRange};
 use tollgate_model::environments::Exposure;
 use tollgate_model::names::{EnvironmentName, PipelineName};
 
+use super::environments::{Switch, environments, kept};
 use super::overview::reasons;
 use crate::Console;
-use crate::answers::{Answer, page, see_other};
+use crate::answers::{Answer, page};
 use crate::chrome::{Chrome, Section};
-use crate::forms::Fields;
-use crate::paths::named;
 use crate::times::Moment;
 use crate::visitor::Visitor;
+
+/// Deployments on a page.
+const PAGE: u32 = 24;
 
 #[derive(Template)]
 #[template(path = "pages/deployments/index.html")]
 struct DeploymentsPage {
     chrome: Chrome,
-    environments: Vec<Environment>,
-}
-
-struct Environment {
-    name: String,
+    switch: Switch,
+    environment: String,
     /// The other environments, to promote to.
     others: Vec<String>,
+    search: String,
     deployments: Vec<Card>,
+    next: Option<String>,
 }
 
 struct Card {
     pipeline: String,
+    project: String,
     major: u32,
     version: String,
     at: Moment,
@@ -45,93 +55,184 @@ struct Card {
     admitted_by: String,
     mark: (&'static str, &'static str),
     reasons: String,
-    urls: Vec<String>,
+    /// Until when waivers let it pass.
+    waived_until: Option<Moment>,
+    urls: Vec<Url>,
+    /// Whether callers can be told how to call it.
+    has_document: bool,
+    /// The calls of the last day; `None` for whom that is not to see.
+    calls: Option<CallsOfADay>,
     /// Names the place of its URL on the page.
     id: String,
 }
 
-#[derive(Deserialize)]
-struct ListQuery {
-    deployed: Option<String>,
+/// Where it answers.
+struct Url {
+    url: String,
+    internal: bool,
 }
 
+struct CallsOfADay {
+    calls: u64,
+    refused: u64,
+    failed: u64,
+}
+
+/// Where the gateway of this process listens in an environment, as the start of URLs.
+struct Bases(BTreeMap<&'static str, String>);
+
 #[derive(Deserialize)]
-struct UndeployForm {
-    environment: String,
-    pipeline: String,
-    major: u32,
+struct ListQuery {
+    environment: Option<String>,
+    #[serde(default)]
+    search: String,
+    cursor: Option<String>,
+    deployed: Option<String>,
 }
 
 pub(super) fn routes() -> Router<Console> {
     Router::new()
         .route("/realms/{realm}/deployments", get(index))
-        .route("/realms/{realm}/deployments/undeploy", post(undeploy))
+        .merge(associate::routes())
         .merge(deploy::routes())
+        .merge(history::routes())
+        .merge(promote::routes())
+        .merge(undeploy::routes())
 }
 
 async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Query<ListQuery>) -> Answer {
     let op = &visitor.op;
-    let environments = console.app.environments().list(op).await?;
-    let names: Vec<String> = environments.iter().map(|it| it.environment.name.to_string()).collect();
-    let running = console.app.deployments().list(op, None).await?;
+    let search = query.search.trim().to_lowercase();
+    // It goes into a URL, and no name has anything else in it.
+    let search: String = search.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(63).collect();
+    let rest = if search.is_empty() { String::new() } else { format!("&search={search}") };
+    let (environment, switch) = kept(&console, &visitor, query.environment.as_deref(), &rest).await?;
+    let request = ListRequest { limit: Some(PAGE), cursor: query.cursor };
+    let list = console.app.deployments().page(op, &environment, &search, request).await?;
     let mut chrome = Chrome::new(&visitor, Section::Deployments, "Deployments");
-    chrome.notice = query.deployed.and_then(|id| {
-        let view = running.iter().find(|it| it.deployment.id.to_string() == id)?;
-        let of = &view.deployment;
-        Some(format!("{} {} runs in {}.", of.pipeline, of.version, of.environment))
-    });
-    let cards = |environment: &str| {
-        let here = running.iter().filter(|it| it.deployment.environment.as_str() == environment);
-        here.map(|it| Card::new(it, op.now)).collect()
+    chrome.notice = match &query.deployed {
+        Some(id) => deployed(&console, &visitor, &environment, id).await?,
+        None => None,
     };
+    let others = environments(&console, op).await?.into_iter().filter(|other| *other != environment);
+    let calls = calls_of_a_day(&console, &visitor, &environment).await?;
+    let bases = Bases::find(&console, &visitor, &environment).await?;
     page(&DeploymentsPage {
-        environments: names
+        chrome,
+        switch,
+        others: others.map(|name| name.to_string()).collect(),
+        deployments: list
+            .items
             .iter()
-            .map(|name| Environment {
-                deployments: cards(name),
-                others: names.iter().filter(|other| *other != name).cloned().collect(),
-                name: name.clone(),
+            .map(|it| {
+                let mut card = Card::new(it, &bases, op.now);
+                let of = (it.deployment.pipeline.clone(), it.deployment.version.major);
+                card.calls =
+                    calls.as_ref().map(|calls| calls.get(&of).map(CallsOfADay::new).unwrap_or_default());
+                card
             })
             .collect(),
-        chrome,
+        next: list.next.map(|cursor| format!("?environment={environment}{rest}&cursor={cursor}")),
+        environment: environment.to_string(),
+        search,
     })
 }
 
-async fn undeploy(
-    State(console): State<Console>,
-    visitor: Visitor,
-    Fields(form): Fields<UndeployForm>,
-) -> Answer<Response> {
-    let environment: EnvironmentName = named(&form.environment)?;
-    let pipeline: PipelineName = named(&form.pipeline)?;
-    console.app.deployments().undeploy(&visitor.op, &environment, &pipeline, Some(form.major), None).await?;
-    Ok(see_other(&format!("/realms/{}/deployments", visitor.op.realm)))
+/// Says what was just deployed.
+async fn deployed(
+    console: &Console,
+    visitor: &Visitor,
+    environment: &EnvironmentName,
+    id: &str,
+) -> Answer<Option<String>> {
+    let running = console.app.deployments().list(&visitor.op, Some(environment)).await?;
+    let found = running.iter().map(|view| &view.deployment).find(|it| it.id.to_string() == id);
+    Ok(found.map(|of| format!("{} {} runs in {}.", of.pipeline, of.version, of.environment)))
+}
+
+async fn calls_of_a_day(
+    console: &Console,
+    visitor: &Visitor,
+    environment: &EnvironmentName,
+) -> Answer<Option<BTreeMap<(PipelineName, u32), Tally>>> {
+    let range = TrafficRange::Day;
+    let query = TrafficQuery { environment: Some(environment.clone()), range, ..TrafficQuery::default() };
+    match console.app.traffic().report(&visitor.op, &query).await {
+        Ok(report) => {
+            let called = report.pipelines.into_iter().filter_map(|it| Some((it.pipeline?, it.tally)));
+            Ok(Some(called.collect()))
+        }
+        Err(error) if error.kind == ErrorKind::Forbidden => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+// === impl Bases ===
+
+impl Bases {
+    /// Finds them, where the visitor may know and there is a gateway.
+    async fn find(console: &Console, visitor: &Visitor, environment: &EnvironmentName) -> Answer<Self> {
+        let listeners = match console.app.explanations().listeners(&visitor.op).await {
+            Ok(listeners) => listeners,
+            Err(error) if matches!(error.kind, ErrorKind::Forbidden | ErrorKind::Unavailable) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        // How it is reached from elsewhere is not known: of an address that is all addresses only the path is shown.
+        let here = listeners
+            .into_iter()
+            .filter(|it| it.environment == *environment && !it.address.ip().is_unspecified());
+        Ok(Self(here.map(|it| (it.exposure.as_str(), it.url())).collect()))
+    }
+
+    fn url(&self, exposure: Exposure, path: &str) -> Url {
+        let base = self.0.get(exposure.as_str()).map_or("", String::as_str);
+        Url { url: format!("{base}{path}"), internal: exposure == Exposure::Internal }
+    }
 }
 
 // === impl Card ===
 
 impl Card {
-    fn new(view: &DeploymentView, now: jiff::Timestamp) -> Self {
-        let DeploymentView { deployment, verdict, urls, .. } = view;
-        let url = |url: &tollgate_app::deployments::DeploymentUrl| match url.exposure {
-            Exposure::External => url.path.clone(),
-            Exposure::Internal => format!("{} (internal)", url.path),
-        };
+    fn new(view: &DeploymentView, bases: &Bases, now: jiff::Timestamp) -> Self {
+        let DeploymentView { deployment, project, verdict, urls, .. } = view;
         Self {
             pipeline: deployment.pipeline.to_string(),
+            project: project.to_string(),
             major: deployment.version.major,
             version: deployment.version.to_string(),
             at: Moment::new(deployment.deployed_at, now),
             by: deployment.deployed_by.clone(),
             admitted_by: deployment.policy_version.to_string(),
-            mark: match Standing::of(verdict) {
-                Standing::Conformant => ("good", "conforms"),
-                Standing::Waived => ("waived", "by waiver"),
-                Standing::NotConformant => ("bad", "does not conform"),
-            },
+            mark: mark(Standing::of(verdict)),
             reasons: reasons(verdict.violations.iter().map(|it| it.message.as_str())),
-            urls: urls.iter().map(url).collect(),
+            waived_until: verdict.waived.iter().map(|it| it.until).min().map(|at| Moment::new(at, now)),
+            urls: urls.iter().map(|url| bases.url(url.exposure, &url.path)).collect(),
+            has_document: !urls.is_empty(),
+            calls: None,
             id: deployment.id.to_string(),
         }
+    }
+}
+
+/// Returns class and words of how a deployment stands.
+fn mark(standing: Standing) -> (&'static str, &'static str) {
+    match standing {
+        Standing::Conformant => ("good", "conforms"),
+        Standing::Waived => ("waived", "by waiver"),
+        Standing::NotConformant => ("bad", "does not conform"),
+    }
+}
+
+// === impl CallsOfADay ===
+
+impl CallsOfADay {
+    fn new(tally: &Tally) -> Self {
+        Self { calls: tally.calls(), refused: tally.refused(), failed: tally.failed() }
+    }
+}
+
+impl Default for CallsOfADay {
+    fn default() -> Self {
+        Self { calls: 0, refused: 0, failed: 0 }
     }
 }

@@ -261,7 +261,11 @@ fn words(report: &CheckReport) -> String {
 }
 
 /// Tells what is known of a call.
-fn facts(reached: &Reached, key: Option<&CallKeyView>, sent: &SentCredentials) -> Vec<(&'static str, String)> {
+fn facts(
+    reached: &Reached,
+    key: Option<&CallKeyView>,
+    sent: &SentCredentials,
+) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     if let Some(pipeline) = &reached.pipeline {
         let version = reached.version.map(|version| version.to_string()).unwrap_or_default();
@@ -273,7 +277,9 @@ fn facts(reached: &Reached, key: Option<&CallKeyView>, sent: &SentCredentials) -
         let name = key.name.as_deref().unwrap_or(&key.id);
         ("API key", format!("{name} …{}", key.hint.as_deref().unwrap_or_default()))
     }));
-    facts.extend(sent.api_key.iter().map(|key| ("Key as sent", format!("{} in the {}", key.shown, key.place))));
+    facts.extend(
+        sent.api_key.iter().map(|key| ("Key as sent", format!("{} in the {}", key.shown, key.place))),
+    );
     facts.extend(sent.authorization.iter().map(|scheme| ("Authorization", scheme.clone())));
     facts
 }
@@ -285,7 +291,10 @@ mod tests {
     #[test]
     fn a_header_that_cannot_be_read_is_not_repeated() {
         let taken = headers("apikey:  a:b \n\n accept: text/plain").unwrap_or_default();
-        assert_eq!(taken, [("apikey", "a:b"), ("accept", "text/plain")].map(|(n, v)| (n.to_owned(), v.to_owned())));
+        assert_eq!(
+            taken,
+            [("apikey", "a:b"), ("accept", "text/plain")].map(|(n, v)| (n.to_owned(), v.to_owned()))
+        );
         let Err(refusal) = headers("the-secret-itself") else { panic!("taken") };
         assert!(!format!("{} {:?}", refusal.message, refusal.hint).contains("secret"));
         assert!(headers(&"a: b\n".repeat(101)).is_err());

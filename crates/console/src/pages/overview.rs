@@ -1,40 +1,63 @@
-//! How every environment stands, at a glance.
+//! How every environment stands, at a glance, and what needs somebody now.
 
-use std::collections::BTreeMap;
+mod attention;
 
 use askama::Template;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use tollgate_app::calls::{CallQuery, Days};
 use tollgate_app::errors::ErrorKind;
+use tollgate_app::traffic::{TrafficQuery, TrafficRange, TrafficReport};
 use tollgate_app::{Conformance, Standing};
 use tollgate_model::names::EnvironmentName;
 
+use super::traffic::CallsChart;
 use crate::Console;
 use crate::answers::{Answer, page};
 use crate::charts::{Part, bar};
 use crate::chrome::{Chrome, Section};
 use crate::visitor::Visitor;
+use attention::{Attention, Concern};
 
 /// Most deployments that are named on a card.
 const NAMED: usize = 5;
+
+/// Most reasons of refusals on a card.
+const REASONS: usize = 3;
 
 #[derive(Template)]
 #[template(path = "pages/overview.html")]
 struct OverviewPage {
     chrome: Chrome,
     policy_version: String,
+    /// Change requests that wait, as a concern of the realm.
+    realm_concerns: Vec<Concern>,
     environments: Vec<Card>,
 }
 
 struct Card {
     name: String,
     standing: StandingView,
-    /// Calls of the last day; `None` for whom that is not to see.
-    calls: Option<u64>,
+    /// What became of the calls of the last hour; `None` for whom that is not to see.
+    traffic: Option<TrafficView>,
     waiting: Vec<Waiting>,
     more_waiting: usize,
+    concerns: Vec<Concern>,
+}
+
+struct TrafficView {
+    calls: u64,
+    refused: u64,
+    failed: u64,
+    chart: CallsChart,
+    reasons: Vec<Reason>,
+}
+
+/// A reason of refusals, with a bar beside it.
+struct Reason {
+    code: String,
+    calls: u64,
+    bar: Vec<Part>,
 }
 
 /// How the deployments of an environment stand.
@@ -59,38 +82,37 @@ pub(super) fn routes() -> Router<Console> {
 
 async fn show(State(console): State<Console>, visitor: Visitor) -> Answer {
     let report = console.app.conformance().report(&visitor.op, None).await?;
-    let calls = calls_of_a_day(&console, &visitor).await?;
-    let environments = report
-        .environments
-        .iter()
-        .map(|it| Card {
-            calls: calls.as_ref().map(|calls| calls.get(&it.environment).copied().unwrap_or(0)),
-            ..Card::new(it)
-        })
-        .collect();
+    let mut attention = Attention::gather(&console, &visitor).await?;
+    let mut environments = Vec::new();
+    for conformance in &report.environments {
+        let traffic = traffic(&console, &visitor, &conformance.environment).await?;
+        environments.push(Card {
+            traffic: traffic.as_ref().map(TrafficView::new),
+            concerns: attention.of(&conformance.environment),
+            ..Card::new(conformance)
+        });
+    }
     page(&OverviewPage {
         chrome: Chrome::new(&visitor, Section::Overview, "Overview"),
         policy_version: report.policy_version.to_string(),
+        realm_concerns: attention.of_realm,
         environments,
     })
 }
 
-/// Counts the calls of the last day by environment; `None` for somebody who may not see them.
-async fn calls_of_a_day(
+/// Returns the traffic of the last hour; `None` for somebody who may not see it.
+async fn traffic(
     console: &Console,
     visitor: &Visitor,
-) -> Answer<Option<BTreeMap<EnvironmentName, u64>>> {
-    let query = CallQuery { environment: None, pipeline: None, days: Days::parse(Some(1))? };
-    let report = match console.app.calls().report(&visitor.op, &query).await {
-        Ok(report) => report,
-        Err(error) if error.kind == ErrorKind::Forbidden => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let mut calls = BTreeMap::new();
-    for item in report.items {
-        *calls.entry(item.environment).or_insert(0) += item.calls;
+    environment: &EnvironmentName,
+) -> Answer<Option<TrafficReport>> {
+    let range = TrafficRange::Hour;
+    let query = TrafficQuery { environment: Some(environment.clone()), range, ..TrafficQuery::default() };
+    match console.app.traffic().report(&visitor.op, &query).await {
+        Ok(report) => Ok(Some(report)),
+        Err(error) if error.kind == ErrorKind::Forbidden => Ok(None),
+        Err(error) => Err(error.into()),
     }
-    Ok(Some(calls))
 }
 
 // === impl Card ===
@@ -106,9 +128,32 @@ impl Card {
         Self {
             name: conformance.environment.to_string(),
             standing: StandingView::new(conformance),
-            calls: None,
+            traffic: None,
             waiting: waiting.collect(),
             more_waiting: out().count().saturating_sub(NAMED),
+            concerns: Vec::new(),
+        }
+    }
+}
+
+// === impl TrafficView ===
+
+impl TrafficView {
+    fn new(report: &TrafficReport) -> Self {
+        let total = &report.total;
+        let codes = total.codes();
+        let most = codes.iter().map(|(.., calls)| *calls).max().unwrap_or_default();
+        let reasons = codes.iter().take(REASONS).map(|(_, code, calls)| {
+            let part = |calls: u64| usize::try_from(calls).unwrap_or(usize::MAX / 2_000);
+            let bar = bar([("waived", part(*calls)), ("track", part(most - calls)), ("bad", 0)]);
+            Reason { code: (*code).to_owned(), calls: *calls, bar }
+        });
+        Self {
+            calls: total.calls(),
+            refused: total.refused(),
+            failed: total.failed(),
+            reasons: reasons.collect(),
+            chart: CallsChart::new(report),
         }
     }
 }

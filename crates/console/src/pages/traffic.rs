@@ -120,9 +120,13 @@ async fn show(State(console): State<Console>, visitor: Visitor, Query(asked): Qu
         range,
     };
     let report = console.app.traffic().report(&visitor.op, &query).await?;
-    let here = |of: &str, name: &str| format!("?environment={environment}&range={}&{of}={name}", range.as_str());
+    let here =
+        |of: &str, name: &str| format!("?environment={environment}&range={}&{of}={name}", range.as_str());
     let pipelines = report.pipelines.iter().map(|it| Row {
-        name: it.pipeline.as_ref().map_or("no pipeline".to_owned(), |(name, major)| format!("{name} v{major}")),
+        name: it
+            .pipeline
+            .as_ref()
+            .map_or("no pipeline".to_owned(), |(name, major)| format!("{name} v{major}")),
         href: it.pipeline.as_ref().map(|(name, _)| here("pipeline", name.as_str())),
         tally: TallyView::new(&it.tally),
     });
@@ -221,8 +225,11 @@ impl CallsChart {
 
 impl LatencyChart {
     fn new(report: &TrafficReport) -> Self {
-        let steps: Vec<_> =
-            report.points.iter().map(|point| [50, 95, 99].map(|percent| point.tally.percentile_us(percent))).collect();
+        let steps: Vec<_> = report
+            .points
+            .iter()
+            .map(|point| [50, 95, 99].map(|percent| point.tally.percentile_us(percent)))
+            .collect();
         let lines = lines(["p50", "p95", "p99"], &steps);
         let top = duration(lines.top);
         Self { lines, top }

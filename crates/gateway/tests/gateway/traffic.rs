@@ -100,7 +100,13 @@ async fn the_live_log_shows_calls_and_nothing_secret_of_them() {
         .map(|call| {
             let consumer = call.consumer.as_ref().map_or("-", |name| name.as_str());
             let code = call.code.as_deref().unwrap_or("-");
-            format!("{} {} {} {} {code} {consumer}", call.request_id, call.method, call.path, call.status.unwrap())
+            format!(
+                "{} {} {} {} {code} {consumer}",
+                call.request_id,
+                call.method,
+                call.path,
+                call.status.unwrap()
+            )
         })
         .collect();
     assert_eq!(

@@ -12,8 +12,13 @@ contracts! {
     old_traffic_is_folded_into_hours_and_loses_no_call
 }
 
-const ALL: TrafficFilter<'_> =
-    TrafficFilter { since_minute: 0, until_minute: i64::MAX, environment: None, pipeline: None, consumer: None };
+const ALL: TrafficFilter<'_> = TrafficFilter {
+    since_minute: 0,
+    until_minute: i64::MAX,
+    environment: None,
+    pipeline: None,
+    consumer: None,
+};
 
 fn ok() -> Measure {
     Measure::Answer(AnswerClass::Successful)
@@ -39,7 +44,8 @@ fn batch(id: &str, rows: &[(CountedTraffic, u64)]) -> TrafficBatch {
 }
 
 fn shown(sums: &[TrafficSum]) -> Vec<(String, i64, String, u64)> {
-    let pipeline = |sum: &TrafficSum| sum.of.pipeline.as_ref().map_or("-".to_owned(), |(name, _)| name.to_string());
+    let pipeline =
+        |sum: &TrafficSum| sum.of.pipeline.as_ref().map_or("-".to_owned(), |(name, _)| name.to_string());
     sums.iter().map(|sum| (pipeline(sum), sum.of.minute, sum.of.measure.to_string(), sum.calls)).collect()
 }
 
@@ -50,7 +56,10 @@ async fn traffic_of_several_gateways_adds_up_and_a_batch_counts_once(database: D
         let store = if n % 2 == 0 { one.clone() } else { other.clone() };
         let mut mine = vec![
             (traffic(7, Some("a"), ann(), ok()), 2),
-            (traffic(7, None, TrafficCaller::Unknown, Measure::Code(AnswerClass::ClientError, "x".into())), 3),
+            (
+                traffic(7, None, TrafficCaller::Unknown, Measure::Code(AnswerClass::ClientError, "x".into())),
+                3,
+            ),
         ];
         mine.rotate_left(n % 2);
         writers.spawn(async move {
@@ -105,7 +114,10 @@ async fn traffic_is_summed_up_by_what_is_asked_for(database: Database) {
 
     database.tamper("UPDATE traffic SET measure = 'secret' WHERE measure = 'took/03'").await;
     let error = store.sum_traffic(&realm(), &of_test, together).await.unwrap_err();
-    assert!(error.to_string().starts_with("column `measure` of row `default/test/a/1/ann/61/secret`"), "{error}");
+    assert!(
+        error.to_string().starts_with("column `measure` of row `default/test/a/1/ann/61/secret`"),
+        "{error}"
+    );
 }
 
 async fn old_traffic_is_folded_into_hours_and_loses_no_call(database: Database) {

@@ -42,6 +42,12 @@ pub(crate) enum ManagedKeyCommand {
         #[arg(long, value_name = "ENVIRONMENT")]
         env: EnvironmentName,
     },
+    /// Lists the keys of all consumers that stop working by themselves soon.
+    Expiring {
+        /// Within so many days: 1 to 90.
+        #[arg(long, value_name = "N", default_value_t = 14, value_parser = clap::value_parser!(u16).range(1..=90))]
+        days: u16,
+    },
     /// Makes a key that takes another's place; both work during the overlap.
     Rotate {
         /// The key's id, `key_…`.
@@ -139,6 +145,10 @@ async fn managed(context: &Context<'_>, command: ManagedKeyCommand) -> Result<()
             let path = client.environment_path(env.as_str(), &["consumers", consumer.as_str(), "keys"]);
             context.output.list(&client.list(&path).await?, KEY_COLUMNS);
         }
+        ManagedKeyCommand::Expiring { days } => {
+            let path = format!("{}?days={days}", client.realm_path(&["expiring-keys"]));
+            context.output.list(&client.list(&path).await?, EXPIRING_COLUMNS);
+        }
         ManagedKeyCommand::Rotate { id, env, overlap } => {
             let path = client.environment_path(env.as_str(), &["keys", &id, "rotate"]);
             let made = client.post(&path, &json!({ "overlapSeconds": overlap.as_secs() })).await?;
@@ -152,6 +162,16 @@ async fn managed(context: &Context<'_>, command: ManagedKeyCommand) -> Result<()
     }
     Ok(())
 }
+
+const EXPIRING_COLUMNS: &[Column] = &[
+    ("EXPIRES", "/expiresAt"),
+    ("ENVIRONMENT", "/environment"),
+    ("CONSUMER", "/consumer"),
+    ("KEY", "/name"),
+    ("HINT", "/hint"),
+    ("ID", "/id"),
+    ("ROTATED", "/replaced"),
+];
 
 /// Prints a new key: the secret is in this output and nowhere else.
 fn show_new(context: &Context<'_>, made: &Value) {

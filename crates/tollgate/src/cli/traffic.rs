@@ -93,9 +93,17 @@ pub(crate) async fn traffic(context: &Context<'_>, arguments: TrafficArguments) 
     if steps {
         print_out(&tallies(&report, "points", &[("AT", "/at")]));
     } else {
-        print_out(&tallies(&report, "pipelines", &[("ENVIRONMENT", "/environment"), ("PIPELINE", "/pipeline"), ("MAJOR", "/major")]));
+        print_out(&tallies(
+            &report,
+            "pipelines",
+            &[("ENVIRONMENT", "/environment"), ("PIPELINE", "/pipeline"), ("MAJOR", "/major")],
+        ));
         print_out("\n");
-        print_out(&tallies(&report, "consumers", &[("ENVIRONMENT", "/environment"), ("CONSUMER", "/consumer")]));
+        print_out(&tallies(
+            &report,
+            "consumers",
+            &[("ENVIRONMENT", "/environment"), ("CONSUMER", "/consumer")],
+        ));
         print_out("\n");
         let codes = items(total, "codes");
         print_out(&table(codes, &[("PROBLEM", "/code"), ("STATUS", "/status"), ("CALLS", "/calls")]));
@@ -114,8 +122,9 @@ pub(crate) async fn traffic(context: &Context<'_>, arguments: TrafficArguments) 
 pub(crate) async fn calls(context: &Context<'_>, arguments: CallsArguments) -> Result<(), Failure> {
     let CallsArguments { of, ended, status, follow } = arguments;
     if follow && context.output.format() != Format::Table {
-        return Err(Failure::usage("what goes on and on is no document")
-            .hint("leave --follow out, or --output"));
+        return Err(
+            Failure::usage("what goes on and on is no document").hint("leave --follow out, or --output")
+        );
     }
     let fields = of.fields().chain([("ended", ended), ("status", status.map(|status| status.to_string()))]);
     let path = asked(context.client.realm_path(&["calls"]), fields);
@@ -168,7 +177,9 @@ fn named(row: &Value) -> Value {
     let mut row = row.clone();
     let others = row.get("others") == Some(&Value::Bool(true));
     if let Some(fields) = row.as_object_mut() {
-        for (field, nobody) in [("pipeline", "(none)"), ("consumer", if others { "(others)" } else { "(unknown)" })] {
+        for (field, nobody) in
+            [("pipeline", "(none)"), ("consumer", if others { "(others)" } else { "(unknown)" })]
+        {
             if fields.get(field) == Some(&Value::Null) {
                 fields.insert(field.to_owned(), json!(nobody));
             }

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tollgate_app::explanations::{Listener, NotExplained, ThisGateway};
+use tollgate_app::keys::Expiry;
 use tollgate_flow::BoxFuture;
 use tollgate_gateway::{ExplainError, Gateway, Refusals};
 use tollgate_listener::ClientCertificate;
@@ -38,6 +40,7 @@ impl ThisProcess {
                 exposure: place.exposure,
                 mtls: parts.entrances.demands_clients(name),
                 address: *address,
+                tls: parts.entrances.has_tls(name),
             }),
             Name::Console | Name::Metrics => None,
         });
@@ -75,6 +78,13 @@ impl ThisProcess {
     }
 }
 
+impl ThisProcess {
+    fn has_tls(&self, environment: &EnvironmentName, exposure: Exposure) -> bool {
+        let place = Place::of(environment.clone(), exposure);
+        self.entrances.has_tls(&Name::Environment(place))
+    }
+}
+
 impl ThisGateway for ThisProcess {
     fn explain<'a>(
         &'a self,
@@ -102,6 +112,19 @@ impl ThisGateway for ThisProcess {
         self.gateway.recent_calls(realm)
     }
 
+    fn expiring_keys(&self, realm: &RealmName, now: Timestamp, until: Timestamp) -> Vec<Expiry> {
+        let Some(snapshot) = self.shared.load() else { return Vec::new() };
+        let expiring = snapshot.expiring_keys(realm, now, until);
+        expiring
+            .map(|(scope, consumer, key, at)| Expiry {
+                environment: scope.environment.clone(),
+                consumer: consumer.name.clone(),
+                key: key.id,
+                at,
+            })
+            .collect()
+    }
+
     fn listeners(&self) -> Vec<Listener> {
         let mut listeners = self.given.clone();
         // What was given goes before what is stored, as it does where listeners are opened.
@@ -111,6 +134,7 @@ impl ThisGateway for ThisProcess {
                 exposure: *exposure,
                 mtls: self.demands_clients(environment, *exposure),
                 address: *address,
+                tls: self.has_tls(environment, *exposure),
             });
             let is_given = |it: &Listener| {
                 self.given

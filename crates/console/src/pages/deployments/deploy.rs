@@ -6,8 +6,9 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
-use tollgate_app::deployments::RollbackCandidate;
+use tollgate_app::deployments::{Deployed, RollbackCandidate};
 use tollgate_app::errors::{Error, ErrorKind};
+use tollgate_model::deployments::Deployment;
 use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::versions::Version;
 
@@ -38,15 +39,23 @@ struct Outlook {
     running: Option<String>,
     asked_for: bool,
     verdict: OutlookVerdict,
+    nobody_associated: bool,
 }
 
-enum OutlookVerdict {
+pub(super) enum OutlookVerdict {
     /// It would be deployed; what is still missing then, and whether nobody is associated.
     Admitted(Vec<String>),
     /// The policies refuse it: messages with what to do, and the version that mending makes, where it can.
     Refused { violations: Vec<(String, String)>, mended: Option<String> },
     /// It fails for another reason.
     Failed(Refusal),
+}
+
+/// What a rehearsal showed.
+pub(super) struct Verdicts {
+    pub(super) verdict: OutlookVerdict,
+    /// Whether nobody could call it.
+    pub(super) nobody_associated: bool,
 }
 
 #[derive(Template)]
@@ -122,7 +131,7 @@ async fn deploy(
     let deployed =
         console.app.deployments().deploy(&visitor.op, &environment, &pipeline, Some(version), None).await;
     match deployed {
-        Ok(deployed) => Ok(deployed_at(&visitor, &deployed.deployment.deployment.id.to_string())),
+        Ok(deployed) => Ok(deployed_at(&visitor, &deployed.deployment.deployment)),
         Err(error) => {
             // It was refused since the page was made: it shows by now what the policies say.
             let mut again =
@@ -187,11 +196,12 @@ async fn rollback(
     let deployments = console.app.deployments();
     let major = Some(version.major);
     let done = deployments.rollback(&visitor.op, &environment, &pipeline, major, Some(version)).await?;
-    Ok(deployed_at(&visitor, &done.deployment.deployment.id.to_string()))
+    Ok(deployed_at(&visitor, &done.deployment.deployment))
 }
 
-fn deployed_at(visitor: &Visitor, id: &str) -> Response {
-    see_other(&format!("/realms/{}/deployments?deployed={id}", visitor.op.realm))
+pub(super) fn deployed_at(visitor: &Visitor, deployed: &Deployment) -> Response {
+    let (realm, Deployment { environment, id, .. }) = (&visitor.op.realm, deployed);
+    see_other(&format!("/realms/{realm}/deployments?environment={environment}&deployed={id}"))
 }
 
 // === impl DeployPage ===
@@ -213,15 +223,9 @@ impl DeployPage {
         for environment in console.app.environments().list(op).await? {
             let environment = environment.environment.name;
             let deployments = console.app.deployments();
-            let verdict =
-                match deployments.deploy_dry_run(op, &environment, pipeline, Some(version), None).await {
-                    Ok(deployed) => OutlookVerdict::Admitted(deployed.reminders),
-                    Err(error) if error.kind == ErrorKind::Refused => OutlookVerdict::Refused {
-                        mended: mended(console, visitor, pipeline, &environment, version == latest).await,
-                        violations: violations(&error),
-                    },
-                    Err(error) => OutlookVerdict::Failed(error.into()),
-                };
+            let outcome = deployments.deploy_dry_run(op, &environment, pipeline, Some(version), None).await;
+            let Verdicts { verdict, nobody_associated } =
+                Verdicts::of(console, visitor, pipeline, version, &environment, outcome).await?;
             let same = running.iter().map(|view| &view.deployment).find(|it| {
                 it.environment == environment && it.pipeline == *pipeline && it.version.major == version.major
             });
@@ -230,6 +234,7 @@ impl DeployPage {
                 asked_for: environment.as_str() == asked_for,
                 environment: environment.to_string(),
                 verdict,
+                nobody_associated,
             });
         }
         // What was asked for comes first.
@@ -241,6 +246,34 @@ impl DeployPage {
             places,
             problem: None,
         })
+    }
+}
+
+// === impl Verdicts ===
+
+impl Verdicts {
+    /// Takes what a rehearsal of a version showed; where it was refused, with what mending would make.
+    pub(super) async fn of(
+        console: &Console,
+        visitor: &Visitor,
+        pipeline: &PipelineName,
+        version: Version,
+        environment: &EnvironmentName,
+        outcome: Result<Deployed, Error>,
+    ) -> Answer<Self> {
+        let nobody_associated = outcome.as_ref().is_ok_and(|deployed| deployed.nobody_associated);
+        let verdict = match outcome {
+            Ok(deployed) => OutlookVerdict::Admitted(deployed.reminders),
+            Err(error) if error.kind == ErrorKind::Refused => {
+                let latest = console.app.pipelines().get(&visitor.op, pipeline).await?.value.latest;
+                OutlookVerdict::Refused {
+                    mended: mended(console, visitor, pipeline, environment, version == latest).await,
+                    violations: violations(&error),
+                }
+            }
+            Err(error) => OutlookVerdict::Failed(error.into()),
+        };
+        Ok(Self { verdict, nobody_associated })
     }
 }
 

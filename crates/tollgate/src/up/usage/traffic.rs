@@ -117,7 +117,8 @@ mod tests {
         pending.add((2..100).map(|minute| (of(minute, 0, answer()), 1)).collect());
         assert_eq!(pending.waiting.len(), 20);
         let before = pending.calls();
-        pending.add([(of(1, 0, answer()), 1), (of(99, 0, answer()), 1), (of(1, 0, Measure::Took(1)), 1)].into());
+        pending
+            .add([(of(1, 0, answer()), 1), (of(99, 0, answer()), 1), (of(1, 0, Measure::Took(1)), 1)].into());
         assert_eq!(pending.calls(), before + 1);
     }
 }
