@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tollgate_flow::BoxFuture;
+pub use tollgate_flow::BoxFuture;
 use tollgate_model::environments::{Environment, Exposure};
 use tollgate_model::explanations::{CallToExplain, Explanation, Refusal};
 use tollgate_model::ids::{KeyId, RequestId};

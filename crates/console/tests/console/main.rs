@@ -6,6 +6,7 @@ mod change_requests;
 mod editor;
 mod guards;
 mod journey;
+mod monitor;
 mod people;
 mod policies;
 mod settings;
