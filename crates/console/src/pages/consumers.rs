@@ -112,6 +112,8 @@ struct KeyRow {
 struct ListQuery {
     environment: Option<String>,
     cursor: Option<String>,
+    /// What a new consumer is to call.
+    pipeline: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -155,12 +157,13 @@ async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Q
 
 async fn new(State(console): State<Console>, visitor: Visitor, Query(query): Query<ListQuery>) -> Answer {
     let ticked = query.environment.into_iter().collect();
+    let pipelines = query.pipeline.into_iter().collect();
     page(&NewPage {
         chrome: Chrome::new(&visitor, Section::Consumers, "New consumer"),
         name: "",
         description: "",
         environments: pick_environments(&console, &visitor.op, &ticked).await?,
-        pipelines: pick_pipelines(&console, &visitor.op, &BTreeSet::new()).await?,
+        pipelines: pick_pipelines(&console, &visitor.op, &pipelines).await?,
         problem: None,
     })
 }

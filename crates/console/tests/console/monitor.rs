@@ -202,16 +202,16 @@ async fn a_refused_call_and_one_that_is_described_are_explained_and_no_header_co
 async fn an_environment_that_was_chosen_stays_chosen() {
     let world = running().await;
     let first = world.get("/realms/default/deployments").await;
-    assert!(first.text.contains("What runs in test"), "the first, when none was chosen: {}", first.text);
-    let chosen = world.get("/realms/default/deployments?environment=prod").await;
+    assert!(first.text.contains("What runs in prod"), "the first, when none was chosen: {}", first.text);
+    let chosen = world.get("/realms/default/deployments?environment=test").await;
     let cookie = chosen.header("set-cookie").to_owned();
-    assert!(cookie.starts_with("tollgate_environment=prod; Path=/; HttpOnly; SameSite=Strict"), "{cookie}");
+    assert!(cookie.starts_with("tollgate_environment=test; Path=/; HttpOnly; SameSite=Strict"), "{cookie}");
     let next = async |environment| {
         let cookies = format!("{}; tollgate_environment={environment}", world.cookie);
         world.get_as(&cookies, "/realms/default/traffic").await.text
     };
-    assert!(next("prod").await.contains("What became of calls in prod"));
-    assert!(next("nowhere").await.contains("What became of calls in test"), "one that is not there is forgotten");
+    assert!(next("test").await.contains("What became of calls in test"));
+    assert!(next("nowhere").await.contains("What became of calls in prod"), "one that is not there is forgotten");
     let planted = world.get("/realms/default/traffic?environment=a%0d%0aset-cookie:b").await;
     assert_eq!((planted.status, planted.header("set-cookie")), (404, ""));
 }
@@ -248,6 +248,8 @@ async fn where_nobody_may_call_it_is_chosen_who_may() {
     assert!(deploy.contains(&format!("{associate}?environment=test")), "{deploy}");
     let nobody = world.get(&format!("{associate}?environment=test")).await.text;
     assert!(nobody.contains("There is no consumer in test yet"));
+    let new = world.get("/realms/default/consumers/new?environment=test&pipeline=orders").await.text;
+    assert!(new.contains("value=\"orders\" checked") && new.contains("value=\"test\" checked"), "{new}");
     world.post("/realms/default/consumers", &[("name", "shop"), ("environment", "test")]).await;
     let offered = world.get(&format!("{associate}?environment=test&version=1.0")).await.text;
     assert!(offered.contains("value=\"shop\""), "{offered}");
