@@ -113,7 +113,7 @@ pub(crate) fn lines<const N: usize>(classes: [&'static str; N], steps: &[[Option
         let pieces = pieces.into_iter().filter(|piece| !piece.is_empty()).map(|mut piece| {
             // A line of one corner is not drawn: it gets a little width.
             if let [(x, y)] = piece[..] {
-                piece = vec![(x.saturating_sub(4), y), ((x + 4).min(WIDTH), y)];
+                piece = vec![(x.saturating_sub(8), y), ((x + 8).min(WIDTH), y)];
             }
             piece.iter().map(|(x, y)| format!("{x},{y}")).collect::<Vec<_>>().join(" ")
         });
@@ -173,6 +173,6 @@ mod tests {
         let steps = [[Some(10)], [Some(5)], [None], [Some(0)], [None]];
         let chart = lines(["p50"], &steps);
         assert_eq!(chart.top, 10);
-        assert_eq!(chart.lines[0].pieces, ["0,0 250,50", "746,100 754,100"]);
+        assert_eq!(chart.lines[0].pieces, ["0,0 250,50", "742,100 758,100"]);
     }
 }

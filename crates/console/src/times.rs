@@ -25,7 +25,8 @@ impl Moment {
 /// Says how long something took, given in microseconds.
 pub(crate) fn duration(us: u64) -> String {
     match us {
-        0..1_000 => format!("0.{} ms", us / 100),
+        0..100 => "< 0.1 ms".to_owned(),
+        100..1_000 => format!("0.{} ms", us / 100),
         1_000..10_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
         10_000..1_000_000 => format!("{} ms", us / 1_000),
         _ => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
@@ -53,7 +54,7 @@ mod tests {
     fn a_duration_is_told_in_few_digits() {
         assert_eq!(
             [0, 990, 2_500, 12_345, 1_250_000].map(duration),
-            ["0.0 ms", "0.9 ms", "2.5 ms", "12 ms", "1.2 s"]
+            ["< 0.1 ms", "0.9 ms", "2.5 ms", "12 ms", "1.2 s"]
         );
     }
 

@@ -37,11 +37,14 @@ async fn running_and_watching_by_clicks() {
     let made = server.json(&["consumer", "create", "shop", "--env", "test", "--pipeline", "stock"]);
     let key = made["items"][0]["key"]["key"].as_str().expect("shown once").to_owned();
     home.keep_secret(&key);
-    server.cli(&["key", "create", "shop", "--env", "test", "--name", "summer", "--expires-in", "3d"]).expect_code(0);
+    server
+        .cli(&["key", "create", "shop", "--env", "test", "--name", "summer", "--expires-in", "3d"])
+        .expect_code(0);
 
     let browser = Browser::start().await;
     browser.sign_in_first(&server).await;
-    let open = async |page: &str| browser.open(&format!("{}/realms/default/{page}", server.url("console"))).await;
+    let open =
+        async |page: &str| browser.open(&format!("{}/realms/default/{page}", server.url("console"))).await;
     for (page, name) in [
         ("traffic?environment=prod", "traffic-empty"),
         ("calls?environment=prod&paused=yes", "calls-empty"),
@@ -135,7 +138,8 @@ async fn running_and_watching_by_clicks() {
     browser.check("undeploy").await;
     browser.click("Undeploy orders").await;
     browser.see("What runs in test").await;
-    let document = server.json(&["openapi", "orders", "--env", "prod", "--gateway", "https://api.example.com"]);
+    let document =
+        server.json(&["openapi", "orders", "--env", "prod", "--gateway", "https://api.example.com"]);
     assert_eq!(document["servers"][0]["url"], "https://api.example.com");
     assert_eq!(document["paths"]["/pipeline/default/v1/orders/{id}"]["parameters"][0]["name"], "id");
     assert_eq!(server.stop(), Some(0));

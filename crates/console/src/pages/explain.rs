@@ -257,7 +257,9 @@ impl Told {
 
 /// Returns the name of a check as words.
 fn words(report: &CheckReport) -> String {
-    crate::forms::capitalised(&report.check.as_str().replace('-', " "))
+    let words = report.check.as_str().replace('-', " ");
+    let words = words.replacen("api key", "API key", 1).replacen("cors", "CORS", 1);
+    crate::forms::capitalised(&words)
 }
 
 /// Tells what is known of a call.

@@ -10,7 +10,8 @@ use tollgate_app::keys::Expiry;
 use tollgate_app::pipelines::SavePipeline;
 use tollgate_model::environments::Exposure;
 use tollgate_model::explanations::{
-    CallToExplain, Check, CheckOutcome, CheckReport, ExplainedAnswer, Explanation, Reached, Refusal, SentCredentials,
+    CallToExplain, Check, CheckOutcome, CheckReport, ExplainedAnswer, Explanation, Reached, Refusal,
+    SentCredentials,
 };
 use tollgate_model::ids::RequestId;
 use tollgate_model::names::{EnvironmentName, RealmName};
@@ -58,7 +59,11 @@ impl ThisGateway for OneCall {
             reached: Reached { pipeline: Some("orders".parse().unwrap()), ..Reached::default() },
             sent: SentCredentials::default(),
             checks: vec![
-                CheckReport { check: Check::ApiKeyPresent, outcome: CheckOutcome::Failed, why: Some("no key".to_owned()) },
+                CheckReport {
+                    check: Check::ApiKeyPresent,
+                    outcome: CheckOutcome::Failed,
+                    why: Some("no key".to_owned()),
+                },
                 CheckReport { check: Check::TokenPresent, outcome: CheckOutcome::NotDemanded, why: None },
             ],
         };
@@ -156,15 +161,27 @@ async fn traffic_is_drawn_with_the_same_numbers_as_a_table() {
     let other = world.get("/realms/default/traffic?environment=prod").await.text;
     assert!(other.contains("No call in this time"));
     assert_eq!(world.get("/realms/default/traffic?environment=test&range=2h").await.status, 422);
-    assert_eq!(world.get("/realms/default/traffic?environment=test&pipeline=Not%20a%20name").await.status, 404);
+    assert_eq!(
+        world.get("/realms/default/traffic?environment=test&pipeline=Not%20a%20name").await.status,
+        404
+    );
 }
 
 #[tokio::test]
 async fn the_live_log_renews_itself_until_it_is_paused() {
     let world = running().await;
     let log = world.get("/realms/default/calls?environment=test&ended=refused").await.text;
-    assert!(log.contains("hx-trigger=\"every 2s\"") && log.contains("/calls/list?environment=test&#38;ended=refused"), "{log}");
-    assert!(log.contains("401 refused") && log.contains("1.5 ms") && log.contains("3 calls to this process were left out"), "{log}");
+    assert!(
+        log.contains("hx-trigger=\"every 2s\"")
+            && log.contains("/calls/list?environment=test&#38;ended=refused"),
+        "{log}"
+    );
+    assert!(
+        log.contains("401 refused")
+            && log.contains("1.5 ms")
+            && log.contains("3 calls to this process were left out"),
+        "{log}"
+    );
     assert!(log.contains("&#60;orders&#62;") && !log.contains("<orders>"), "paths are the caller's");
     let paused = world.get("/realms/default/calls?environment=test&paused=yes").await.text;
     assert!(!paused.contains("hx-trigger"), "{paused}");
@@ -192,7 +209,7 @@ async fn a_refused_call_and_one_that_is_described_are_explained_and_no_header_co
     assert!(told.text.contains("It would pass every check"), "{}", told.text);
     assert!(!told.text.contains("the-secret-key"), "what was written as a header is not shown again");
     let told = world.post("/realms/default/explain", &form("")).await;
-    assert!(told.text.contains("Api key present") && told.text.contains("Not demanded here: Token present"));
+    assert!(told.text.contains("API key present") && told.text.contains("Not demanded here: Token present"));
     let told = world.post("/realms/default/explain", &form("the-secret-key")).await;
     assert_eq!(told.status, 422);
     assert!(told.text.contains("has no colon") && !told.text.contains("the-secret-key"), "{}", told.text);
@@ -211,7 +228,10 @@ async fn an_environment_that_was_chosen_stays_chosen() {
         world.get_as(&cookies, "/realms/default/traffic").await.text
     };
     assert!(next("test").await.contains("What became of calls in test"));
-    assert!(next("nowhere").await.contains("What became of calls in prod"), "one that is not there is forgotten");
+    assert!(
+        next("nowhere").await.contains("What became of calls in prod"),
+        "one that is not there is forgotten"
+    );
     let planted = world.get("/realms/default/traffic?environment=a%0d%0aset-cookie:b").await;
     assert_eq!((planted.status, planted.header("set-cookie")), (404, ""));
 }
@@ -224,7 +244,9 @@ async fn a_promotion_shows_both_sides_and_what_the_other_lacks() {
     let promote = "/realms/default/pipelines/orders/promote";
     let page = world.get(&format!("{promote}?from=test&to=prod&major=1")).await;
     assert_eq!(page.status, 200);
-    for text in ["Nothing of v1 runs in prod yet", "global rate", "Promote to prod", "Choose who may call it in prod"] {
+    for text in
+        ["Nothing of v1 runs in prod yet", "global rate", "Promote to prod", "Choose who may call it in prod"]
+    {
         assert!(page.text.contains(text), "{text}: {}", page.text);
     }
     let fields = [("from", "test"), ("to", "prod"), ("major", "1")];
@@ -255,7 +277,8 @@ async fn where_nobody_may_call_it_is_chosen_who_may() {
     assert!(offered.contains("value=\"shop\""), "{offered}");
     let nothing = world.post(associate, &[("environment", "test")]).await;
     assert_eq!(nothing.status, 422);
-    let done = world.post(associate, &[("environment", "test"), ("version", "1.0"), ("consumer", "shop")]).await;
+    let done =
+        world.post(associate, &[("environment", "test"), ("version", "1.0"), ("consumer", "shop")]).await;
     assert_eq!(done.status, 303);
     let deploy = world.get(done.header("location")).await.text;
     assert!(!deploy.contains("no consumer of test is associated"), "{deploy}");
@@ -286,7 +309,13 @@ async fn undeploying_tells_first_what_it_breaks() {
     assert!(page.contains("1 caller would be answered 404") && page.contains("shop"), "{page}");
     let form = [("environment", "test"), ("pipeline", "orders"), ("major", "1")];
     assert_eq!(world.post(undeploy, &form).await.status, 303);
-    assert!(world.get("/realms/default/deployments?environment=test").await.text.contains("Nothing runs in test yet"));
+    assert!(
+        world
+            .get("/realms/default/deployments?environment=test")
+            .await
+            .text
+            .contains("Nothing runs in test yet")
+    );
     assert_eq!(world.get(&ask).await.status, 404);
 }
 
