@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tollgate_app::Standing;
 use tollgate_app::access::Permission;
 use tollgate_app::deployments::{Deployed, DeploymentView as Deployment};
+use tollgate_app::lists::ListRequest;
 use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::versions::Version;
 
@@ -19,6 +20,7 @@ use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
 use crate::past::Then;
 use crate::pipelines::verdict as judged;
+use crate::problem::Problem;
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -144,9 +146,12 @@ struct RollbackBody {
 struct ListQuery {
     /// Only this environment.
     environment: Option<EnvironmentName>,
-    /// Taken for the sake of clients that page every list; this one is always whole.
-    #[serde(rename = "limit")]
-    _limit: Option<u32>,
+    /// Only those whose name contains this, a page at a time, by name; needs `environment`.
+    search: Option<String>,
+    /// How many at most: 1 to 500. Heeded with `search`; without, the list is whole.
+    limit: Option<u32>,
+    /// `next` of the page before.
+    cursor: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -279,7 +284,17 @@ async fn list(
     Caller(op): Caller,
     Ask(query): Ask<ListQuery>,
 ) -> Answer<Json<ListView<DeploymentView>>> {
-    let deployments = api.app.deployments().list(&op, query.environment.as_ref()).await?;
+    let ListQuery { environment, search, limit, cursor } = query;
+    if let Some(search) = search {
+        let environment = environment.ok_or_else(|| {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "`search` needs an environment")
+                .hint("give `environment` too")
+        })?;
+        let request = ListRequest { limit, cursor };
+        let page = api.app.deployments().page(&op, &environment, &search, request).await?;
+        return Ok(ListView::page(page, |deployment| DeploymentView::from(&deployment)));
+    }
+    let deployments = api.app.deployments().list(&op, environment.as_ref()).await?;
     Ok(ListView::whole(deployments, |deployment| DeploymentView::from(&deployment)))
 }
 

@@ -138,6 +138,11 @@ async fn running_and_watching_by_clicks() {
     browser.check("undeploy").await;
     browser.click("Undeploy orders").await;
     browser.see("What runs in test").await;
+    let found = |search: &str| {
+        let list = server.json(&["deployments", "--env", "prod", "--search", search]);
+        list["items"].as_array().map(Vec::len)
+    };
+    assert_eq!((found("rder"), found("stock")), (Some(1), Some(0)));
     let document =
         server.json(&["openapi", "orders", "--env", "prod", "--gateway", "https://api.example.com"]);
     assert_eq!(document["servers"][0]["url"], "https://api.example.com");

@@ -62,7 +62,7 @@ impl Keys {
         let until = op.now + SignedDuration::from_hours(24 * i64::from(days));
         let mut known = self.0.gateway().ok_or_else(no_gateway)?.expiring_keys(&op.realm, op.now, until);
         known.retain(|it| op.may(Permission::ApiKeyRead, Place::environment(&it.environment)));
-        known.sort_by(|one, other| (one.at, one.key).cmp(&(other.at, other.key)));
+        known.sort_by_key(|it| (it.at, it.key));
         let mut expiring = Vec::new();
         for expiry in known.into_iter().take(MAX_EXPIRING) {
             let key = keys::api_key(&expiry.environment, expiry.key);

@@ -89,6 +89,9 @@ pub(crate) struct ListArguments {
     /// Only this environment.
     #[arg(long, value_name = "ENVIRONMENT")]
     env: Option<EnvironmentName>,
+    /// Only those whose name contains this.
+    #[arg(long, value_name = "TEXT", requires = "env")]
+    search: Option<String>,
     #[command(flatten)]
     pub(crate) past: AsOfArgument,
 }
@@ -217,6 +220,9 @@ pub(crate) async fn list(context: &Context<'_>, arguments: ListArguments) -> Res
     let mut path = context.client.realm_path(&["deployments"]);
     if let Some(environment) = arguments.env {
         path.push_str(&format!("?environment={environment}"));
+        if let Some(search) = arguments.search {
+            path.push_str(&format!("&search={}", segment(&search)));
+        }
     }
     standings::list(context.output, &context.client.list(&path).await?, COLUMNS);
     Ok(())
