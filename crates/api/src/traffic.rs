@@ -148,7 +148,7 @@ struct RecentAsked {
     ended: Option<String>,
     /// Only with this status.
     status: Option<u16>,
-    /// Only those newer than the one of this request id.
+    /// Only those that began after the one of this request id.
     after: Option<String>,
     /// How many at most: 1 to 500, 100 when absent.
     limit: Option<u32>,

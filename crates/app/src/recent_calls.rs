@@ -45,7 +45,7 @@ pub struct RecentFilter {
     pub ended: Option<Ended>,
     /// Only with this status.
     pub status: Option<u16>,
-    /// Only those that are newer than this one.
+    /// Only those that began after this one.
     pub after: Option<RequestId>,
 }
 

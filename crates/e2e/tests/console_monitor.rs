@@ -1,7 +1,5 @@
 //! Running pipelines and watching them, in a real browser.
 
-#![expect(clippy::indexing_slicing, reason = "a test that indexes wrongly fails, as it should")]
-
 use std::time::Duration;
 
 use tollgate_e2e::{Browser, Home, Server};

@@ -300,7 +300,7 @@ async fn keys_that_stop_working_soon_are_told_by_name_the_first_first() {
     }
     let reach = Reach { environments: Extent::Only([EnvironmentName::prod()].into()), projects: Extent::All };
     let prod = world.with(Rights::of([Permission::ApiKeyRead], &reach));
-    assert_eq!(told(&prod, 14).await.unwrap(), [String::new(); 0], "those of test are not theirs to know");
+    assert!(told(&prod, 14).await.unwrap().is_empty(), "those of test are not theirs to know");
 }
 
 #[tokio::test]

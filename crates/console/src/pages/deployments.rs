@@ -72,6 +72,7 @@ struct Url {
     internal: bool,
 }
 
+#[derive(Default)]
 struct CallsOfADay {
     calls: u64,
     refused: u64,
@@ -228,11 +229,5 @@ fn mark(standing: Standing) -> (&'static str, &'static str) {
 impl CallsOfADay {
     fn new(tally: &Tally) -> Self {
         Self { calls: tally.calls(), refused: tally.refused(), failed: tally.failed() }
-    }
-}
-
-impl Default for CallsOfADay {
-    fn default() -> Self {
-        Self { calls: 0, refused: 0, failed: 0 }
     }
 }

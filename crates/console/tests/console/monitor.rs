@@ -36,7 +36,7 @@ fn refused_call(world: &World) -> RecentCall {
         path: "/pipeline/default/v1/<orders>".to_owned(),
         status: Some(401),
         code: Some("api-key-missing".to_owned()),
-        pipeline: Some(("orders".parse().unwrap(), Version::FIRST)),
+        pipeline: Some(("orders".parse().expect("a name"), Version::FIRST)),
         consumer: None,
         took_us: 1_500,
     }
@@ -56,7 +56,7 @@ impl ThisGateway for OneCall {
                 status: (!knows).then_some(401),
                 code: (!knows).then(|| "api-key-missing".to_owned()),
             },
-            reached: Reached { pipeline: Some("orders".parse().unwrap()), ..Reached::default() },
+            reached: Reached { pipeline: Some("orders".parse().expect("a name")), ..Reached::default() },
             sent: SentCredentials::default(),
             checks: vec![
                 CheckReport {
@@ -127,14 +127,14 @@ async fn count(world: &World, measure: Measure, calls: u64) {
     let of = CountedTraffic {
         realm: world.op.realm.clone(),
         environment: EnvironmentName::test(),
-        pipeline: Some(("orders".parse().unwrap(), 1)),
+        pipeline: Some(("orders".parse().expect("a name"), 1)),
         minute: world.op.now.as_second() / 60,
         caller: TrafficCaller::Unknown,
         measure,
     };
     let mut counts = BTreeMap::from([(of, calls)]);
-    let batch = world.app.traffic().batch(&mut counts).unwrap();
-    world.app.traffic().add(&batch).await.unwrap();
+    let batch = world.app.traffic().batch(&mut counts).expect("stored");
+    world.app.traffic().add(&batch).await.expect("stored");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! `tollgate traffic` and `tollgate calls`: what became of calls, over time and just now.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use clap::Args;
@@ -126,7 +127,9 @@ pub(crate) async fn calls(context: &Context<'_>, arguments: CallsArguments) -> R
             Failure::usage("what goes on and on is no document").hint("leave --follow out, or --output")
         );
     }
-    let fields = of.fields().chain([("ended", ended), ("status", status.map(|status| status.to_string()))]);
+    let limit = follow.then(|| "500".to_owned());
+    let status = status.map(|status| status.to_string());
+    let fields = of.fields().chain([("ended", ended), ("status", status), ("limit", limit)]);
     let path = asked(context.client.realm_path(&["calls"]), fields);
     let list = context.client.get(&path).await?;
     if context.output.format() != Format::Table {
@@ -140,24 +143,26 @@ pub(crate) async fn calls(context: &Context<'_>, arguments: CallsArguments) -> R
     if left_out > 0 {
         say!("{left_out} calls were left out since the server began: too many at once");
     }
+    if !follow {
+        return Ok(());
+    }
     let mut tick = tokio::time::interval(EVERY);
-    let mut newest = newest_of(&shown).unwrap_or_default();
-    while follow {
+    let mut known = ids(&shown);
+    loop {
         tick.tick().await;
-        let mark = if path.contains('?') { '&' } else { '?' };
-        let after = if newest.is_empty() { String::new() } else { format!("{mark}after={newest}") };
-        shown = oldest_first(&context.client.get(&format!("{path}{after}")).await?);
-        if let Some(id) = newest_of(&shown) {
-            newest = id;
-            print_out(&lines(&shown));
+        // By what was shown, not by time: a call that takes long is listed after those that began later and ended before.
+        shown = oldest_first(&context.client.get(&path).await?);
+        let fresh: Vec<_> =
+            shown.iter().filter(|call| !known.contains(text(call, "requestId"))).cloned().collect();
+        known = ids(&shown);
+        if !fresh.is_empty() {
+            print_out(&lines(&fresh));
         }
     }
-    Ok(())
 }
 
-/// Returns the highest request id: ids begin with the time.
-fn newest_of(calls: &[Value]) -> Option<String> {
-    calls.iter().map(|call| text(call, "requestId").to_owned()).max()
+fn ids(calls: &[Value]) -> HashSet<String> {
+    calls.iter().map(|call| text(call, "requestId").to_owned()).collect()
 }
 
 /// Writes rows without the heading that stands above the first of them.
