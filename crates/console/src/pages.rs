@@ -2,14 +2,14 @@
 
 mod account;
 mod audit;
-mod change_requests;
 mod calls;
+mod change_requests;
 mod consumers;
 mod deployments;
 mod environments;
+mod explain;
 mod grid;
 mod groups;
-mod explain;
 mod overview;
 mod pipelines;
 mod policies;
@@ -17,8 +17,8 @@ mod realm_settings;
 mod roles;
 mod sign_in;
 mod signing_keys;
-mod users;
 mod traffic;
+mod users;
 mod values;
 mod waivers;
 

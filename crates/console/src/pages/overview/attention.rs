@@ -146,7 +146,7 @@ impl Attention {
                 what: format!("A change that {} asked for", request.author.name),
                 then: "waits for somebody to decide, and expires",
                 when: Some(Moment::new(request.expires_at, now)),
-                href: None,
+                href: Some(format!("/realms/{}/change-requests", visitor.op.realm)),
             });
         }
         Ok(())
