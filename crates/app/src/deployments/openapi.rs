@@ -155,6 +155,9 @@ fn template(path: &str) -> (String, Vec<Value>) {
 /// Names what a caller may show: each alternative names all that is demanded.
 fn security(trigger: &HttpTrigger, scopes: &[&str]) -> Vec<Value> {
     let mut demanded = Map::new();
+    if trigger.mtls {
+        demanded.insert("clientCertificate".to_owned(), json!([]));
+    }
     if trigger.basic_auth {
         demanded.insert("basic".to_owned(), json!([]));
     }
@@ -183,6 +186,9 @@ fn schemes(trigger: &HttpTrigger) -> Map<String, Value> {
     if trigger.api_key == ApiKeySwitch::OnWithQuery {
         schemes.insert("apiKeyInQuery".to_owned(), key("query"));
     }
+    if trigger.mtls {
+        schemes.insert("clientCertificate".to_owned(), json!({ "type": "mutualTLS" }));
+    }
     if trigger.basic_auth {
         schemes.insert("basic".to_owned(), json!({ "type": "http", "scheme": "basic" }));
     }
@@ -207,7 +213,7 @@ fn responses(kind: &Trigger, trigger: &HttpTrigger, scopes: &[&str]) -> Value {
     let mut all = Map::new();
     let mut add = |status: &str, answer: Value| all.insert(status.to_owned(), answer);
     add("200", json!({ "description": "what the flow answers", "content": { media_type: {} } }));
-    if trigger.api_key.is_on() || trigger.basic_auth || trigger.jwt.is_on() {
+    if trigger.demands_key() || trigger.basic_auth || trigger.jwt.is_on() {
         add("401", problem("credentials are missing or no good".to_owned()));
         let scope =
             if scopes.is_empty() { String::new() } else { format!(", or {} is missing", scopes.join(" ")) };

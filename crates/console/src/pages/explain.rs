@@ -131,6 +131,7 @@ async fn explain(
                 url: form.url.trim().to_owned(),
                 headers,
                 body_length: None,
+                certificate: None,
                 remote: op.source.parse().unwrap_or(IpAddr::from([127, 0, 0, 1])),
             };
             console.app.explanations().explain(op, &call).await.map_err(Refusal::with_status)

@@ -106,6 +106,7 @@ impl ThisGateway for OneCall {
         vec![Listener {
             environment: EnvironmentName::test(),
             exposure: Exposure::External,
+            mtls: false,
             address: ([127, 0, 0, 1], 7001).into(),
             tls: true,
         }]
