@@ -34,7 +34,7 @@ fn main() {
             measure("bare hyper (floor)", bare().await, "GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_owned()).await,
         ];
         for (name, tokens) in [("API key", None), ("API key + ES256 token", Some(Algorithm::Es256))] {
-            let world = World::new(Size { keys: 1_000, pipelines: 1_000, tokens });
+            let world = World::new(Size { keys: 1_000, pipelines: 1_000, tokens, remembers: false });
             let mut request =
                 format!("GET /pipeline/default/v1/r7/42 HTTP/1.1\r\nhost: a\r\napikey: {}\r\n", world.key);
             if tokens.is_some() {

@@ -30,7 +30,7 @@ fn decide(bencher: Bencher<'_, '_>, world: &World, path: &str, key: &str, token:
 }
 
 fn size(keys: usize, pipelines: usize, tokens: Option<Algorithm>) -> Size {
-    Size { keys, pipelines, tokens }
+    Size { keys, pipelines, tokens, remembers: false }
 }
 
 #[divan::bench_group(sample_count = 200, sample_size = 50)]
@@ -73,6 +73,13 @@ mod decision {
     #[divan::bench(args = [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256, Algorithm::Hs256])]
     fn key_and_token(bencher: Bencher<'_, '_>, algorithm: &Algorithm) {
         let world = World::new(size(1_000, 1_000, Some(*algorithm)));
+        decide(bencher, &world, "/pipeline/default/v1/r7/42", &world.key, &world.token, StatusCode::OK);
+    }
+
+    /// As above, with one token for all calls: its signature is verified once.
+    #[divan::bench(args = [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256])]
+    fn key_and_token_that_repeats(bencher: Bencher<'_, '_>, algorithm: &Algorithm) {
+        let world = World::new(Size { remembers: true, ..size(1_000, 1_000, Some(*algorithm)) });
         decide(bencher, &world, "/pipeline/default/v1/r7/42", &world.key, &world.token, StatusCode::OK);
     }
 

@@ -50,6 +50,8 @@ pub struct Size {
     pub pipelines: usize,
     /// Algorithm of the tokens; without, a key is enough.
     pub tokens: Option<Algorithm>,
+    /// Whether the gateway remembers tokens that it verified.
+    pub remembers: bool,
 }
 
 // === impl World ===
@@ -118,11 +120,15 @@ impl World {
         let shared = Arc::new(SharedSnapshot::empty());
         assert!(builder.current().problems().is_empty(), "{:?}", builder.current().problems());
         shared.publish(builder.current());
+        let mut settings = GatewaySettings::default();
+        if !size.remembers {
+            settings.remembered_tokens = 0;
+        }
         let gateway = Gateway::new(
             shared.clone(),
             Arc::new(clock),
             Arc::new(random.clone()),
-            GatewaySettings::default(),
+            settings,
             Arc::new(Usage::new()),
         );
         let listener = ListenerId { environment, exposure: Exposure::External };

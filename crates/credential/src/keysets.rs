@@ -13,6 +13,7 @@ use tollgate_model::triggers::Scope;
 
 use crate::private_keys::PrivateKey;
 use crate::tokens::{self, Claims, Header, MAX_CUSTOM_CLAIMS_BYTES, Parts, RESERVED_CLAIMS};
+use crate::verified_tokens::VerifiedTokens;
 
 /// How far the clocks of issuer and verifier may differ, in seconds.
 pub const LEEWAY_SECONDS: i64 = 30;
@@ -194,6 +195,21 @@ impl KeySet {
     ///
     /// [`VerifyTokenError`], by variant.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, VerifyTokenError> {
+        self.verify_remembering(token, now, &VerifiedTokens::none())
+    }
+
+    /// Like [`KeySet::verify`], but verifies no signature that is remembered. Everything else is checked anew: that the
+    /// key is in this set and verifies now, and all that the token says.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyTokenError`], by variant.
+    pub fn verify_remembering(
+        &self,
+        token: &str,
+        now: Timestamp,
+        memory: &VerifiedTokens,
+    ) -> Result<Claims, VerifyTokenError> {
         let parts = tokens::split(token).ok_or(VerifyTokenError::Malformed)?;
         // A token of ours has, letter by letter, the header that its key writes.
         let key = match self.keys.iter().find(|key| key.header == parts.header) {
@@ -203,7 +219,11 @@ impl KeySet {
         if !key.verifies_at(now) {
             return Err(VerifyTokenError::UnknownKey);
         }
-        check_signature(&parts, &key.key)?;
+        let fact = key.key.fingerprint().and_then(|key| memory.fact(key, token));
+        if !fact.as_ref().is_some_and(|fact| memory.knows(fact)) {
+            check_signature(&parts, &key.key)?;
+            fact.iter().for_each(|fact| memory.learn(fact));
+        }
         self.check(tokens::members(parts.payload).ok_or(VerifyTokenError::Malformed)?, now)
     }
 

@@ -16,6 +16,7 @@ pub mod seal;
 pub mod tokens;
 pub mod totp;
 pub mod user_tokens;
+pub mod verified_tokens;
 
 mod text;
 

@@ -16,11 +16,15 @@ use tollgate_model::keysets::Algorithm;
 use tollgate_model::sources::{Random, RandomError};
 use zeroize::Zeroizing;
 
+use crate::verified_tokens::KeyFingerprint;
+
 /// A key that signs and verifies tokens with one algorithm.
 ///
 /// The public half is parsed once, so that a verification only verifies.
 pub struct PrivateKey {
     kind: Kind,
+    /// `None` for HS256, whose verification costs no more than remembering one.
+    fingerprint: Option<KeyFingerprint>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "a key set holds a handful")]
@@ -107,7 +111,10 @@ impl PrivateKey {
             }
             Algorithm::Hs256 => return Err(MakeKeyError::Invalid),
         };
-        Ok(Self { kind })
+        let mut key = Self { kind, fingerprint: None };
+        key.fingerprint =
+            key.public_members().map(|members| KeyFingerprint::of(key.algorithm().as_str(), &members));
+        Ok(key)
     }
 
     /// Returns the private key to be sealed: PKCS #8, or the bytes of an HMAC key.
@@ -187,6 +194,11 @@ impl PrivateKey {
             }
             Kind::Hs256(key, _) => hmac::sign(key, message).as_ref().to_vec(),
         })
+    }
+
+    /// Names the public half and its algorithm; `None` for HS256.
+    pub(crate) fn fingerprint(&self) -> Option<&KeyFingerprint> {
+        self.fingerprint.as_ref()
     }
 
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {

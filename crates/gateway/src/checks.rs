@@ -20,6 +20,7 @@ use tollgate_credential::keys::{ParseKeyError, PresentedKey};
 use tollgate_credential::keysets::VerifyTokenError;
 use tollgate_credential::tokens::Claims;
 use tollgate_listener::ClientCertificate;
+use tollgate_credential::verified_tokens::VerifiedTokens;
 use tollgate_model::calls::{Shown, ShownCredentials};
 use tollgate_model::certificates::Fingerprint;
 use tollgate_model::explanations::Check;
@@ -57,6 +58,7 @@ pub(crate) struct Checks<'a> {
     pub(crate) passwords: &'a PasswordChecks,
     pub(crate) rate_limits: &'a RateLimits,
     pub(crate) usage: &'a Usage,
+    pub(crate) verified_tokens: &'a VerifiedTokens,
 }
 
 /// A call whose route is known.
@@ -152,7 +154,7 @@ impl Checks<'_> {
         }
         let mut claims = None;
         if trigger.jwt.is_on() {
-            let (token, consumer) = jwt(target, holder.as_ref(), known, watch)?;
+            let (token, consumer) = jwt(target, holder.as_ref(), self.verified_tokens, known, watch)?;
             holder.get_or_insert_with(|| Holder { credential: Caller::Consumer(consumer.id), consumer });
             claims = Some(token);
         }
@@ -453,6 +455,7 @@ impl<'a> Target<'a> {
 fn jwt<W: Watch>(
     target: &Target<'_>,
     holder: Option<&Holder>,
+    memory: &VerifiedTokens,
     known: &mut Known,
     watch: &mut W,
 ) -> Result<(Claims, Arc<ConsumerEntry>), Problem> {
@@ -462,7 +465,7 @@ fn jwt<W: Watch>(
     let holder = holder.map(|holder| holder.consumer.id);
     let scope = target.scope(Check::TokenForm)?;
     let (claims, consumer) =
-        verify_token(scope, &token, holder, target.now, watch).map_err(|error| match error {
+        verify_token(scope, &token, holder, target.now, memory, watch).map_err(|error| match error {
             TokenError::Unavailable(why) => {
                 Problem::new(Code::CheckUnavailable).at(Check::TokenForm).because(why)
             }
@@ -490,17 +493,19 @@ fn jwt<W: Watch>(
 }
 
 /// Verifies a token of an environment: signature and times, revocation, and that it belongs to `holder`, when there is
-/// one. Returns what it says and whose it is.
+/// one. Returns what it says and whose it is. All but the signature is checked on each call, also for a token that was
+/// seen before.
 pub(crate) fn verify_token<W: Watch>(
     scope: &Scope,
     token: &str,
     holder: Option<ConsumerId>,
     now: Timestamp,
+    memory: &VerifiedTokens,
     watch: &mut W,
 ) -> Result<(Claims, Arc<ConsumerEntry>), TokenError> {
     let key_set =
         scope.key_set.as_ref().map_err(|broken| TokenError::Unavailable(Why::Broken(broken.0.clone())))?;
-    let claims = key_set.verify(token, now).map_err(|error| {
+    let claims = key_set.verify_remembering(token, now, memory).map_err(|error| {
         tracing::debug!(%error, "a token was refused");
         let check = token_check(error);
         passed_before(check, &TOKEN_STEPS, watch);

@@ -280,7 +280,8 @@ impl Host for Run<'_> {
 
     fn verify_token(&self, token: &str) -> Result<Map<String, Value>, VerifyError> {
         let holder = self.consumer.as_ref().map(|consumer| consumer.id);
-        match verify_token(self.scope, token, holder, self.gateway.clock.now(), &mut Unwatched) {
+        let (now, memory) = (self.gateway.clock.now(), &self.gateway.verified_tokens);
+        match verify_token(self.scope, token, holder, now, memory, &mut Unwatched) {
             Ok((claims, _)) => Ok(claims.all),
             Err(TokenError::Unavailable(_)) => Err(VerifyError::Unavailable),
             Err(TokenError::Invalid(..) | TokenError::OtherConsumer(_)) => Err(VerifyError::Invalid),

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
+use tollgate_credential::verified_tokens::VerifiedTokens;
 use tollgate_flow::{CallMetadata, Message};
 use tollgate_listener::{ClientCertificate, Entrance, ListenerSettings, Opened};
 use tollgate_model::environments::Exposure;
@@ -58,6 +59,7 @@ pub struct Gateway {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) passwords: PasswordChecks,
+    pub(crate) verified_tokens: VerifiedTokens,
     pub(crate) upstreams: Upstreams,
     pub(crate) bodies: BodyMemory,
     snapshot: Arc<SharedSnapshot>,
@@ -93,6 +95,8 @@ pub struct GatewaySettings {
     pub password_queue: usize,
     /// Callers with credentials whose rate limits are remembered, and as many addresses of others.
     pub rate_limit_callers: usize,
+    /// Tokens whose signature is not verified again when they repeat, each of 32 bytes; 0 remembers none.
+    pub remembered_tokens: usize,
 }
 
 /// One of an environment's listeners.
@@ -203,6 +207,7 @@ impl Gateway {
     ) -> Arc<Self> {
         Arc::new(Self {
             passwords: PasswordChecks::new(settings.password_workers, settings.password_queue, &*random),
+            verified_tokens: VerifiedTokens::new(settings.remembered_tokens, &*random),
             upstreams: Upstreams::default(),
             bodies: BodyMemory::new(settings.max_bodies_bytes),
             rate_limits: RateLimits::new(settings.rate_limit_callers),
@@ -438,8 +443,12 @@ impl Gateway {
         let scope = snapshot.scope(&endpoint.realm, &endpoint.environment).map(Arc::as_ref);
         let certificate = parts.extensions.get::<ClientCertificate>();
         let target = Target { head, certificate, endpoint, route, scope, remote, now };
-        let checks =
-            Checks { passwords: &self.passwords, rate_limits: &self.rate_limits, usage: &self.usage };
+        let checks = Checks {
+            passwords: &self.passwords,
+            rate_limits: &self.rate_limits,
+            usage: &self.usage,
+            verified_tokens: &self.verified_tokens,
+        };
         let permit = checks.pass(&target, &mut record.known, watch).await?;
         Ok(Decided::Flow(Passed { endpoint, target, parameters: found.parameters, permit }))
     }
@@ -626,6 +635,7 @@ impl Default for GatewaySettings {
             password_workers: 2,
             password_queue: 32,
             rate_limit_callers: 200_000,
+            remembered_tokens: 65_536,
         }
     }
 }

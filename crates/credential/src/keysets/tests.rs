@@ -234,6 +234,112 @@ fn a_retiring_key_verifies_until_its_end_and_a_revoked_one_not_at_all() {
     assert_eq!(revoked.jwks(at(NOW)), json!({ "keys": [] }));
 }
 
+#[test]
+fn a_token_that_repeats_is_not_verified_twice_and_one_that_was_not_verified_is() {
+    let memory = VerifiedTokens::new(64, &Counter::default());
+    for (algorithm, remembered) in
+        [(Algorithm::Es256, 1), (Algorithm::EdDsa, 1), (Algorithm::Rs256, 1), (Algorithm::Hs256, 0)]
+    {
+        let memory = VerifiedTokens::new(64, &Counter::default());
+        let set = set(algorithm);
+        let token = issue(&set, json!({}));
+        let first = set.verify_remembering(&token, at(NOW), &memory);
+        assert_eq!(memory.len(), remembered, "{algorithm}");
+        assert_eq!(set.verify_remembering(&token, at(NOW), &memory), first);
+        assert_eq!(set.verify(&token, at(NOW)), first);
+    }
+    // What no key signed passes only because the test writes it into the memory: so the memory is what answered.
+    let set = set(Algorithm::Es256);
+    let (signed, _) =
+        issue(&set, json!({})).rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("parts");
+    let forged = format!("{signed}.{}", URL_SAFE_NO_PAD.encode([1; 64]));
+    assert_eq!(set.verify_remembering(&forged, at(NOW), &memory), Err(VerifyTokenError::Signature));
+    assert_eq!(memory.len(), 0, "what is refused is not remembered");
+    let key = set.keys[0].key.fingerprint().expect("one");
+    memory.learn(&memory.fact(key, &forged).expect("one"));
+    assert!(set.verify_remembering(&forged, at(NOW), &memory).is_ok());
+}
+
+#[test]
+fn what_is_remembered_outlives_nothing() {
+    use VerifyTokenError as E;
+    let memory = VerifiedTokens::new(64, &Counter::default());
+    let active = set(Algorithm::Es256);
+    let token = issue(&active, json!({}));
+    let (kid, bytes) = (active.keys[0].kid.clone(), active.keys[0].key.to_bytes().expect("writes"));
+    let with = |kid: &str, issuer: &str, audience: &str, state| {
+        let key = PrivateKey::from_bytes(Algorithm::Es256, &bytes).expect("reads");
+        let keys = vec![KeySetKey::new(kid.to_owned(), key, state)];
+        KeySet::new(issuer.to_owned(), audience.to_owned(), keys)
+    };
+    let (issuer, audience) = (active.issuer.as_str(), active.audience.as_str());
+    assert!(active.verify_remembering(&token, at(NOW), &memory).is_ok());
+    let verdict = |set: &KeySet, now| set.verify_remembering(&token, at(now), &memory).err();
+    assert_eq!(verdict(&active, NOW + 929), None);
+    assert_eq!(verdict(&active, NOW + 930), Some(E::Expired));
+    assert_eq!(verdict(&active, NOW - 31), Some(E::NotYetValid), "the clock was set back");
+    let retiring = with(&kid, issuer, audience, SigningKeyState::Retiring { until: at(NOW + 60) });
+    assert_eq!(verdict(&retiring, NOW + 59), None);
+    assert_eq!(verdict(&retiring, NOW + 60), Some(E::UnknownKey));
+    let revoked = with(&kid, issuer, audience, SigningKeyState::Revoked { at: at(NOW) });
+    assert_eq!(verdict(&revoked, NOW), Some(E::UnknownKey));
+    let active_as = |kid, issuer, audience| with(kid, issuer, audience, SigningKeyState::Active);
+    assert_eq!(verdict(&active_as("another", issuer, audience), NOW), Some(E::UnknownKey));
+    assert_eq!(verdict(&active_as(&kid, "urn:other", audience), NOW), Some(E::Issuer));
+    assert_eq!(verdict(&active_as(&kid, issuer, "urn:other"), NOW), Some(E::Audience));
+    // Another key under the id that the token names.
+    let other = PrivateKey::generate(Algorithm::Es256, &Counter::default()).expect("makes");
+    let other = KeySetKey::new(kid.clone(), other, SigningKeyState::Active);
+    let other = KeySet::new(issuer.to_owned(), audience.to_owned(), vec![other]);
+    assert_eq!(verdict(&other, NOW), Some(E::Signature));
+    assert_eq!(memory.len(), 1);
+}
+
+#[test]
+fn another_spelling_of_a_remembered_signature_is_another_token() {
+    // The order of P-256 (FIPS 186-5): with (r, s), (r, n - s) is a signature of the same bytes, too.
+    const ORDER: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa,
+        0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    ];
+    let (set, memory) = (set(Algorithm::Es256), VerifiedTokens::new(64, &Counter::default()));
+    let token = issue(&set, json!({}));
+    assert!(set.verify_remembering(&token, at(NOW), &memory).is_ok());
+    let (signed, signature) = token.rsplit_once('.').expect("parts");
+    let mut bytes = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
+    for other in [
+        format!("{signed}.{signature}="),
+        format!("{signed}.{signature}A"),
+        format!("{signed}. {signature}"),
+        format!("{signed}.{}", signature.replace(['-', '_'], "+")),
+        format!("{signed}.{}", &signature[..signature.len() - 1]),
+    ] {
+        if other != token {
+            assert!(set.verify_remembering(&other, at(NOW), &memory).is_err(), "{other}");
+        }
+    }
+    for bit in 0..512 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let flipped = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(&bytes));
+        assert_eq!(
+            set.verify_remembering(&flipped, at(NOW), &memory),
+            Err(VerifyTokenError::Signature),
+            "{bit}"
+        );
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+    assert_eq!(memory.len(), 1);
+    let mut borrow = 0;
+    for index in (0..32).rev() {
+        let difference = i16::from(ORDER[index]) - i16::from(bytes[32 + index]) - borrow;
+        borrow = i16::from(difference < 0);
+        bytes[32 + index] = difference.rem_euclid(256).try_into().expect("a byte");
+    }
+    let mirrored = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(&bytes));
+    assert!(set.verify_remembering(&mirrored, at(NOW), &memory).is_ok(), "as good, and verified by itself");
+    assert_eq!(memory.len(), 2);
+}
+
 proptest! {
     #[test]
     fn one_changed_character_anywhere_is_refused(at_ in 0..500_usize, to in "[A-Za-z0-9_.=-]") {

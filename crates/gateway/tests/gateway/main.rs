@@ -10,6 +10,7 @@ mod flows;
 mod metrics;
 mod mtls;
 mod order;
+mod remembered;
 mod tcp;
 mod traffic;
 mod world;
