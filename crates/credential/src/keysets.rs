@@ -95,6 +95,9 @@ pub enum VerifyTokenError {
     /// Its time has not come.
     #[error("the token is not valid yet")]
     NotYetValid,
+    /// It was issued for longer than tokens may live here.
+    #[error("the token lives longer than tokens may live in this environment")]
+    Lifetime,
 }
 
 // === impl KeySetKey ===
@@ -269,11 +272,11 @@ impl KeySet {
             return Err(VerifyTokenError::Malformed);
         };
         let (subject, jti) = (subject.to_owned(), jti.to_owned());
-        Ok(Claims { subject, jti, issued_at, expires_at, all })
+        Ok(Claims { subject, jti, issued_at, expires_at, scopes_claim: None, all })
     }
 }
 
-fn read_header(part: &str) -> Result<Header, VerifyTokenError> {
+pub(crate) fn read_header(part: &str) -> Result<Header, VerifyTokenError> {
     // No name may stand twice, whether it is read here or not (RFC 7515 section 4): the next reader may read it.
     if tokens::members(part).is_none() {
         return Err(VerifyTokenError::Malformed);

@@ -5,6 +5,7 @@
 
 pub mod basic;
 pub mod evidence;
+pub mod issuers;
 pub mod keys;
 pub mod keysets;
 pub mod leaks;

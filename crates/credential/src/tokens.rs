@@ -30,6 +30,8 @@ pub struct Claims {
     pub issued_at: i64,
     /// `exp`, in seconds since 1970.
     pub expires_at: i64,
+    /// The claim that holds the scopes, where it may be another than `scope`.
+    pub scopes_claim: Option<Box<str>>,
     /// Every claim.
     pub all: Map<String, Value>,
 }
@@ -108,10 +110,28 @@ pub(crate) fn members(part: &str) -> Option<Map<String, Value>> {
 // === impl Claims ===
 
 impl Claims {
-    /// Tells whether the token carries a scope.
+    /// Tells whether the token carries a scope. In a list each element is one scope, whatever spaces it has.
     pub fn has_scope(&self, scope: &Scope) -> bool {
-        let scopes = self.all.get("scope").and_then(Value::as_str).unwrap_or_default();
-        scopes.split(' ').any(|it| it == scope.as_str())
+        match self.scopes() {
+            Some(Value::String(scopes)) => scopes.split(' ').any(|it| it == scope.as_str()),
+            Some(Value::Array(scopes)) => scopes.iter().any(|it| it.as_str() == Some(scope.as_str())),
+            _ => false,
+        }
+    }
+
+    /// Returns the scopes as they stand in the token, for people.
+    pub fn scopes_text(&self) -> String {
+        match self.scopes() {
+            Some(Value::String(scopes)) => scopes.clone(),
+            Some(Value::Array(scopes)) => {
+                scopes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn scopes(&self) -> Option<&Value> {
+        self.all.get(self.scopes_claim.as_deref().unwrap_or("scope"))
     }
 }
 

@@ -13,7 +13,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Grant, Role};
-use crate::names::{ConsumerName, EnvironmentName, GroupName, PipelineName, UserName, ValueName};
+use crate::issuers::IssuerSettings;
+use crate::names::{
+    ConsumerName, EnvironmentName, GroupName, IssuerName, PipelineName, UserName, ValueName,
+};
 use crate::pipelines::Pipeline;
 use crate::policies::{
     AccessPolicyFile, EnforcementFile, LoginFlowsFile, Policy, PolicyName, Rule, SensitiveFieldsFile,
@@ -42,6 +45,8 @@ pub enum Resource {
     Global(GlobalFile),
     /// `kind: Group`.
     Group(GroupFile),
+    /// `kind: Issuer`.
+    Issuer(IssuerFile),
     /// `kind: Role`.
     Role(Role),
     /// `kind: Waiver`, as `tollgate policy export` writes it for checks without a server.
@@ -72,6 +77,16 @@ pub struct GlobalFile {
     pub name: ValueName,
     /// Its value in each environment: any JSON.
     pub environments: BTreeMap<EnvironmentName, serde_json::Value>,
+}
+
+/// An issuer of tokens as written in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IssuerFile {
+    /// What pipelines call it.
+    pub name: IssuerName,
+    /// What is demanded of its tokens in each environment that takes them.
+    pub environments: BTreeMap<EnvironmentName, IssuerSettings>,
 }
 
 /// A group of users as written in a file: members by name.
@@ -136,7 +151,7 @@ pub struct DocumentError {
 }
 
 /// The kinds of resource files, as `kind` spells them.
-const KINDS: [&str; 7] = ["Pipeline", "Policy", "Consumer", "Global", "Group", "Role", "Waiver"];
+const KINDS: [&str; 8] = ["Pipeline", "Policy", "Consumer", "Global", "Group", "Issuer", "Role", "Waiver"];
 
 /// Reads every document of a text, `---` between them.
 ///
@@ -171,8 +186,8 @@ pub fn parse_pipeline(text: &str) -> Result<Located<Pipeline>, DocumentError> {
     }
 }
 
-/// Returns the JSON Schema of a kind of resource file: `pipeline`, `policy`, `consumer`, `global`, `group` or
-/// `role`.
+/// Returns the JSON Schema of a kind of resource file: `pipeline`, `policy`, `consumer`, `global`, `group`,
+/// `issuer` or `role`.
 pub fn schema(kind: &str) -> Option<serde_json::Value> {
     let (name, schema) = match kind {
         "pipeline" => ("Pipeline", schemars::schema_for!(Pipeline)),
@@ -180,6 +195,7 @@ pub fn schema(kind: &str) -> Option<serde_json::Value> {
         "consumer" => ("Consumer", schemars::schema_for!(ConsumerFile)),
         "global" => ("Global", schemars::schema_for!(GlobalFile)),
         "group" => ("Group", schemars::schema_for!(GroupFile)),
+        "issuer" => ("Issuer", schemars::schema_for!(IssuerFile)),
         "role" => ("Role", schemars::schema_for!(Role)),
         _ => return None,
     };
@@ -243,6 +259,7 @@ fn resource(tree: Tree) -> Result<Located<Resource>, DocumentError> {
         "Consumer" => Resource::Consumer(read(&tree)?),
         "Global" => Resource::Global(read(&tree)?),
         "Group" => Resource::Group(read(&tree)?),
+        "Issuer" => Resource::Issuer(read(&tree)?),
         "Role" => Resource::Role(read(&tree)?),
         "Waiver" => Resource::Waiver(read(&tree)?),
         other => {
@@ -326,6 +343,7 @@ impl Resource {
             Self::Consumer(_) => "Consumer",
             Self::Global(_) => "Global",
             Self::Group(_) => "Group",
+            Self::Issuer(_) => "Issuer",
             Self::Role(_) => "Role",
             Self::Waiver(_) => "Waiver",
         }

@@ -15,6 +15,7 @@ pub mod environments;
 pub mod evidence;
 pub mod explanations;
 pub mod ids;
+pub mod issuers;
 pub mod keysets;
 pub mod names;
 pub mod objects;

@@ -202,6 +202,11 @@ slug!(
     "consumer name"
 );
 slug!(
+    /// What pipelines call the issuer of tokens from outside.
+    IssuerName,
+    "issuer name"
+);
+slug!(
     /// The name of a custom rule.
     RuleName,
     "rule name"
@@ -264,6 +269,15 @@ impl GroupName {
     /// The group that every realm begins with.
     pub fn administrators() -> Self {
         Self("administrators".into())
+    }
+}
+
+// === impl IssuerName ===
+
+impl IssuerName {
+    /// Stands, where a trigger lists issuers, for the login flows of its environment.
+    pub fn own() -> Self {
+        Self("tollgate".into())
     }
 }
 

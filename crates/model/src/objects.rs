@@ -16,13 +16,11 @@ use crate::consumers::{ApiKey, BasicAuth, Consumer};
 use crate::deployments::{Deployment, RouteClaim};
 use crate::environments::{Environment, Exposure, Project, Realm};
 use crate::evidence::{EvidenceKey, JournalLoss};
-use crate::ids::{
-    AttestationId, BasicAuthId, CertificateId, ChangeRequestId, KeyId, UserId, UserTokenId, WaiverId,
-};
+use crate::ids::{ AttestationId, BasicAuthId, CertificateId, ChangeRequestId, KeyId, UserId, UserTokenId, WaiverId, }; use crate::issuers::Issuer; 
 use crate::keysets::{SigningKey, TokenRevocation};
 use crate::names::{
-    ConsumerName, EnvironmentName, GroupName, PipelineName, ProjectName, RealmName, RoleName, UserName,
-    ValueName,
+    ConsumerName, EnvironmentName, GroupName, IssuerName, PipelineName, ProjectName, RealmName, RoleName,
+    UserName, ValueName,
 };
 use crate::pipelines::{PipelineHead, PipelineVersion};
 use crate::policies::{Policies, PolicyVersion, ShadowPolicies};
@@ -79,6 +77,8 @@ kinds! {
     Global = "global",
     /// [`Group`].
     Group = "group",
+    /// [`Issuer`].
+    Issuer = "issuer",
     /// [`JournalLoss`]: in realm `default` only.
     JournalLoss = "journal-loss",
     /// [`PipelineHead`].
@@ -174,9 +174,7 @@ impl StoredObject {
 /// Keys of objects, for look-ups without the object at hand.
 pub mod keys {
     use super::{
-        AttestationId, BasicAuthId, CertificateId, ChangeRequestId, ConsumerName, EnvironmentName, Exposure,
-        GroupName, KeyId, PipelineName, ProjectName, RealmName, RoleName, UserId, UserName, UserTokenId,
-        ValueName, Version, WaiverId,
+ AttestationId, BasicAuthId, CertificateId, ChangeRequestId, ConsumerName, EnvironmentName, Exposure, GroupName, IssuerName, KeyId, PipelineName, ProjectName, RealmName, RoleName, UserId, UserName, UserTokenId, ValueName, Version, WaiverId, 
     };
 
     /// Key of the one [`super::Policies`] object of a realm.
@@ -228,6 +226,10 @@ pub mod keys {
     /// `name`.
     pub fn group(name: &GroupName) -> String {
         name.to_string()
+    }
+    /// `environment/name`.
+    pub fn issuer(environment: &EnvironmentName, name: &IssuerName) -> String {
+        format!("{environment}/{name}")
     }
     /// `name`.
     pub fn pipeline(name: &PipelineName) -> String {
@@ -309,6 +311,7 @@ objects! {
     EvidenceKey => EvidenceKey, |it| it.kid.clone();
     Global => Global, |it| keys::global(&it.environment, &it.name);
     Group => Group, |it| keys::group(&it.name);
+    Issuer => Issuer, |it| keys::issuer(&it.environment, &it.name);
     JournalLoss => JournalLoss, |it| it.accepted_at.to_string();
     PipelineHead => Pipeline, |it| keys::pipeline(&it.name);
     PipelineVersion => PipelineVersion, |it| keys::pipeline_version(&it.pipeline.name, it.version);

@@ -126,6 +126,10 @@ permissions! {
     GroupUpdate = "group:update",
     /// Delete groups.
     GroupDelete = "group:delete",
+    /// Read issuers of tokens outside.
+    IssuerRead = "issuer:read",
+    /// Set and delete issuers of tokens outside, and have their keys fetched.
+    IssuerUpdate = "issuer:update",
     /// Read pipelines.
     PipelineRead = "pipeline:read",
     /// Save pipelines.
@@ -211,8 +215,7 @@ impl Permission {
             (Self::EnvironmentRead | Self::PolicyRead | Self::RealmRead, _) => Scope::Shared,
             (
                 _,
-                "access" | "account" | "api-key" | "basic-auth" | "call" | "certificate" | "consumer"
-                | "global" | "signing-key" | "token",
+ "access" | "account" | "api-key" | "basic-auth" | "call" | "certificate" | "consumer" | "global" | "issuer" | "signing-key" | "token", 
             ) => Scope::Environment,
             (_, "pipeline") => Scope::Project,
             (_, "deployment" | "usage" | "waiver") => Scope::Both,

@@ -1,9 +1,11 @@
 //! Switches that are true or false, or a map that says more.
 
 use schemars::JsonSchema;
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Scope;
+use crate::names::IssuerName;
 
 /// Whether an API key is demanded: `true`, `false`, or `{ query: true }` for callers that can only send it in
 /// the URL.
@@ -30,7 +32,9 @@ struct ApiKeyOptions {
     query: bool,
 }
 
-/// Whether a token is demanded: `true`, `false`, or `{ scopes: [...] }`.
+/// Whether a token is demanded: `true`, `false`, or `{ scopes: [...], issuers: [...] }`.
+///
+/// A token counts when a login flow of the environment issued it; or, where issuers are listed, when one of these did.
 #[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema)]
 #[schemars(untagged)]
 pub enum JwtSwitch {
@@ -41,6 +45,14 @@ pub enum JwtSwitch {
     /// A token with these scopes is demanded.
     #[schemars(with = "JwtOptions")]
     On(Vec<Scope>),
+    /// A token of one of these issuers, with these scopes, is demanded.
+    #[schemars(with = "JwtOptions")]
+    OnOf {
+        /// Scopes that the token must all carry.
+        scopes: Vec<Scope>,
+        /// Whose tokens count; [`IssuerName::own`] for login flows. Never empty.
+        issuers: Vec<IssuerName>,
+    },
 }
 
 /// The long form of [`JwtSwitch`].
@@ -50,6 +62,26 @@ struct JwtOptions {
     /// Scopes that the token must all carry.
     #[serde(default)]
     scopes: Vec<Scope>,
+    /// Whose tokens count: issuers of the environment, and `tollgate` for its login flows. Without, those of login flows.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "issuers")]
+    #[schemars(with = "Option<Vec<IssuerName>>", extend("minItems" = 1, "maxItems" = 8, "uniqueItems" = true))]
+    issuers: Option<Vec<IssuerName>>,
+}
+
+/// Most issuers that a trigger lists.
+const MAX_ISSUERS: usize = 8;
+
+fn issuers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<IssuerName>>, D::Error> {
+    let issuers = Vec::<IssuerName>::deserialize(deserializer)?;
+    let mut seen = std::collections::BTreeSet::new();
+    if let Some(twice) = issuers.iter().find(|issuer| !seen.insert(*issuer)) {
+        return Err(D::Error::custom(format!("issuer `{twice}` stands twice")));
+    }
+    match issuers.len() {
+        0 => Err(D::Error::custom("no token would count: name an issuer, or leave `issuers` out for login flows")),
+        1..=MAX_ISSUERS => Ok(Some(issuers)),
+        _ => Err(D::Error::custom(format!("at most {MAX_ISSUERS} issuers"))),
+    }
 }
 
 // === impl ApiKeySwitch ===
@@ -86,15 +118,29 @@ impl<'de> Deserialize<'de> for ApiKeySwitch {
 impl JwtSwitch {
     /// Tells whether a token is demanded.
     pub fn is_on(&self) -> bool {
-        matches!(self, Self::On(_))
+        *self != Self::Off
     }
 
     /// Returns the scopes that the token must carry; none when no token is demanded.
     pub fn scopes(&self) -> &[Scope] {
         match self {
             Self::Off => &[],
-            Self::On(scopes) => scopes,
+            Self::On(scopes) | Self::OnOf { scopes, .. } => scopes,
         }
+    }
+
+    /// Returns whose tokens count, when that is listed; login flows' only, when it is not.
+    pub fn issuers(&self) -> Option<&[IssuerName]> {
+        match self {
+            Self::OnOf { issuers, .. } => Some(issuers),
+            Self::Off | Self::On(_) => None,
+        }
+    }
+
+    /// Returns the issuers outside whose tokens count.
+    pub fn external_issuers(&self) -> impl Iterator<Item = &IssuerName> {
+        let own = IssuerName::own();
+        self.issuers().unwrap_or_default().iter().filter(move |issuer| **issuer != own)
     }
 }
 
@@ -103,17 +149,21 @@ impl Serialize for JwtSwitch {
         match self {
             Self::Off => serializer.serialize_bool(false),
             Self::On(scopes) if scopes.is_empty() => serializer.serialize_bool(true),
-            Self::On(scopes) => JwtOptions { scopes: scopes.clone() }.serialize(serializer),
+            Self::On(scopes) => JwtOptions { scopes: scopes.clone(), issuers: None }.serialize(serializer),
+            Self::OnOf { scopes, issuers } => {
+                JwtOptions { scopes: scopes.clone(), issuers: Some(issuers.clone()) }.serialize(serializer)
+            }
         }
     }
 }
 
 impl<'de> Deserialize<'de> for JwtSwitch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match bool_or_map::<D, JwtOptions>(deserializer, "true, false or { scopes: [...] }")? {
+        Ok(match bool_or_map::<D, JwtOptions>(deserializer, "true, false or { scopes: [...], issuers: [...] }")? {
             BoolOr::Bool(false) => Self::Off,
             BoolOr::Bool(true) => Self::On(Vec::new()),
-            BoolOr::Map(JwtOptions { scopes }) => Self::On(scopes),
+            BoolOr::Map(JwtOptions { scopes, issuers: None }) => Self::On(scopes),
+            BoolOr::Map(JwtOptions { scopes, issuers: Some(issuers) }) => Self::OnOf { scopes, issuers },
         })
     }
 }

@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 use tollgate_expression::Prepared;
+use tollgate_model::names::IssuerName;
 use tollgate_model::pipelines::Pipeline;
 use tollgate_model::steps::{Step, StepKind};
-use tollgate_model::triggers::{ApiKeySwitch, HttpTrigger, JwtSwitch, Trigger};
+use tollgate_model::triggers::{ApiKeySwitch, HttpTrigger, Trigger};
 
 use super::types::{Field, Shape, Type};
 
@@ -87,6 +88,7 @@ pub(super) const TRIGGER: Shape = Shape {
         required("mtls", Type::Bool),
         required("jwt", Type::Bool),
         required("scopes", TEXTS),
+        required("issuers", TEXTS),
         required("basicAuth", Type::Bool),
         required("timeoutMs", Type::Number),
         required("maxRequestBytes", Type::Number),
@@ -224,9 +226,12 @@ impl Root {
 fn trigger(trigger: &Trigger) -> Map<String, Value> {
     let none = HttpTrigger::default();
     let http = trigger.http().unwrap_or(&none);
-    let scopes: Vec<&str> = match &http.jwt {
-        JwtSwitch::On(scopes) => scopes.iter().map(|scope| scope.as_str()).collect(),
-        JwtSwitch::Off => Vec::new(),
+    let scopes: Vec<&str> = http.jwt.scopes().iter().map(|scope| scope.as_str()).collect();
+    let own = IssuerName::own();
+    let issuers: Vec<&str> = match http.jwt.issuers() {
+        Some(issuers) => issuers.iter().map(|issuer| issuer.as_str()).collect(),
+        None if http.jwt.is_on() => vec![own.as_str()],
+        None => Vec::new(),
     };
     let methods: Vec<&str> = match trigger {
         Trigger::Scheduler(_) => Vec::new(),
@@ -264,6 +269,7 @@ fn trigger(trigger: &Trigger) -> Map<String, Value> {
         ("mtls".to_owned(), http.mtls.into()),
         ("jwt".to_owned(), http.jwt.is_on().into()),
         ("scopes".to_owned(), scopes.into()),
+        ("issuers".to_owned(), issuers.into()),
         ("basicAuth".to_owned(), http.basic_auth.into()),
         ("timeoutMs".to_owned(), http.timeout_ms.get().into()),
         ("maxRequestBytes".to_owned(), http.max_request_bytes.get().into()),

@@ -1,0 +1,310 @@
+//! Tokens of issuers outside: their keys, and what is demanded of each token (RFC 7517, 7519, 8725, 9068).
+//!
+//! A token is verified by a key that the issuer published where it was said beforehand, with an algorithm that is on the
+//! list and fits the key. Nothing in a token leads anywhere: `jku`, `x5u`, `jwk` and `x5c` are not read, `crit` is refused.
+//! Symmetric keys in a key set are left out, so that no public key can become the secret of an HMAC.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents,
+};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tollgate_model::issuers::{IssuerAlgorithm, IssuerSettings, TokenConsumer};
+
+use crate::keysets::{VerifyTokenError, read_header};
+use crate::tokens::{self, Claims, Header, Parts};
+use crate::verified_tokens::{KeyFingerprint, VerifiedTokens};
+
+/// Most keys of a set that are looked at.
+const MAX_KEYS: usize = 100;
+/// Sizes of the modulus of an RSA key, in bytes.
+const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
+
+/// The keys that an issuer publishes, as far as they can verify tokens.
+pub struct IssuerKeys(Vec<IssuerKey>);
+
+struct IssuerKey {
+    kid: Option<String>,
+    algorithm: IssuerAlgorithm,
+    public: ParsedPublicKey,
+    fingerprint: KeyFingerprint,
+}
+
+/// Why what an issuer publishes is no set of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParseIssuerKeysError {
+    /// Not a JWK Set.
+    #[error("this is no JWK Set")]
+    NoSet,
+    /// More keys than are looked at.
+    #[error("the set has more than {MAX_KEYS} keys")]
+    TooMany,
+    /// No key that could verify a token.
+    #[error("no key of the set can verify tokens: each is of another kind, too short, or for another use")]
+    NoneUsable,
+}
+
+/// A token that was taken apart and whose header may be taken; nothing in it is verified.
+pub struct OpenedToken<'a> {
+    token: &'a str,
+    parts: Parts<'a>,
+    header: Header,
+    claims: Map<String, Value>,
+}
+
+/// What a token must be, besides what its issuer's settings say.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenDemands<'a> {
+    /// The issuer's settings.
+    pub settings: &'a IssuerSettings,
+    /// The longest life of a token, in milliseconds.
+    pub max_lifetime_ms: u64,
+    /// When it is.
+    pub now: Timestamp,
+}
+
+/// A key of a set, as far as this module reads it.
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    crv: Option<String>,
+    kid: Option<String>,
+    alg: Option<String>,
+    r#use: Option<String>,
+    key_ops: Option<Vec<String>>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+// === impl IssuerKeys ===
+
+impl IssuerKeys {
+    /// Reads a JWK Set (RFC 7517 section 5). Keys that this side has no use for are left out, as the RFC says.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseIssuerKeysError`], by variant.
+    pub fn parse(text: &[u8]) -> Result<Self, ParseIssuerKeysError> {
+        #[derive(Deserialize)]
+        struct Set {
+            keys: Vec<Value>,
+        }
+        let Set { keys } = serde_json::from_slice(text).map_err(|_| ParseIssuerKeysError::NoSet)?;
+        if keys.len() > MAX_KEYS {
+            return Err(ParseIssuerKeysError::TooMany);
+        }
+        let mut usable: Vec<IssuerKey> = Vec::new();
+        for key in keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok()) {
+            for key in key.usable() {
+                // Of two keys of one name the first counts: which one signed is never guessed.
+                if !usable.iter().any(|it| it.kid == key.kid && it.kid.is_some() && it.algorithm == key.algorithm) {
+                    usable.push(key);
+                }
+            }
+        }
+        if usable.is_empty() { Err(ParseIssuerKeysError::NoneUsable) } else { Ok(Self(usable)) }
+    }
+
+    /// Returns the id and the algorithm of each key, for people.
+    pub fn names(&self) -> impl Iterator<Item = (Option<&str>, IssuerAlgorithm)> {
+        self.0.iter().map(|key| (key.kid.as_deref(), key.algorithm))
+    }
+
+    /// Finds the key that a header names. Without a name there must be one key only that it could be.
+    fn find(&self, header: &Header, algorithm: IssuerAlgorithm) -> Option<&IssuerKey> {
+        let mut fitting = self
+            .0
+            .iter()
+            .filter(|key| key.algorithm == algorithm && (header.kid.is_none() || key.kid == header.kid));
+        match (fitting.next(), fitting.next()) {
+            (Some(key), None) => Some(key),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for IssuerKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}
+
+// === impl Jwk ===
+
+impl Jwk {
+    /// Returns the key once for each algorithm that it may be used with.
+    fn usable(&self) -> Vec<IssuerKey> {
+        let for_signatures = self.r#use.as_deref().is_none_or(|it| it == "sig")
+            && self.key_ops.as_ref().is_none_or(|it| it.iter().any(|operation| operation == "verify"));
+        if !for_signatures {
+            return Vec::new();
+        }
+        let algorithms: &[IssuerAlgorithm] = match (self.kty.as_str(), self.crv.as_deref()) {
+            ("EC", Some("P-256")) => &[IssuerAlgorithm::Es256],
+            ("EC", Some("P-384")) => &[IssuerAlgorithm::Es384],
+            ("OKP", Some("Ed25519")) => &[IssuerAlgorithm::EdDsa],
+            ("RSA", None) => &[IssuerAlgorithm::Rs256, IssuerAlgorithm::Ps256],
+            _ => &[],
+        };
+        let named = |algorithm: &&IssuerAlgorithm| self.alg.as_deref().is_none_or(|it| it == algorithm.as_str());
+        algorithms.iter().filter(named).filter_map(|algorithm| self.key(*algorithm)).collect()
+    }
+
+    fn key(&self, algorithm: IssuerAlgorithm) -> Option<IssuerKey> {
+        let decode = |part: &Option<String>| part.as_deref().and_then(tokens::decode);
+        let (public, members) = match algorithm {
+            IssuerAlgorithm::Es256 | IssuerAlgorithm::Es384 => {
+                let (verifies, size): (&'static dyn aws_lc_rs::signature::VerificationAlgorithm, usize) =
+                    match algorithm {
+                        IssuerAlgorithm::Es256 => (&ECDSA_P256_SHA256_FIXED, 32),
+                        _ => (&ECDSA_P384_SHA384_FIXED, 48),
+                    };
+                let (x, y) = (decode(&self.x)?, decode(&self.y)?);
+                if x.len() != size || y.len() != size {
+                    return None;
+                }
+                let point = [&[4][..], &x, &y].concat();
+                let members = json!({ "crv": self.crv, "kty": "EC", "x": self.x, "y": self.y });
+                (ParsedPublicKey::new(verifies, point).ok()?, members)
+            }
+            IssuerAlgorithm::EdDsa => {
+                let x = decode(&self.x).filter(|x| x.len() == 32)?;
+                let members = json!({ "crv": "Ed25519", "kty": "OKP", "x": self.x });
+                (ParsedPublicKey::new(&ED25519, x).ok()?, members)
+            }
+            IssuerAlgorithm::Rs256 | IssuerAlgorithm::Ps256 => {
+                let (n, e) = (decode(&self.n)?, decode(&self.e)?);
+                // An exponent of one would make every text a signature of itself.
+                if !RSA_BYTES.contains(&n.len()) || matches!(e.as_slice(), [] | [0..=2]) {
+                    return None;
+                }
+                let parameters = match algorithm {
+                    IssuerAlgorithm::Rs256 => &RSA_PKCS1_2048_8192_SHA256,
+                    _ => &RSA_PSS_2048_8192_SHA256,
+                };
+                let members = json!({ "e": self.e, "kty": "RSA", "n": self.n });
+                (RsaPublicKeyComponents { n, e }.to_parsed_public_key(parameters).ok()?, members)
+            }
+        };
+        let fingerprint = KeyFingerprint::of(algorithm.as_str(), &members);
+        Some(IssuerKey { kid: self.kid.clone(), algorithm, public, fingerprint })
+    }
+}
+
+// === impl OpenedToken ===
+
+impl<'a> OpenedToken<'a> {
+    /// Takes a token apart.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyTokenError::Malformed`], and [`VerifyTokenError::Header`] for critical extensions.
+    pub fn open(token: &'a str) -> Result<Self, VerifyTokenError> {
+        let parts = tokens::split(token).ok_or(VerifyTokenError::Malformed)?;
+        let header = read_header(parts.header)?;
+        if header.crit {
+            return Err(VerifyTokenError::Header);
+        }
+        let claims = tokens::members(parts.payload).ok_or(VerifyTokenError::Malformed)?;
+        Ok(Self { token, parts, header, claims })
+    }
+
+    /// Returns who it says issued it.
+    pub fn issuer(&self) -> Option<&str> {
+        self.claims.get("iss").and_then(Value::as_str)
+    }
+
+    /// Verifies it: type, algorithm, key, signature, issuer, audience, times and life. No signature that is remembered is
+    /// verified again.
+    ///
+    /// Whose it is, what it allows and whether it was revoked is for the caller to check.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyTokenError`], by variant.
+    pub fn verify(
+        &self,
+        demands: TokenDemands<'_>,
+        keys: &IssuerKeys,
+        memory: &VerifiedTokens,
+    ) -> Result<Claims, VerifyTokenError> {
+        let settings = demands.settings;
+        let typ = self.header.typ.as_deref().unwrap_or_default().to_ascii_lowercase();
+        if settings.access_tokens_only && !matches!(typ.as_str(), "at+jwt" | "application/at+jwt") {
+            return Err(VerifyTokenError::Header);
+        }
+        let algorithm = settings.algorithms.iter().find(|it| it.as_str() == self.header.alg);
+        let algorithm = *algorithm.ok_or(VerifyTokenError::Algorithm)?;
+        let key = keys.find(&self.header, algorithm).ok_or(VerifyTokenError::UnknownKey)?;
+        let fact = memory.fact(&key.fingerprint, self.token);
+        if !fact.as_ref().is_some_and(|fact| memory.knows(fact)) {
+            let signature = tokens::decode(self.parts.signature).ok_or(VerifyTokenError::Malformed)?;
+            let signed = self.parts.signed.as_bytes();
+            key.public.verify_sig(signed, &signature).map_err(|_| VerifyTokenError::Signature)?;
+            fact.iter().for_each(|fact| memory.learn(fact));
+        }
+        self.check(demands)
+    }
+
+    fn check(&self, demands: TokenDemands<'_>) -> Result<Claims, VerifyTokenError> {
+        let TokenDemands { settings, max_lifetime_ms, now } = demands;
+        let text = |name: &str| self.claims.get(name).and_then(Value::as_str);
+        let seconds = |name: &str| self.claims.get(name).and_then(Value::as_i64).ok_or(VerifyTokenError::Malformed);
+        if self.issuer() != Some(settings.issuer.as_str()) {
+            return Err(VerifyTokenError::Issuer);
+        }
+        let is_for_us = match self.claims.get("aud") {
+            Some(Value::String(audience)) => *audience == settings.audience,
+            Some(Value::Array(audiences)) => audiences.iter().any(|it| it.as_str() == Some(&settings.audience)),
+            _ => false,
+        };
+        if !is_for_us {
+            return Err(VerifyTokenError::Audience);
+        }
+        let (expires_at, issued_at) = (seconds("exp")?, seconds("iat")?);
+        let (now, leeway) = (now.as_second(), i64::from(settings.leeway_seconds));
+        if now >= expires_at.saturating_add(leeway) {
+            return Err(VerifyTokenError::Expired);
+        }
+        let begins = if self.claims.contains_key("nbf") { seconds("nbf")?.max(issued_at) } else { issued_at };
+        if now.saturating_add(leeway) < begins {
+            return Err(VerifyTokenError::NotYetValid);
+        }
+        let life_ms = expires_at.saturating_sub(issued_at).saturating_mul(1000);
+        if u64::try_from(life_ms).is_ok_and(|life_ms| life_ms > max_lifetime_ms) {
+            return Err(VerifyTokenError::Lifetime);
+        }
+        let (subject, jti) = (text("sub"), text("jti"));
+        if settings.access_tokens_only && (subject.is_none() || jti.is_none()) {
+            return Err(VerifyTokenError::Malformed);
+        }
+        Ok(Claims {
+            subject: subject.unwrap_or_default().to_owned(),
+            jti: jti.unwrap_or_default().to_owned(),
+            issued_at,
+            expires_at,
+            scopes_claim: Some(settings.scopes_claim.as_str().into()),
+            all: self.claims.clone(),
+        })
+    }
+}
+
+/// Returns the name of the consumer whose a verified token is; `None` when it names none that counts.
+pub fn consumer_of<'a>(consumer: &'a TokenConsumer, claims: &'a Claims) -> Option<&'a str> {
+    match consumer {
+        TokenConsumer::Fixed(name) => Some(name.as_str()),
+        TokenConsumer::Claim { claim, values } => {
+            let value = claims.all.get(claim)?.as_str()?;
+            if values.is_empty() { Some(value) } else { values.get(value).map(|name| name.as_str()) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
