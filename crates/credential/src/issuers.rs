@@ -103,7 +103,10 @@ impl IssuerKeys {
         for key in keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok()) {
             for key in key.usable() {
                 // Of two keys of one name the first counts: which one signed is never guessed.
-                if !usable.iter().any(|it| it.kid == key.kid && it.kid.is_some() && it.algorithm == key.algorithm) {
+                if !usable
+                    .iter()
+                    .any(|it| it.kid == key.kid && it.kid.is_some() && it.algorithm == key.algorithm)
+                {
                     usable.push(key);
                 }
             }
@@ -152,7 +155,8 @@ impl Jwk {
             ("RSA", None) => &[IssuerAlgorithm::Rs256, IssuerAlgorithm::Ps256],
             _ => &[],
         };
-        let named = |algorithm: &&IssuerAlgorithm| self.alg.as_deref().is_none_or(|it| it == algorithm.as_str());
+        let named =
+            |algorithm: &&IssuerAlgorithm| self.alg.as_deref().is_none_or(|it| it == algorithm.as_str());
         algorithms.iter().filter(named).filter_map(|algorithm| self.key(*algorithm)).collect()
     }
 
@@ -255,13 +259,16 @@ impl<'a> OpenedToken<'a> {
     fn check(&self, demands: TokenDemands<'_>) -> Result<Claims, VerifyTokenError> {
         let TokenDemands { settings, max_lifetime_ms, now } = demands;
         let text = |name: &str| self.claims.get(name).and_then(Value::as_str);
-        let seconds = |name: &str| self.claims.get(name).and_then(Value::as_i64).ok_or(VerifyTokenError::Malformed);
+        let seconds =
+            |name: &str| self.claims.get(name).and_then(Value::as_i64).ok_or(VerifyTokenError::Malformed);
         if self.issuer() != Some(settings.issuer.as_str()) {
             return Err(VerifyTokenError::Issuer);
         }
         let is_for_us = match self.claims.get("aud") {
             Some(Value::String(audience)) => *audience == settings.audience,
-            Some(Value::Array(audiences)) => audiences.iter().any(|it| it.as_str() == Some(&settings.audience)),
+            Some(Value::Array(audiences)) => {
+                audiences.iter().any(|it| it.as_str() == Some(&settings.audience))
+            }
             _ => false,
         };
         if !is_for_us {

@@ -17,22 +17,22 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use tollgate_credential::basic;
 use tollgate_credential::keys::{ParseKeyError, PresentedKey};
-use tollgate_credential::keysets::VerifyTokenError;
 use tollgate_credential::tokens::Claims;
 use tollgate_listener::ClientCertificate;
 use tollgate_credential::verified_tokens::VerifiedTokens;
 use tollgate_model::calls::{Shown, ShownCredentials};
 use tollgate_model::certificates::Fingerprint;
 use tollgate_model::explanations::Check;
-use tollgate_model::ids::{CertificateId, ConsumerId, KeyId};
+use tollgate_model::ids::{CertificateId, KeyId};
 use tollgate_model::triggers::{ApiKeySwitch, RateLimitBy};
-use tollgate_snapshot::{CertificateEntry, ConsumerEntry, Endpoint, EndpointRoute, Scope};
+use tollgate_snapshot::{CertificateEntry, ConsumerEntry, Endpoint, EndpointRoute, KeyRing, Scope}; 
 use zeroize::Zeroizing;
 
 use crate::passwords::PasswordChecks;
 use crate::problem::{Code, Problem};
 use crate::rate_limits::{Caller, Decision, RateLimits};
 use crate::request::Head;
+use crate::tokens::{TokenChecks, TokenError};
 use crate::usage::Usage;
 use crate::watch::Watch;
 use crate::why::Why;
@@ -59,6 +59,7 @@ pub(crate) struct Checks<'a> {
     pub(crate) rate_limits: &'a RateLimits,
     pub(crate) usage: &'a Usage,
     pub(crate) verified_tokens: &'a VerifiedTokens,
+    pub(crate) issuer_keys: &'a KeyRing,
 }
 
 /// A call whose route is known.
@@ -79,26 +80,6 @@ struct Holder {
     consumer: Arc<ConsumerEntry>,
     credential: Caller,
 }
-
-/// Why a token was refused.
-pub(crate) enum TokenError {
-    /// It cannot be verified.
-    Unavailable(Why),
-    /// It is no good, by the check that says so.
-    Invalid(Check, Why),
-    /// It is of another consumer.
-    OtherConsumer(Arc<ConsumerEntry>),
-}
-
-/// What verifying a token consists of, in order.
-const TOKEN_STEPS: [Check; 6] = [
-    Check::TokenForm,
-    Check::TokenKey,
-    Check::TokenSignature,
-    Check::TokenIssuer,
-    Check::TokenAudience,
-    Check::TokenTimes,
-];
 
 // === impl Permit ===
 
@@ -154,7 +135,7 @@ impl Checks<'_> {
         }
         let mut claims = None;
         if trigger.jwt.is_on() {
-            let (token, consumer) = jwt(target, holder.as_ref(), self.verified_tokens, known, watch)?;
+            let (token, consumer) = self.jwt(target, holder.as_ref(), known, watch)?;
             holder.get_or_insert_with(|| Holder { credential: Caller::Consumer(consumer.id), consumer });
             claims = Some(token);
         }
@@ -330,6 +311,52 @@ impl Checks<'_> {
         Ok(Holder { consumer: consumer.clone(), credential })
     }
 
+    fn jwt<W: Watch>(
+        &self,
+        target: &Target<'_>,
+        holder: Option<&Holder>,
+        known: &mut Known,
+        watch: &mut W,
+    ) -> Result<(Claims, Arc<ConsumerEntry>), Problem> {
+        let token = bearer(target.head.authorization)
+            .ok_or_else(|| Problem::new(Code::JwtMissing).challenge("Bearer"))?;
+        watch.passed(Check::TokenPresent, || None);
+        let holder = holder.map(|holder| holder.consumer.id);
+        let scope = target.scope(Check::TokenForm)?;
+        let checks = TokenChecks {
+            scope,
+            issuers: target.endpoint.trigger.jwt.issuers(),
+            memory: self.verified_tokens,
+            keys: self.issuer_keys,
+            now: target.now,
+        };
+        let (claims, consumer) = checks.verify(&token, holder, watch).map_err(|error| match error {
+            TokenError::Unavailable(check, why) => {
+                Problem::new(Code::CheckUnavailable).at(check).because(why).retry_after(1)
+            }
+            TokenError::Invalid(check, why) => Problem::new(Code::JwtInvalid)
+                .challenge(r#"Bearer error="invalid_token""#)
+                .at(check)
+                .because(why),
+            TokenError::OtherConsumer(of) => {
+                Problem::new(Code::JwtConsumerMismatch).because(Why::TokenOf(of))
+            }
+        })?;
+        known.consumer = Some(consumer.clone());
+        target.demand_association(&consumer, Check::TokenAssociation, watch)?;
+        let scopes = &target.route.scopes;
+        if scopes.iter().all(|scope| claims.has_scope(scope)) {
+            if !scopes.is_empty() {
+                watch.passed(Check::Scopes, || None);
+            }
+            return Ok((claims, consumer));
+        }
+        let has = claims.scopes_text();
+        Err(Problem::new(Code::ScopeMissing)
+            .challenge(r#"Bearer error="insufficient_scope""#)
+            .because(Why::Scopes(has.chars().take(200).collect())))
+    }
+
     fn rate_limit<W: Watch>(
         &self,
         target: &Target<'_>,
@@ -404,7 +431,7 @@ impl Unbound<'_> {
 }
 
 /// Tells that the steps before one that failed were passed.
-fn passed_before<W: Watch>(failed: Check, steps: &[Check], watch: &mut W) {
+pub(crate) fn passed_before<W: Watch>(failed: Check, steps: &[Check], watch: &mut W) {
     steps.iter().take_while(|step| **step != failed).for_each(|step| watch.passed(*step, || None));
 }
 
@@ -450,108 +477,6 @@ impl<'a> Target<'a> {
         }
         Err(Problem::new(Code::ConsumerNotAllowed).at(check).because(Why::NotAssociated(consumer.clone())))
     }
-}
-
-fn jwt<W: Watch>(
-    target: &Target<'_>,
-    holder: Option<&Holder>,
-    memory: &VerifiedTokens,
-    known: &mut Known,
-    watch: &mut W,
-) -> Result<(Claims, Arc<ConsumerEntry>), Problem> {
-    let token = bearer(target.head.authorization)
-        .ok_or_else(|| Problem::new(Code::JwtMissing).challenge("Bearer"))?;
-    watch.passed(Check::TokenPresent, || None);
-    let holder = holder.map(|holder| holder.consumer.id);
-    let scope = target.scope(Check::TokenForm)?;
-    let (claims, consumer) =
-        verify_token(scope, &token, holder, target.now, memory, watch).map_err(|error| match error {
-            TokenError::Unavailable(why) => {
-                Problem::new(Code::CheckUnavailable).at(Check::TokenForm).because(why)
-            }
-            TokenError::Invalid(check, why) => Problem::new(Code::JwtInvalid)
-                .challenge(r#"Bearer error="invalid_token""#)
-                .at(check)
-                .because(why),
-            TokenError::OtherConsumer(of) => {
-                Problem::new(Code::JwtConsumerMismatch).because(Why::TokenOf(of))
-            }
-        })?;
-    known.consumer = Some(consumer.clone());
-    target.demand_association(&consumer, Check::TokenAssociation, watch)?;
-    let scopes = &target.route.scopes;
-    if scopes.iter().all(|scope| claims.has_scope(scope)) {
-        if !scopes.is_empty() {
-            watch.passed(Check::Scopes, || None);
-        }
-        return Ok((claims, consumer));
-    }
-    let has = claims.all.get("scope").and_then(serde_json::Value::as_str).unwrap_or_default();
-    Err(Problem::new(Code::ScopeMissing)
-        .challenge(r#"Bearer error="insufficient_scope""#)
-        .because(Why::Scopes(has.chars().take(200).collect())))
-}
-
-/// Verifies a token of an environment: signature and times, revocation, and that it belongs to `holder`, when there is
-/// one. Returns what it says and whose it is. All but the signature is checked on each call, also for a token that was
-/// seen before.
-pub(crate) fn verify_token<W: Watch>(
-    scope: &Scope,
-    token: &str,
-    holder: Option<ConsumerId>,
-    now: Timestamp,
-    memory: &VerifiedTokens,
-    watch: &mut W,
-) -> Result<(Claims, Arc<ConsumerEntry>), TokenError> {
-    let key_set =
-        scope.key_set.as_ref().map_err(|broken| TokenError::Unavailable(Why::Broken(broken.0.clone())))?;
-    let claims = key_set.verify_remembering(token, now, memory).map_err(|error| {
-        tracing::debug!(%error, "a token was refused");
-        let check = token_check(error);
-        passed_before(check, &TOKEN_STEPS, watch);
-        TokenError::Invalid(check, Why::Token(error))
-    })?;
-    for check in TOKEN_STEPS {
-        watch.passed(check, || token_words(check, &claims));
-    }
-    let gone = Why::Said("the consumer that it was issued to no longer exists");
-    let consumer =
-        scope.consumer_of_subject(&claims.subject).ok_or(TokenError::Invalid(Check::TokenConsumer, gone))?;
-    watch.passed(Check::TokenConsumer, || Some(format!("it was issued to consumer {}", consumer.name)));
-    if scope.revoked_tokens.contains(&claims.jti) {
-        let why = Why::Said("this token was revoked by its jti");
-        return Err(TokenError::Invalid(Check::TokenNotRevoked, why));
-    }
-    if consumer.has_revoked_tokens_of(claims.issued_at) {
-        return Err(TokenError::Invalid(Check::TokenNotRevoked, Why::TokensRevoked(consumer.clone())));
-    }
-    watch.passed(Check::TokenNotRevoked, || None);
-    if holder.is_some_and(|holder| holder != consumer.id) {
-        return Err(TokenError::OtherConsumer(consumer.clone()));
-    }
-    if holder.is_some() {
-        watch.passed(Check::TokenBinding, || None);
-    }
-    Ok((claims, consumer.clone()))
-}
-
-/// Returns which check of a token an error is the outcome of.
-fn token_check(error: VerifyTokenError) -> Check {
-    match error {
-        VerifyTokenError::Malformed | VerifyTokenError::Header => Check::TokenForm,
-        VerifyTokenError::UnknownKey | VerifyTokenError::Algorithm => Check::TokenKey,
-        VerifyTokenError::Signature => Check::TokenSignature,
-        VerifyTokenError::Issuer => Check::TokenIssuer,
-        VerifyTokenError::Audience => Check::TokenAudience,
-        VerifyTokenError::Expired | VerifyTokenError::NotYetValid => Check::TokenTimes,
-    }
-}
-
-fn token_words(check: Check, claims: &Claims) -> Option<String> {
-    (check == Check::TokenTimes)
-        .then(|| Timestamp::from_second(claims.expires_at).ok())
-        .flatten()
-        .map(|at| format!("it ends at {at}"))
 }
 
 /// Returns the scheme of credentials (RFC 9110 section 11.4), when something follows it.

@@ -16,16 +16,18 @@ use tollgate_flow::{
 };
 use tollgate_model::explanations::Check;
 use tollgate_model::ids::{ExecutionId, RequestId};
+use tollgate_model::names::IssuerName;
 use tollgate_model::session_cookies::SessionCookie;
 use tollgate_model::steps::LogLevel;
 use tollgate_model::triggers::Scope as TokenScope;
 use tollgate_snapshot::{Broken, ConsumerEntry, Scope};
 
 use crate::body::{self, BodyMemory, BodyTimeouts, Share};
-use crate::checks::{Permit, Target, TokenError, bearer, verify_token};
+use crate::checks::{Permit, Target, bearer};
 use crate::gateway::{Gateway, Received};
 use crate::problem::{Answer, Code, Problem};
 use crate::request::{API_KEY, API_KEY_PARAMETER, decode_segment};
+use crate::tokens::{TokenChecks, TokenError};
 use crate::trace::Trace;
 use crate::watch::{Unwatched, Watch};
 use crate::why::Why;
@@ -38,6 +40,8 @@ pub(crate) struct Run<'a> {
     pub(crate) gateway: &'a Gateway,
     pub(crate) scope: &'a Scope,
     pub(crate) consumer: Option<Arc<ConsumerEntry>>,
+    /// Whose tokens count, as the trigger says.
+    pub(crate) issuers: Option<&'a [IssuerName]>,
     pub(crate) metadata: CallMetadata,
     pub(crate) request_id: RequestId,
     /// The headers of the call; a schedule has none.
@@ -78,6 +82,7 @@ where
         gateway,
         scope: target.scope(Check::FlowReady)?,
         consumer: permit.consumer().cloned(),
+        issuers: endpoint.trigger.jwt.issuers(),
         metadata,
         request_id: received.request_id,
         headers: Some(&received.parts.headers),
@@ -280,10 +285,11 @@ impl Host for Run<'_> {
 
     fn verify_token(&self, token: &str) -> Result<Map<String, Value>, VerifyError> {
         let holder = self.consumer.as_ref().map(|consumer| consumer.id);
-        let (now, memory) = (self.gateway.clock.now(), &self.gateway.verified_tokens);
-        match verify_token(self.scope, token, holder, now, memory, &mut Unwatched) {
+        let Gateway { clock, verified_tokens: memory, issuer_keys: keys, .. } = self.gateway;
+        let checks = TokenChecks { scope: self.scope, issuers: self.issuers, memory, keys, now: clock.now() };
+        match checks.verify(token, holder, &mut Unwatched) {
             Ok((claims, _)) => Ok(claims.all),
-            Err(TokenError::Unavailable(_)) => Err(VerifyError::Unavailable),
+            Err(TokenError::Unavailable(..)) => Err(VerifyError::Unavailable),
             Err(TokenError::Invalid(..) | TokenError::OtherConsumer(_)) => Err(VerifyError::Invalid),
         }
     }

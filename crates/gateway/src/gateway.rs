@@ -25,7 +25,7 @@ use tollgate_model::ids::{ExecutionId, RequestId};
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::recent_calls::{RecentCall, RecentCalls};
 use tollgate_model::sources::{Clock, Random};
-use tollgate_snapshot::{Endpoint, EndpointRoute, Schedule, SharedSnapshot, Snapshot};
+use tollgate_snapshot::{Endpoint, EndpointRoute, KeyRing, Schedule, SharedSnapshot, Snapshot};
 
 use crate::body::BodyMemory;
 use crate::checks::{Checks, Known, Permit, Target};
@@ -60,6 +60,7 @@ pub struct Gateway {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) passwords: PasswordChecks,
     pub(crate) verified_tokens: VerifiedTokens,
+    pub(crate) issuer_keys: Arc<KeyRing>,
     pub(crate) upstreams: Upstreams,
     pub(crate) bodies: BodyMemory,
     snapshot: Arc<SharedSnapshot>,
@@ -208,6 +209,7 @@ impl Gateway {
         Arc::new(Self {
             passwords: PasswordChecks::new(settings.password_workers, settings.password_queue, &*random),
             verified_tokens: VerifiedTokens::new(settings.remembered_tokens, &*random),
+            issuer_keys: Arc::default(),
             upstreams: Upstreams::default(),
             bodies: BodyMemory::new(settings.max_bodies_bytes),
             rate_limits: RateLimits::new(settings.rate_limit_callers),
@@ -221,6 +223,11 @@ impl Gateway {
             refusals,
             explanations: Semaphore::new(EXPLANATIONS_AT_ONCE),
         })
+    }
+
+    /// Returns the keys of issuers outside; whoever fetches them puts them there.
+    pub fn issuer_keys(&self) -> &Arc<KeyRing> {
+        &self.issuer_keys
     }
 
     /// Serves a listener until `shutdown` turns true or its sender is gone, then lets the calls in flight end.
@@ -331,7 +338,15 @@ impl Gateway {
                 execution_id: execution_id.to_string(),
                 request_id: request_id.to_string(),
             };
-            let run = Run { gateway: self, scope, consumer: None, metadata, request_id, headers: None };
+            let run = Run {
+                gateway: self,
+                scope,
+                consumer: None,
+                issuers: None,
+                metadata,
+                request_id,
+                headers: None,
+            };
             let timeout = Duration::from_millis(schedule.trigger.timeout_ms.get().into());
             flows::run(flow, Permit::of_schedule(), Message::default(), None, timeout, &run).await
         })
@@ -448,6 +463,7 @@ impl Gateway {
             rate_limits: &self.rate_limits,
             usage: &self.usage,
             verified_tokens: &self.verified_tokens,
+            issuer_keys: &self.issuer_keys,
         };
         let permit = checks.pass(&target, &mut record.known, watch).await?;
         Ok(Decided::Flow(Passed { endpoint, target, parameters: found.parameters, permit }))

@@ -32,6 +32,7 @@ mod rate_limits;
 mod recent;
 mod refusals;
 mod request;
+mod tokens;
 mod trace;
 mod upstreams;
 mod usage;

@@ -12,9 +12,7 @@ use tollgate_credential::keysets::{LEEWAY_SECONDS, VerifyTokenError};
 use tollgate_listener::ClientCertificateError;
 use tollgate_model::explanations::{Check, SentCredentials, TokenFacts};
 use tollgate_model::keysets::SigningKeyState;
-use tollgate_snapshot::{
-    BasicEntry, Broken, CertificateEntry, ConsumerEntry, EndpointRoute, KeyEntry, Scope,
-};
+use tollgate_snapshot::{ BasicEntry, Broken, CertificateEntry, ConsumerEntry, EndpointRoute, IssuerEntry, KeyEntry, Scope, }; 
 
 use crate::problem::{Code, Problem};
 
@@ -43,6 +41,8 @@ pub(crate) enum Why {
     Basic(Arc<BasicEntry>),
     /// The token was not verified.
     Token(VerifyTokenError),
+    /// The token of an issuer outside was not verified.
+    IssuerToken(Arc<IssuerEntry>, VerifyTokenError),
     /// The Basic Auth credentials are of this consumer.
     BasicOf(Arc<ConsumerEntry>),
     /// The token is of this consumer.
@@ -103,6 +103,9 @@ impl Why {
             }
             Self::Basic(entry) => format!("the password is not that of {}", entry.id),
             Self::Token(error) => token(*error, about),
+            Self::IssuerToken(entry, error) => {
+                format!("{error}, by what issuer {} demands", entry.issuer.name)
+            }
             Self::BasicOf(consumer) => format!("the user name is that of consumer {}", consumer.name),
             Self::TokenOf(consumer) => format!("the token was issued to consumer {}", consumer.name),
             Self::TokensRevoked(consumer) => {
@@ -160,7 +163,10 @@ fn token(error: VerifyTokenError, about: &About<'_>) -> String {
     let mut words = error.to_string();
     // Writing to a string cannot fail.
     let _ = match error {
-        VerifyTokenError::Malformed | VerifyTokenError::Header | VerifyTokenError::Signature => Ok(()),
+        VerifyTokenError::Malformed
+        | VerifyTokenError::Header
+        | VerifyTokenError::Signature
+        | VerifyTokenError::Lifetime => Ok(()),
         VerifyTokenError::UnknownKey => {
             let state = facts.kid.as_deref().and_then(|kid| key_set?.state_of(kid));
             let state = match state {

@@ -14,9 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Grant, Role};
 use crate::issuers::IssuerSettings;
-use crate::names::{
-    ConsumerName, EnvironmentName, GroupName, IssuerName, PipelineName, UserName, ValueName,
-};
+use crate::names::{ConsumerName, EnvironmentName, GroupName, IssuerName, PipelineName, UserName, ValueName};
 use crate::pipelines::Pipeline;
 use crate::policies::{
     AccessPolicyFile, EnforcementFile, LoginFlowsFile, Policy, PolicyName, Rule, SensitiveFieldsFile,

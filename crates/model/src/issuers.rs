@@ -160,12 +160,16 @@ pub struct ParseIssuerUrlError {
 impl IssuerSettings {
     /// Returns what is wrong between its fields; each by itself is right.
     pub fn contradiction(&self) -> Option<&'static str> {
-        let plain = [Some(&self.issuer), self.jwks_url.as_ref()].into_iter().flatten().any(IssuerUrl::is_plain);
+        let plain =
+            [Some(&self.issuer), self.jwks_url.as_ref()].into_iter().flatten().any(IssuerUrl::is_plain);
         if plain && !self.internal_addresses {
-            return Some("the URL is plain http, which anybody on the way can answer: use https, or allow internal addresses");
+            return Some(
+                "the URL is plain http, which anybody on the way can answer: use https, or allow internal addresses",
+            );
         }
-        (self.max_stale_seconds < self.refresh_seconds)
-            .then_some("maxStaleSeconds is less than refreshSeconds: keys would count for nothing between two fetches")
+        (self.max_stale_seconds < self.refresh_seconds).then_some(
+            "maxStaleSeconds is less than refreshSeconds: keys would count for nothing between two fetches",
+        )
     }
 }
 
@@ -189,7 +193,9 @@ fn stale() -> u32 {
     86_400
 }
 
-fn bounded<'de, const MIN: u32, const MAX: u32, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+fn bounded<'de, const MIN: u32, const MAX: u32, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<u32, D::Error> {
     let seconds = u32::deserialize(deserializer)?;
     if (MIN..=MAX).contains(&seconds) {
         return Ok(seconds);

@@ -17,7 +17,7 @@ use crate::builder::parts::{is_readable, replace_key};
 use crate::endpoints::{Deployed, Endpoint, Placed, Schedule, prepare};
 use crate::enforcement::Law;
 use crate::routes::is_exposed;
-use crate::{Broken, ConsumerEntry, KeyEntry, Routes, Scope};
+use crate::{Broken, ConsumerEntry, IssuerEntry, KeyEntry, Routes, Scope};
 
 mod judging;
 mod parts;
@@ -32,6 +32,7 @@ pub const KINDS: &[Kind] = &[
     Kind::Deployment,
     Kind::Environment,
     Kind::Global,
+    Kind::Issuer,
     Kind::PipelineVersion,
     Kind::Policies,
     Kind::SigningKey,
@@ -106,6 +107,7 @@ enum Part {
     Certificates,
     Consumers,
     KeySet,
+    Issuers,
     RevokedTokens,
     Values,
     SensitiveFields,
@@ -120,6 +122,7 @@ impl Part {
         Self::Certificates,
         Self::Consumers,
         Self::KeySet,
+        Self::Issuers,
         Self::RevokedTokens,
         Self::Values,
         Self::SensitiveFields,
@@ -149,6 +152,12 @@ impl Snapshot {
         let scopes = self.scopes.values().filter_map(|scopes| scopes.get(environment));
         // What the policies say of an environment is there as soon as they are.
         scopes.into_iter().any(|scope| scope.key_set.is_ok() && scope.sensitive_fields.is_ok())
+    }
+
+    /// Returns every issuer outside whose tokens are taken somewhere.
+    pub fn issuers(&self) -> impl Iterator<Item = &Arc<IssuerEntry>> {
+        let scopes = self.scopes.values().flat_map(HashMap::values);
+        scopes.flat_map(|scope| scope.issuers.values()).filter_map(|entry| entry.as_ref().ok())
     }
 
     /// Returns the realms that have environments.
@@ -274,6 +283,7 @@ impl Builder {
             Kind::BasicAuth => part(Part::Basic),
             Kind::Certificate => part(Part::Certificates),
             Kind::Consumer => part(Part::Consumers),
+            Kind::Issuer => part(Part::Issuers),
             Kind::SigningKey => part(Part::KeySet),
             Kind::TokenRevocation => part(Part::RevokedTokens),
             Kind::ApiKey => {
@@ -433,12 +443,11 @@ impl Builder {
             Deployed::Schedule(schedule) => schedule.flow.as_ref().err(),
         });
         let scopes = snapshot.scopes.values().flat_map(HashMap::values);
-        let parts = scopes
-            .flat_map(|scope| {
-                let Scope { key_set, values, sensitive_fields, .. } = scope.as_ref();
-                [key_set.as_ref().err(), values.as_ref().err(), sensitive_fields.as_ref().err()]
-            })
-            .flatten();
+        let parts = scopes.flat_map(|scope| {
+            let Scope { key_set, values, sensitive_fields, issuers, .. } = scope.as_ref();
+            let parts = [key_set.as_ref().err(), values.as_ref().err(), sensitive_fields.as_ref().err()];
+            parts.into_iter().flatten().chain(issuers.values().filter_map(|entry| entry.as_ref().err()))
+        });
         let mut problems: Vec<String> = flows.chain(parts).map(|broken| broken.0.clone()).collect();
         problems.extend(self.unreadable.iter().map(|(realm, kind, key)| unreadable(realm, *kind, key).0));
         problems.extend(self.taken.iter().cloned());

@@ -10,6 +10,7 @@ pub mod contexts;
 mod endpoints;
 mod enforcement;
 mod files;
+mod issuers;
 mod routes;
 #[cfg(test)]
 mod samples;
@@ -22,6 +23,7 @@ pub use certificates::{CertificateEntry, Certificates};
 pub use endpoints::{Endpoint, EndpointRoute, Schedule};
 pub use enforcement::{Enforced, Enforcer};
 pub use files::{Image, RestoreError};
+pub use issuers::{FetchedKeys, IssuerEntry, KeyRing, KeySlot, KeySource, REFETCH_AFTER};
 pub use routes::{ExposedPath, Found, OfferedRoute, Routes, exposed_paths, offered_routes};
 pub use scopes::{BasicEntry, ConsumerEntry, KeyEntry, Scope};
 pub use series::CallSeries;

@@ -1,6 +1,6 @@
 //! Consumers, credentials, key set and values of one environment.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,10 +8,10 @@ use tollgate_credential::keys::KeyDigest;
 use tollgate_credential::keysets::KeySet;
 use tollgate_flow::Values;
 use tollgate_model::ids::{BasicAuthId, ConsumerId, KeyId};
-use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName, RealmName};
+use tollgate_model::names::{ConsumerName, EnvironmentName, IssuerName, PipelineName, RealmName};
 use tollgate_model::policies::SensitiveFields;
 
-use crate::{Broken, Certificates};
+use crate::{Broken, Certificates, IssuerEntry};
 
 /// What the callers of one environment are checked against.
 #[derive(Debug, Clone)]
@@ -30,6 +30,12 @@ pub struct Scope {
     pub consumers: Arc<HashMap<ConsumerId, Arc<ConsumerEntry>>>,
     /// The key set.
     pub key_set: Result<Arc<KeySet>, Broken>,
+    /// Ids of consumers by name, which tokens of issuers outside name.
+    pub consumer_ids: Arc<HashMap<ConsumerName, ConsumerId>>,
+    /// Issuers outside, by name.
+    pub issuers: Arc<BTreeMap<IssuerName, Result<Arc<IssuerEntry>, Broken>>>,
+    /// The longest life of a token of an issuer outside, in milliseconds.
+    pub max_token_lifetime_ms: Result<u64, Broken>,
     /// `jti` of revoked tokens.
     pub revoked_tokens: Arc<HashSet<String>>,
     /// Globals and accounts.
@@ -89,6 +95,9 @@ impl Scope {
             certificates: Arc::default(),
             consumers: Arc::default(),
             key_set: Err(Broken("the environment has no signing key".to_owned())),
+            consumer_ids: Arc::default(),
+            issuers: Arc::default(),
+            max_token_lifetime_ms: Err(Broken("the realm has no policies".to_owned())),
             revoked_tokens: Arc::default(),
             values: Ok(Arc::default()),
             sensitive_fields: Err(Broken("the realm has no policies".to_owned())),
@@ -98,6 +107,11 @@ impl Scope {
     /// Returns the consumer that a token names as its subject.
     pub fn consumer_of_subject(&self, subject: &str) -> Option<&Arc<ConsumerEntry>> {
         self.consumers.get(&ConsumerId::parse(subject).ok()?)
+    }
+
+    /// Returns the consumer of a name.
+    pub fn consumer_named(&self, name: &str) -> Option<&Arc<ConsumerEntry>> {
+        self.consumers.get(self.consumer_ids.get(name)?)
     }
 }
 

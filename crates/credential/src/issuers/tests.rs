@@ -1,4 +1,6 @@
-use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PSS_SHA256, RsaKeyPair};
+use aws_lc_rs::signature::{
+    ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PSS_SHA256, RsaKeyPair,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tollgate_model::keysets::Algorithm;
@@ -33,7 +35,8 @@ fn with(base: &Value, change: &Value) -> Value {
 }
 
 fn token(key: &PrivateKey, header: &Value, payload: &str) -> String {
-    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
+    let signed =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
     let signature = key.sign(signed.as_bytes()).expect("signs");
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
@@ -46,7 +49,12 @@ fn keys(jwks: &[Value]) -> Result<IssuerKeys, ParseIssuerKeysError> {
     IssuerKeys::parse(json!({ "keys": jwks }).to_string().as_bytes())
 }
 
-fn verdict(token: &str, settings: &IssuerSettings, keys: &IssuerKeys, memory: &VerifiedTokens) -> Result<Claims, VerifyTokenError> {
+fn verdict(
+    token: &str,
+    settings: &IssuerSettings,
+    keys: &IssuerKeys,
+    memory: &VerifiedTokens,
+) -> Result<Claims, VerifyTokenError> {
     let now = Timestamp::from_second(NOW).expect("in range");
     let demands = TokenDemands { settings, max_lifetime_ms: 3_600_000, now };
     OpenedToken::open(token)?.verify(demands, keys, memory)
@@ -80,7 +88,8 @@ fn tokens_of_the_larger_curve_and_of_the_newer_padding_are_taken_where_listed() 
     let keys = keys(&[ec, pss]).expect("keys");
     let sign = |alg: &str, kid: &str| {
         let header = json!({ "alg": alg, "kid": kid, "typ": "at+jwt" });
-        let signed = format!("{}.{}", encode(header.to_string().as_bytes()), encode(payload().to_string().as_bytes()));
+        let signed =
+            format!("{}.{}", encode(header.to_string().as_bytes()), encode(payload().to_string().as_bytes()));
         let signature = if kid == "ec" {
             pair.sign(&random, signed.as_bytes()).expect("signs").as_ref().to_vec()
         } else {
@@ -94,7 +103,10 @@ fn tokens_of_the_larger_curve_and_of_the_newer_padding_are_taken_where_listed() 
     let memory = VerifiedTokens::none();
     for (alg, kid) in [("ES384", "ec"), ("PS256", "pss")] {
         assert!(verdict(&sign(alg, kid), &newer, &keys, &memory).is_ok(), "{alg}");
-        assert_eq!(verdict(&sign(alg, kid), &settings(&json!({})), &keys, &memory), Err(VerifyTokenError::Algorithm));
+        assert_eq!(
+            verdict(&sign(alg, kid), &settings(&json!({})), &keys, &memory),
+            Err(VerifyTokenError::Algorithm)
+        );
     }
     // One padding said, the other used.
     let both = settings(&json!({ "algorithms": ["RS256", "PS256"] }));
@@ -130,7 +142,10 @@ fn every_attack_on_a_token_of_an_issuer_has_its_refusal() {
             URL_SAFE_NO_PAD.encode(header.to_string()),
             URL_SAFE_NO_PAD.encode(payload().to_string())
         );
-        let tag = aws_lc_rs::hmac::sign(&aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret), signed.as_bytes());
+        let tag = aws_lc_rs::hmac::sign(
+            &aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret),
+            signed.as_bytes(),
+        );
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag))
     };
     let (signed, signature) = good.rsplit_once('.').expect("parts");
@@ -147,12 +162,27 @@ fn every_attack_on_a_token_of_an_issuer_has_its_refusal() {
         ("a path as kid", head(json!({ "kid": "../../../../dev/null" })), E::UnknownKey),
         ("SQL as kid", head(json!({ "kid": "k1' UNION SELECT 'x" })), E::UnknownKey),
         ("a list as kid", head(json!({ "kid": ["k1"] })), E::Malformed),
-        ("its own key", {
-            let jwk = other.public_jwk("k1").expect("public");
-            token(&other, &with(&header(&other), &json!({ "jwk": jwk })), &payload().to_string())
-        }, E::Signature),
-        ("a place for its keys", token(&other, &with(&header(&other), &json!({ "jku": "https://evil.example/k",
-            "x5u": "https://evil.example/c", "x5c": ["AAAA"] })), &payload().to_string()), E::Signature),
+        (
+            "its own key",
+            {
+                let jwk = other.public_jwk("k1").expect("public");
+                token(&other, &with(&header(&other), &json!({ "jwk": jwk })), &payload().to_string())
+            },
+            E::Signature,
+        ),
+        (
+            "a place for its keys",
+            token(
+                &other,
+                &with(
+                    &header(&other),
+                    &json!({ "jku": "https://evil.example/k",
+            "x5u": "https://evil.example/c", "x5c": ["AAAA"] }),
+                ),
+                &payload().to_string(),
+            ),
+            E::Signature,
+        ),
         ("a critical extension", head(json!({ "crit": ["exp"], "exp": 1 })), E::Header),
         ("an empty critical list", head(json!({ "crit": [] })), E::Header),
         ("an ID token", head(json!({ "typ": "JWT" })), E::Header),

@@ -7,6 +7,7 @@ mod credentials;
 mod enforcement;
 mod explain;
 mod flows;
+mod issuers;
 mod metrics;
 mod mtls;
 mod order;

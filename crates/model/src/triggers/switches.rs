@@ -78,7 +78,9 @@ fn issuers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Issu
         return Err(D::Error::custom(format!("issuer `{twice}` stands twice")));
     }
     match issuers.len() {
-        0 => Err(D::Error::custom("no token would count: name an issuer, or leave `issuers` out for login flows")),
+        0 => Err(D::Error::custom(
+            "no token would count: name an issuer, or leave `issuers` out for login flows",
+        )),
         1..=MAX_ISSUERS => Ok(Some(issuers)),
         _ => Err(D::Error::custom(format!("at most {MAX_ISSUERS} issuers"))),
     }
@@ -159,12 +161,17 @@ impl Serialize for JwtSwitch {
 
 impl<'de> Deserialize<'de> for JwtSwitch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match bool_or_map::<D, JwtOptions>(deserializer, "true, false or { scopes: [...], issuers: [...] }")? {
-            BoolOr::Bool(false) => Self::Off,
-            BoolOr::Bool(true) => Self::On(Vec::new()),
-            BoolOr::Map(JwtOptions { scopes, issuers: None }) => Self::On(scopes),
-            BoolOr::Map(JwtOptions { scopes, issuers: Some(issuers) }) => Self::OnOf { scopes, issuers },
-        })
+        Ok(
+            match bool_or_map::<D, JwtOptions>(
+                deserializer,
+                "true, false or { scopes: [...], issuers: [...] }",
+            )? {
+                BoolOr::Bool(false) => Self::Off,
+                BoolOr::Bool(true) => Self::On(Vec::new()),
+                BoolOr::Map(JwtOptions { scopes, issuers: None }) => Self::On(scopes),
+                BoolOr::Map(JwtOptions { scopes, issuers: Some(issuers) }) => Self::OnOf { scopes, issuers },
+            },
+        )
     }
 }
 

@@ -1,6 +1,6 @@
 //! The parts of a scope, each made from the stored objects of one kind.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Map;
@@ -12,17 +12,18 @@ use tollgate_flow::Values;
 use tollgate_model::certificates::Certificate;
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::environments::Environment;
+use tollgate_model::issuers::Issuer;
 use tollgate_model::keysets::{SigningKey, SigningKeyState, TokenRevocation};
-use tollgate_model::names::{EnvironmentName, RealmName};
+use tollgate_model::names::{EnvironmentName, IssuerName, RealmName};
 use tollgate_model::objects::{Kind, Object as _, keys};
 use tollgate_model::values::{Account, Global};
 use tollgate_model::waivers::Waiver;
 use zeroize::Zeroizing;
 
-use crate::builder::{Builder, Part, Snapshot};
+use crate::builder::{Builder, Part, Snapshot, unreadable};
 use crate::enforcement::no_value;
 use crate::scopes::{BasicEntry, ConsumerEntry, KeyEntry};
-use crate::{Broken, Scope, contexts};
+use crate::{Broken, IssuerEntry, Scope, contexts};
 
 // === impl Builder ===
 
@@ -72,9 +73,22 @@ impl Builder {
                     let subject = id.to_string();
                     (id, Arc::new(ConsumerEntry { id, subject, name, pipelines, tokens_revoked_before }))
                 });
-                scope.consumers = Arc::new(entries.collect());
+                let consumers: HashMap<_, _> = entries.collect();
+                let named = consumers.values().map(|it: &Arc<ConsumerEntry>| (it.name.clone(), it.id));
+                scope.consumer_ids = Arc::new(named.collect());
+                scope.consumers = Arc::new(consumers);
             }
             Part::KeySet => scope.key_set = self.make_key_set(realm, environment).map(Arc::new),
+            Part::Issuers => {
+                // Named by their keys: one that does not parse answers 503, and is not taken for one that is not there.
+                let issuers = self.bodies(realm, Issuer::KIND, &prefix).filter_map(|(key, body)| {
+                    let name = IssuerName::parse(key.strip_prefix(&prefix)?).ok()?;
+                    let issuer: Result<Issuer, _> = serde_json::from_str(body);
+                    let entry = issuer.map(|issuer| Arc::new(IssuerEntry::new(realm, issuer)));
+                    Some((name, entry.map_err(|_| unreadable(realm, Issuer::KIND, key))))
+                });
+                scope.issuers = Arc::new(issuers.collect());
+            }
             Part::RevokedTokens => {
                 // Read from the keys: a record that does not parse revokes all the same.
                 let revoked = self
@@ -89,6 +103,10 @@ impl Builder {
                     fields.ok_or_else(|| no_value(environment))
                 });
                 scope.sensitive_fields = fields.map(Arc::new);
+                scope.max_token_lifetime_ms = self.law(realm).and_then(|law| {
+                    let rules = law.policies().login_flow_rules(environment);
+                    rules.map(|rules| rules.max_token_lifetime_ms.get()).ok_or_else(|| no_value(environment))
+                });
             }
         }
     }
