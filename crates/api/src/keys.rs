@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tollgate_app::access::Permission;
-use tollgate_app::keys::{KeyDigest, KeyView as Key, NewKey, ShownKey};
+use tollgate_app::keys::{KeyDigest, KeyView as Key, NewKey, ShownKey, UntilUnused};
 use tollgate_model::consumers::{ApiKey, CredentialState};
 use tollgate_model::ids::KeyId;
 use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName};
@@ -36,12 +36,21 @@ pub(crate) struct KeyView {
     expires_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked_at: Option<String>,
-    /// To about a minute.
+    /// To about ten seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_used_at: Option<String>,
     /// The key that took its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     replaced_by: Option<String>,
+    /// When it was rotated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotated_at: Option<String>,
+    /// It ends when it had no call for so long, in seconds, and at `expiresAt` in any case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retire_unused_seconds: Option<u32>,
+    /// The journal entry that last changed it: gateways that answer by it know of the change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal_entry: Option<u64>,
     /// Whether it came from another system.
     imported: bool,
 }
@@ -74,6 +83,8 @@ struct RotateKeyBody {
     /// How long the old key goes on working.
     #[serde(default = "day")]
     overlap_seconds: u32,
+    /// Ends the old key before, when it had no call for so long; at least 60.
+    until_unused_seconds: Option<u32>,
     /// What to call the new key; the old one's name when absent.
     name: Option<CredentialName>,
 }
@@ -264,8 +275,15 @@ async fn rotate(
     In(path): In<OneKey>,
     Body(body): Body<RotateKeyBody>,
 ) -> Answer<Created<KeyView>> {
-    let RotateKeyBody { overlap_seconds, name } = body;
-    let shown = api.app.keys().rotate(&op, &path.environment, path.id, overlap_seconds, name).await?;
+    let RotateKeyBody { overlap_seconds, until_unused_seconds, name } = body;
+    let (keys, environment) = (api.app.keys(), &path.environment);
+    let shown = match until_unused_seconds {
+        None => keys.rotate(&op, environment, path.id, overlap_seconds, name).await?,
+        Some(unused_seconds) => {
+            let until = UntilUnused { unused_seconds, at_latest_seconds: overlap_seconds };
+            keys.rotate_until_unused(&op, environment, path.id, until, name).await?
+        }
+    };
     Ok(Created(KeyView::shown(&shown, op.now)))
 }
 
@@ -298,7 +316,8 @@ impl KeyView {
 
     fn listed(view: &Key, now: Timestamp) -> Self {
         let last_used_at = view.last_used_at.map(|at| at.to_string());
-        Self { last_used_at, ..Self::new(&view.key, &view.consumer, now) }
+        let journal_entry = Some(view.revision);
+        Self { last_used_at, journal_entry, ..Self::new(&view.key, &view.consumer, now) }
     }
 
     fn new(key: &ApiKey, consumer: &ConsumerName, now: Timestamp) -> Self {
@@ -319,6 +338,9 @@ impl KeyView {
             revoked_at: key.revoked_at.map(|at| at.to_string()),
             last_used_at: None,
             replaced_by: key.replaced_by.map(|id| id.to_string()),
+            rotated_at: key.rotated_at.map(|at| at.to_string()),
+            retire_unused_seconds: key.retire_unused_seconds,
+            journal_entry: None,
             imported: key.imported,
         }
     }

@@ -81,6 +81,8 @@ pub(crate) fn all() -> Vec<Operation> {
         crate::certificates::operations(),
         signing_keys::operations(),
         globals::operations(),
+        crate::gateways::operations(),
+        crate::issuers::operations(),
         accounts::operations(),
         journal::operations(),
         crate::change_requests::operations(),

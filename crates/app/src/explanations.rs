@@ -11,6 +11,7 @@ pub use tollgate_flow::BoxFuture;
 use tollgate_model::environments::{Environment, Exposure};
 use tollgate_model::explanations::{CallToExplain, Explanation, Refusal};
 use tollgate_model::ids::{KeyId, RequestId};
+use tollgate_model::issuers::Issuer;
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::recent_calls::RecentCalls;
 
@@ -19,6 +20,7 @@ use crate::access::{Op, Permission, Place};
 use crate::calls::{CallKeyView, KeyNames};
 use crate::errors::{Error, ErrorKind};
 use crate::keys::Expiry;
+use crate::issuers::IssuerKeysState;
 
 /// Use cases of explanations.
 pub struct Explanations(pub(crate) App);
@@ -46,6 +48,12 @@ pub trait ThisGateway: Send + Sync {
 
     /// Returns where it listens.
     fn listeners(&self) -> Vec<Listener>;
+
+    /// Returns how it stands with the keys of an issuer of a realm; `None` when it has not heard of it.
+    fn issuer_keys(&self, realm: &RealmName, issuer: &Issuer) -> Option<IssuerKeysState> {
+        let _ = (realm, issuer);
+        None
+    }
 }
 
 /// An address that the gateway of this process listens on.

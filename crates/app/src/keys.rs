@@ -1,6 +1,7 @@
 //! API keys: issued and shown once; kept as a digest; rotated with an overlap; revoked at once.
 
 mod expiring;
+mod ends;
 mod identify;
 
 use jiff::Timestamp;
@@ -18,6 +19,7 @@ use crate::credentials::{check_expiry, overlap_end};
 use crate::errors::Error;
 
 pub use expiring::{ExpiringKey, Expiry};
+pub use ends::UntilUnused;
 pub use identify::MAX_IDENTIFIED;
 pub use tollgate_credential::keys::KeyDigest;
 
@@ -51,8 +53,10 @@ pub struct KeyView {
     pub key: ApiKey,
     /// Whose it is.
     pub consumer: ConsumerName,
-    /// When a call last used it, to about a minute.
+    /// When a call last used it, to about ten seconds.
     pub last_used_at: Option<Timestamp>,
+    /// The journal entry that last changed it.
+    pub revision: u64,
 }
 
 // === impl Keys ===
@@ -72,9 +76,9 @@ impl Keys {
         op.demand_in(Permission::ApiKeyRead, Place::environment(environment))?;
         let consumer = self.0.consumer(&op.realm, environment, consumer).await?.value;
         let mut views = Vec::new();
-        for Stored { value: key, .. } in self.of_consumer(op, environment, consumer.id).await? {
+        for Stored { value: key, revision } in self.of_consumer(op, environment, consumer.id).await? {
             let last_used_at = self.0.last_used(&op.realm, key.id).await?;
-            views.push(KeyView { key, consumer: consumer.name.clone(), last_used_at });
+            views.push(KeyView { key, consumer: consumer.name.clone(), last_used_at, revision });
         }
         Ok(views)
     }
@@ -137,6 +141,19 @@ impl Keys {
     ) -> Result<ShownKey, Error> {
         op.demand_in(Permission::ApiKeyCreate, Place::environment(environment))?;
         let until = overlap_end(op.now, overlap_seconds)?;
+        self.replace(op, environment, id, until, None, name).await
+    }
+
+    /// Issues a successor of a key that works until a time, or ends before when it is unused.
+    async fn replace(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        id: KeyId,
+        until: Timestamp,
+        retire_unused_seconds: Option<u32>,
+        name: Option<CredentialName>,
+    ) -> Result<ShownKey, Error> {
         let mut attempts = self.0.attempts();
         while attempts.next().await {
             let mut old = self.find(op, environment, id).await?;
@@ -157,6 +174,8 @@ impl Keys {
             let input = NewKey { name, expires_at };
             let shown = self.0.new_key(op, &consumer.value, &input, issued)?;
             old.value.replaced_by = Some(shown.key.id);
+            old.value.rotated_at = Some(op.now);
+            old.value.retire_unused_seconds = retire_unused_seconds;
             old.value.expires_at = Some(old.value.expires_at.map_or(until, |at| at.min(until)));
             let mut draft = Draft::new(op, "api-key.rotate");
             draft.hold_consumer(&consumer)?;
@@ -183,13 +202,15 @@ impl Keys {
                 stored.value.revoked_at = Some(op.now);
                 let mut draft = Draft::new(op, "api-key.revoke");
                 draft.put(&stored.value, expect(&stored, None))?;
-                if self.0.commit_decided(op, draft).await?.is_none() {
-                    continue;
+                match self.0.commit_decided(op, draft).await? {
+                    Some(revision) => stored.revision = revision,
+                    None => continue,
                 }
             }
             let consumer = self.0.consumer_by_id(&op.realm, environment, stored.value.consumer).await?;
             let last_used_at = self.0.last_used(&op.realm, id).await?;
-            return Ok(KeyView { key: stored.value, consumer: consumer.value.name, last_used_at });
+            let Stored { value: key, revision } = stored;
+            return Ok(KeyView { key, consumer: consumer.value.name, last_used_at, revision });
         }
         Err(overtaken())
     }
@@ -278,6 +299,8 @@ impl App {
             expires_at: input.expires_at,
             revoked_at: None,
             replaced_by: None,
+            rotated_at: None,
+            retire_unused_seconds: None,
             imported: false,
         };
         Ok(ShownKey { key, consumer: consumer.name.clone(), plain: Some(issued.plain) })

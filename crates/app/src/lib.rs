@@ -19,9 +19,11 @@ pub mod errors;
 pub mod evidence;
 pub mod explanations;
 pub mod follower;
+pub mod gateways;
 pub mod globals;
 pub mod groups;
 pub mod idempotency;
+pub mod issuers;
 pub mod journal;
 pub mod keys;
 pub mod lists;
@@ -125,12 +127,16 @@ resources! {
     evidence: evidence::Evidence,
     /// Returns the use cases of explanations.
     explanations: explanations::Explanations,
+    /// Returns the record of gateways.
+    gateways: gateways::Gateways,
     /// Returns the use cases of globals.
     globals: globals::Globals,
     /// Returns the use cases of groups.
     groups: groups::Groups,
     /// Returns the answers kept for repeated requests.
     idempotency: idempotency::Answers,
+    /// Returns the use cases of issuers outside.
+    issuers: issuers::Issuers,
     /// Returns the use cases of the journal.
     journal: journal::Journal,
     /// Returns the use cases of API keys.

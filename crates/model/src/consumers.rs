@@ -57,6 +57,12 @@ pub struct ApiKey {
     /// The key that took its place by rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced_by: Option<KeyId>,
+    /// When that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated_at: Option<Timestamp>,
+    /// It ends when it had no call for so long after it was rotated, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retire_unused_seconds: Option<u32>,
     /// Whether it came from another system.
     #[serde(default)]
     pub imported: bool,

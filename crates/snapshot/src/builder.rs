@@ -154,10 +154,14 @@ impl Snapshot {
         scopes.into_iter().any(|scope| scope.key_set.is_ok() && scope.sensitive_fields.is_ok())
     }
 
+    /// Returns what callers are checked against, of every environment of every realm.
+    pub fn scopes(&self) -> impl Iterator<Item = &Arc<Scope>> {
+        self.scopes.values().flat_map(HashMap::values)
+    }
+
     /// Returns every issuer outside whose tokens are taken somewhere.
     pub fn issuers(&self) -> impl Iterator<Item = &Arc<IssuerEntry>> {
-        let scopes = self.scopes.values().flat_map(HashMap::values);
-        scopes.flat_map(|scope| scope.issuers.values()).filter_map(|entry| entry.as_ref().ok())
+        self.scopes().flat_map(|scope| scope.issuers.values()).filter_map(|entry| entry.as_ref().ok())
     }
 
     /// Returns the realms that have environments.

@@ -108,7 +108,7 @@ impl Image {
 }
 
 /// Writes a new file that only its owner can read, in place of whatever has its name.
-fn write(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
+pub(crate) fn write(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     // What a crash, or somebody else, left under this name has a mode of its own or is a link to elsewhere.
     match std::fs::remove_file(path) {

@@ -6,15 +6,19 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use tollgate_credential::issuers::IssuerKeys;
 use tollgate_model::issuers::Issuer;
 use tollgate_model::names::RealmName;
+
+use crate::files;
 
 /// How soon after keys were fetched an unknown key id does not have them fetched again: then the id is wrong.
 pub const REFETCH_AFTER: SignedDuration = SignedDuration::from_secs(5);
@@ -57,10 +61,20 @@ pub struct FetchedKeys {
     pub fetched_at: Timestamp,
 }
 
+/// How fetched keys stand in a file.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct KeptKeys {
+    source: String,
+    fetched_at: Timestamp,
+    jwks: String,
+}
+
 // === impl KeySource ===
 
 impl KeySource {
-    fn of(realm: &RealmName, issuer: &Issuer) -> Self {
+    /// Returns where the keys of an issuer of a realm come from.
+    pub fn of(realm: &RealmName, issuer: &Issuer) -> Self {
         let settings = &issuer.settings;
         let internal = if settings.internal_addresses { "internal" } else { "" };
         let jwks_url = settings.jwks_url.as_ref().map_or("", |url| url.as_str());
@@ -119,6 +133,46 @@ impl KeyRing {
         }
         let slot = |source| held.get(source).cloned().unwrap_or_default();
         self.0.store(Arc::new(sources.iter().map(|source| (*source, slot(source))).collect()));
+    }
+
+    /// Writes all keys to a file, whole or not at all, so that a gateway starts with them while issuers are out of reach.
+    /// Keys are public; their age counts from when they were fetched, also after a start.
+    ///
+    /// # Errors
+    ///
+    /// When the directory is not writable or the disk is full; the file that was there stays.
+    pub fn save(&self, path: &Path) -> std::io::Result<()> {
+        let held = self.0.load();
+        let fetched = held.iter().filter_map(|(source, slot)| Some((source, slot.keys()?)));
+        let mut kept: Vec<KeptKeys> = fetched
+            .map(|(source, keys)| KeptKeys {
+                source: source.to_string(),
+                fetched_at: keys.fetched_at,
+                jwks: String::from_utf8_lossy(&keys.jwks).into_owned(),
+            })
+            .collect();
+        kept.sort_by(|a, b| a.source.cmp(&b.source));
+        let temporary = path.with_extension("tmp");
+        let written = files::write(&temporary, &[&serde_json::to_vec(&kept)?]);
+        let saved = written.and_then(|()| std::fs::rename(&temporary, path));
+        if saved.is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
+        saved
+    }
+
+    /// Reads what [`KeyRing::save`] wrote, by the text of its source. What does not parse is left out, and fetched.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or is damaged.
+    pub fn restore(path: &Path) -> std::io::Result<HashMap<String, FetchedKeys>> {
+        let kept: Vec<KeptKeys> = serde_json::from_slice(&std::fs::read(path)?)?;
+        let keys = kept.into_iter().filter_map(|KeptKeys { source, fetched_at, jwks }| {
+            let keys = IssuerKeys::parse(jwks.as_bytes()).ok()?;
+            Some((source, FetchedKeys { keys, jwks: jwks.into_bytes(), fetched_at }))
+        });
+        Ok(keys.collect())
     }
 }
 

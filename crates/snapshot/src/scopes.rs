@@ -55,6 +55,10 @@ pub struct KeyEntry {
     pub expires_at: Option<Timestamp>,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+    /// Whether another key took its place.
+    pub replaced: bool,
+    /// Whether it ends when nobody uses it any more.
+    pub retires_unused: bool,
 }
 
 /// A Basic Auth credential that is not revoked.
@@ -112,6 +116,20 @@ impl Scope {
     /// Returns the consumer of a name.
     pub fn consumer_named(&self, name: &str) -> Option<&Arc<ConsumerEntry>> {
         self.consumers.get(self.consumer_ids.get(name)?)
+    }
+}
+
+// === impl KeyEntry ===
+
+impl KeyEntry {
+    /// Tells whether the key works now.
+    pub fn works(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|at| now < at)
+    }
+
+    /// Tells whether the key works, ends by itself before a time, and no other took its place.
+    pub fn runs_out(&self, now: Timestamp, before: Timestamp) -> bool {
+        self.works(now) && !self.replaced && self.expires_at.is_some_and(|at| at <= before)
     }
 }
 

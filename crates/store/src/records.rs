@@ -29,6 +29,8 @@ pub enum RecordTable {
     Refusals,
     /// How many refused calls were not kept, by minute and process.
     DroppedRefusals,
+    /// What each gateway says of itself, in realm `default`.
+    Gateways,
 }
 
 /// A record to be written.
@@ -65,6 +67,7 @@ impl RecordTable {
             Self::Checkpoints => "checkpoints",
             Self::Refusals => "refusals",
             Self::DroppedRefusals => "dropped-refusals",
+            Self::Gateways => "gateways",
         }
     }
 }

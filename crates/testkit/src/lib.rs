@@ -1,7 +1,9 @@
 //! What tests stand on: a fixed clock, seeded randomness, a throw-away PostgreSQL, a proxy that breaks
-//! connections, a scripted upstream, an authenticator app, a CA. Hermetic: loopback and temporary directories only.
+//! connections, a scripted upstream, an issuer of tokens, an authenticator app, a CA. Hermetic: loopback and temporary
+//! directories only.
 
 mod authority;
+mod issuer;
 mod postgres;
 mod proxy;
 mod sources;
@@ -10,6 +12,7 @@ mod upstream;
 mod waiting;
 
 pub use authority::{Authority, Leaf};
+pub use issuer::{FakeIssuer, IssuerMood};
 pub use postgres::Postgres;
 pub use proxy::FaultProxy;
 pub use sources::{FixedClock, SeededRandom};

@@ -32,6 +32,7 @@ mod files;
 mod globals;
 mod groups;
 mod impact;
+mod issuers;
 mod journal;
 mod keys;
 mod passwords;
@@ -185,6 +186,9 @@ enum Command {
     /// Client certificates of consumers, which count as API keys at mTLS listeners.
     #[command(subcommand)]
     Certificate(certificates::CertificateCommand),
+    /// Issuers outside whose tokens are taken.
+    #[command(subcommand)]
+    Issuer(issuers::IssuerCommand),
     /// Tokens and the keys that sign them.
     #[command(subcommand)]
     Jwt(signing_keys::JwtCommand),
@@ -296,6 +300,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Key(command) => return keys::run(connect, output, command).await,
         Command::BasicAuth(command) => basic_auth::run(&connect()?, command).await?,
         Command::Certificate(command) => certificates::run(&connect()?, command).await?,
+        Command::Issuer(command) => issuers::run(&connect()?, command).await?,
         Command::Jwt(command) => signing_keys::run(&connect()?, command).await?,
         Command::Access(command) => access::run(&connect_as_of(command.as_of())?, command).await?,
         Command::Explain(arguments) => explain::explain(&connect()?, arguments).await?,

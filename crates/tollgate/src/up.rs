@@ -38,6 +38,9 @@ mod environments;
 mod explainer;
 mod first_start;
 mod four_eyes;
+mod heartbeat;
+mod issuers;
+mod keys;
 mod listeners;
 mod logging;
 mod master_key;
@@ -54,6 +57,8 @@ use checkpoints::CheckpointTask;
 use data_dir::DataDir;
 use entrances::{EntranceArguments, Entrances};
 use explainer::ThisProcess;
+use heartbeat::Heartbeat;
+use issuers::IssuerTask;
 use listeners::{Listen, Listeners, Name, Place};
 use metrics::{Source, StoreWatch};
 use refusals::RefusalsTask;
@@ -104,6 +109,7 @@ struct Parts {
     usage: Arc<Usage>,
     refusals: Arc<Refusals>,
     gateway: Arc<Gateway>,
+    issuers: Arc<IssuerTask>,
     entrances: Arc<Entrances>,
     shutdown: watch::Receiver<bool>,
 }
@@ -164,7 +170,10 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
         usage.clone(),
         refusals.clone(),
     );
-    let parts = Parts { clock, random, master, shared, usage, refusals, gateway, entrances, shutdown };
+    let ring = gateway.issuer_keys().clone();
+    let issuers = IssuerTask::new(ring, shared.clone(), clock.clone(), data.issuer_keys_path());
+    let parts =
+        Parts { clock, random, master, shared, usage, refusals, gateway, issuers, entrances, shutdown };
 
     let from_disk = restore(&data, &parts).await;
     let mut tasks = JoinSet::new();
@@ -212,6 +221,9 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     tasks.spawn(supervise("listeners", shutdown.clone(), move || {
         environments::run(gateway.clone(), entrances.clone(), shared.clone(), given.clone(), shutdown.clone())
     }));
+
+    let (issuers, shutdown) = (parts.issuers.clone(), parts.shutdown.clone());
+    tasks.spawn(supervise("issuers", shutdown.clone(), move || issuers.clone().run(shutdown.clone())));
 
     let url = arguments.database.clone().unwrap_or_else(|| data.sqlite_url());
     let stopped = parts.shutdown.clone();
@@ -263,6 +275,15 @@ async fn control(
     let (runs, gateway, shared) = (app.clone(), parts.gateway.clone(), parts.shared.clone());
     tasks.spawn(supervise("scheduler", shutdown.clone(), move || {
         scheduler::run(runs.clone(), gateway.clone(), shared.clone(), clock.clone(), shutdown.clone())
+    }));
+    let heartbeat =
+        Arc::new(Heartbeat::new(app.clone(), parts.shared.clone(), parts.clock.clone(), &*parts.random)?);
+    let shutdown = parts.shutdown.clone();
+    tasks.spawn(supervise("heartbeat", shutdown.clone(), move || heartbeat.clone().run(shutdown.clone())));
+    let (clock, shutdown) = (parts.clock.clone(), parts.shutdown.clone());
+    let (looks, shared) = (app.clone(), parts.shared.clone());
+    tasks.spawn(supervise("keys", shutdown.clone(), move || {
+        keys::run(looks.clone(), shared.clone(), clock.clone(), shutdown.clone())
     }));
     let last = LastTasks {
         usage: UsageTask::start(app.clone(), parts.usage.clone()),

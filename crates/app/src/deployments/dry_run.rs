@@ -94,6 +94,7 @@ impl Deployments {
         let key = keys::deployment(environment, name, version.version.major);
         let running = self.0.store().get::<Deployment>(&op.realm, &key).await?;
         check_if_match(&key, running.as_ref(), if_match)?;
+        self.0.check_issuers(op, environment, &version.pipeline).await?;
         for claim in routes::claims(&op.realm, environment, version) {
             let held = self.0.store().get::<RouteClaim>(&op.realm, &claim.key()).await?;
             if let Some(Stored { value: held, .. }) = held

@@ -90,6 +90,10 @@ impl Deployments {
         draft.guard(Kind::Policies, keys::POLICIES, Expect::Revision(policies.revision));
         self.0.guard_owner(op, Permission::DeploymentCreate, environment, head, &mut draft);
         draft.guard(Kind::PipelineVersion, version.key(), Expect::Revision(self.judged(op, version).await?));
+        // An issuer that is taken away meanwhile would leave nobody to check tokens by.
+        for issuer in self.0.check_issuers(op, environment, &version.pipeline).await? {
+            draft.guard(Kind::Issuer, issuer, Expect::Exists);
+        }
         // A waiver that is taken away meanwhile no longer lets anything pass.
         for waived in &admission.verdict().waived {
             draft.guard(Kind::Waiver, keys::waiver(environment, name, waived.waiver), Expect::Exists);
@@ -134,7 +138,7 @@ impl Deployments {
                 Err(PlaceError::Again)
             }
             Err(CommitError::Conflict {
-                kind: Kind::Policies | Kind::Waiver | Kind::Pipeline | Kind::EvidenceKey,
+                kind: Kind::Policies | Kind::Waiver | Kind::Pipeline | Kind::EvidenceKey | Kind::Issuer,
                 ..
             }) => Err(PlaceError::Again),
             Err(error) => Err(PlaceError::Failed(error.into())),

@@ -13,6 +13,7 @@ use tollgate_model::certificates::Certificate;
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::deployments::{Deployment, RouteClaim};
 use tollgate_model::environments::{Environment, Exposure};
+use tollgate_model::issuers::Issuer;
 use tollgate_model::keysets::{Algorithm, SigningKey, TokenRevocation};
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::objects::{Kind, Object, keys};
@@ -250,6 +251,7 @@ impl Environments {
             take_along::<BasicAuth>(&self.0, realm, name, draft).await?,
             take_along::<Certificate>(&self.0, realm, name, draft).await?,
             take_along::<Global>(&self.0, realm, name, draft).await?,
+            take_along::<Issuer>(&self.0, realm, name, draft).await?,
             take_along::<Account>(&self.0, realm, name, draft).await?,
             take_along::<SigningKey>(&self.0, realm, name, draft).await?,
             take_along::<TokenRevocation>(&self.0, realm, name, draft).await?,

@@ -30,6 +30,8 @@ fn shown(kind: Kind) -> Shown {
             "expiresAt",
             "revokedAt",
             "replacedBy",
+            "rotatedAt",
+            "retireUnusedSeconds",
             "imported",
         ]),
         Kind::BasicAuth => {
@@ -60,6 +62,7 @@ fn shown(kind: Kind) -> Shown {
         | Kind::Environment
         | Kind::Global
         | Kind::Group
+        | Kind::Issuer
         | Kind::JournalLoss
         | Kind::Pipeline
         | Kind::PipelineVersion

@@ -48,13 +48,13 @@ impl Keys {
             .filter(|(id, _)| owners.contains(id))
             .collect();
         let mut all = Vec::with_capacity(keys.len());
-        for Stored { value: key, .. } in keys {
+        for Stored { value: key, revision } in keys {
             // A consumer that was deleted at this moment took its keys along.
             let (Some(digest), Some(consumer)) = (wanted.get(&key.digest), names.get(&key.consumer)) else {
                 continue;
             };
             let last_used_at = self.0.last_used(&op.realm, key.id).await?;
-            all.push((*digest, KeyView { key, consumer: consumer.clone(), last_used_at }));
+            all.push((*digest, KeyView { key, consumer: consumer.clone(), last_used_at, revision }));
         }
         Ok(all)
     }

@@ -16,6 +16,7 @@ mod four_eyes_attacks;
 mod four_eyes_sequences;
 mod identify;
 mod input;
+mod issuers;
 mod journal;
 mod past;
 mod people;

@@ -21,12 +21,12 @@ use tollgate_app::users::{NewPassword, NewToken};
 use tollgate_app::waivers::WaiverFilter;
 use tollgate_model::certificates::{Fingerprint, KnownBy};
 use tollgate_model::environments::RealmSettings;
-use tollgate_model::ids::{BasicAuthId, CertificateId, ChangeRequestId, KeyId, UserTokenId, WaiverId};
-use tollgate_model::names::{ProjectName, RealmName, RuleName, UserName, ValueName};
+use tollgate_model::ids::{BasicAuthId, CertificateId, ChangeRequestId, KeyId, UserTokenId, WaiverId}; use tollgate_model::names::{IssuerName, ProjectName, RealmName, RuleName, UserName, ValueName}; 
 use tollgate_model::versions::Version;
 
 use crate::calls::every_call;
 use crate::environments::new_environment;
+use crate::issuers::issuer_settings;
 use crate::people::{add, grant, group_file, group_name, own_role, role_name, user_name};
 use crate::refused_calls::any_call;
 use crate::shadow::shadowed;
@@ -43,6 +43,7 @@ async fn nobody_may_do_anything_without_permission() {
     let (op, app, test) = (&world.nobody(), &world.app, &world.test);
     let (shop, ann, crm) = (&pipeline("shop"), &consumer("ann"), &ValueName::parse("crm").unwrap());
     let at = Timestamp::UNIX_EPOCH;
+    let corp = &IssuerName::parse("corp").unwrap();
     let (key, basic) = (KeyId::new(at, [0; 10]), BasicAuthId::new(at, [0; 10]));
     let known_by = KnownBy::Fingerprint(Fingerprint([0; 32]));
     let certificate = NewCertificate { name: new_key().name, known_by, expires_at: None };
@@ -131,6 +132,12 @@ async fn nobody_may_do_anything_without_permission() {
         groups.edit(team, &add("ada"), None);
         groups.edit(team, &GroupEdit::Grant(grant("administrator")), None);
         groups.delete(team, None);
+        issuers.list(test);
+        issuers.get(test, corp);
+        issuers.create(test, corp.clone(), issuer_settings());
+        issuers.set(test, corp, issuer_settings(), None);
+        issuers.refresh(test, corp);
+        issuers.delete(test, corp, None);
         journal.entry(1);
         journal.export(JournalFilter::default(), true);
         journal.list(JournalFilter::default());

@@ -283,6 +283,8 @@ impl World {
             expires_at: None,
             revoked_at: None,
             replaced_by: None,
+            rotated_at: None,
+            retire_unused_seconds: None,
             imported: false,
         });
         (id, issued.plain.expose_secret().to_owned())

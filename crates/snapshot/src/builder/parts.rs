@@ -207,8 +207,9 @@ fn index_key(
 
 fn key_entry(key: ApiKey) -> Option<(KeyDigest, Arc<KeyEntry>)> {
     let digest = KeyDigest::from_hex(&key.digest).ok()?;
-    let ApiKey { id, consumer, expires_at, revoked_at, .. } = key;
-    Some((digest, Arc::new(KeyEntry { id, consumer, expires_at, revoked_at })))
+    let ApiKey { id, consumer, expires_at, revoked_at, replaced_by, retire_unused_seconds, .. } = key;
+    let (replaced, retires_unused) = (replaced_by.is_some(), retire_unused_seconds.is_some());
+    Some((digest, Arc::new(KeyEntry { id, consumer, expires_at, revoked_at, replaced, retires_unused })))
 }
 
 /// Tells whether an object that a scope can do without is what its kind says. Those that a scope can't do without

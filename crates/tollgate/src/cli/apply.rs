@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 use similar::TextDiff;
-use tollgate_model::document::{ConsumerFile, GlobalFile, Resource};
+use tollgate_model::document::{ConsumerFile, GlobalFile, IssuerFile, Resource};
 use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::pipelines::Pipeline;
 use tollgate_model::policies::Policy;
@@ -63,6 +63,7 @@ pub(crate) async fn apply(context: &Context<'_>, mut arguments: ApplyArguments) 
             Resource::Policy(policy) => apply_policy(context, &mut arguments, policy).await,
             Resource::Consumer(consumer) => apply_consumer(context, &arguments, consumer, &pipelines).await,
             Resource::Global(global) => apply_global(context, &arguments, global).await,
+            Resource::Issuer(issuer) => apply_issuer(context, &arguments, issuer).await,
             Resource::Group(_) | Resource::Role(_) => apply_access(context, &arguments, &file).await,
             Resource::Waiver(waiver) => {
                 crate::output::say!("hint: a waiver is made with a command of its own; no file makes one");
@@ -246,6 +247,31 @@ async fn apply_global(
         }
     }
     Ok(json!({ "kind": "Global", "name": global.name, "change": change }))
+}
+
+async fn apply_issuer(
+    context: &Context<'_>,
+    arguments: &ApplyArguments,
+    issuer: &IssuerFile,
+) -> Result<Value, Failure> {
+    let client = &context.client;
+    let mut change = "unchanged";
+    for (environment, settings) in &issuer.environments {
+        let path = client.environment_path(environment.as_str(), &["issuers", issuer.name.as_str()]);
+        let now = match client.get(&path).await {
+            Ok(now) => now,
+            Err(Failure::Problem { status: 404, .. }) => Value::Null,
+            Err(failure) => return Err(failure),
+        };
+        if now.get("settings") == Some(&json!(settings)) {
+            continue;
+        }
+        change = if now.is_null() && change != "updated" { "created" } else { "updated" };
+        if !arguments.dry_run {
+            client.put(&path, &json!({ "settings": settings })).await?;
+        }
+    }
+    Ok(json!({ "kind": "Issuer", "name": issuer.name, "change": change }))
 }
 
 /// Saves a group or a role as a whole.

@@ -148,6 +148,7 @@ pub(crate) fn to_json(resource: &Resource) -> Value {
         Resource::Consumer(it) => json!(it),
         Resource::Global(it) => json!(it),
         Resource::Group(it) => json!(it),
+        Resource::Issuer(issuer) => json!(issuer),
         Resource::Role(it) => json!(it),
         Resource::Waiver(it) => json!(it),
     };

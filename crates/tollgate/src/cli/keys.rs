@@ -1,5 +1,6 @@
 //! `tollgate key …`: API keys of consumers.
 
+mod confirmations;
 mod scan;
 
 use std::path::PathBuf;
@@ -56,8 +57,14 @@ pub(crate) enum ManagedKeyCommand {
         #[arg(long, value_name = "ENVIRONMENT")]
         env: EnvironmentName,
         /// How long the old key goes on working. The new one lives as long as the old one was to live.
-        #[arg(long, value_name = "DURATION", default_value = "24h")]
+        #[arg(long, value_name = "DURATION", default_value = "24h", conflicts_with = "until_unused")]
         overlap: Lifetime,
+        /// Ends the old key when it had no call for this time, at least 1m.
+        #[arg(long, value_name = "DURATION")]
+        until_unused: Option<Lifetime>,
+        /// With --until-unused: ends the old key after this time, used or not.
+        #[arg(long, value_name = "DURATION", default_value = "30d", requires = "until_unused")]
+        at_latest: Lifetime,
     },
     /// Revokes a key: dead everywhere within a second.
     Revoke {
@@ -66,6 +73,12 @@ pub(crate) enum ManagedKeyCommand {
         /// Its environment.
         #[arg(long, value_name = "ENVIRONMENT")]
         env: EnvironmentName,
+        /// Returns when every gateway refuses the key; exits with 1, naming those that lag, when one does not in time.
+        #[arg(long)]
+        wait: bool,
+        /// How long --wait waits.
+        #[arg(long, value_name = "DURATION", default_value = "30s")]
+        timeout: Lifetime,
     },
     /// Takes over a key from another system, read from stdin or a file.
     Import {
@@ -105,7 +118,12 @@ const KEY_COLUMNS: &[Column] = &[
     ("CREATED", "/createdAt"),
     ("EXPIRES", "/expiresAt"),
     ("LAST USED", "/lastUsedAt"),
+    ("ENDS UNUSED AFTER", "/shown/unused"),
+    ("REPLACED BY", "/replacedBy"),
 ];
+
+/// How long before a key expires `key list` warns.
+const WARN_BEFORE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Runs `tollgate key …`.
 pub(crate) async fn run<'a>(
@@ -143,21 +161,39 @@ async fn managed(context: &Context<'_>, command: ManagedKeyCommand) -> Result<()
         }
         ManagedKeyCommand::List { consumer, env } => {
             let path = client.environment_path(env.as_str(), &["consumers", consumer.as_str(), "keys"]);
-            context.output.list(&client.list(&path).await?, KEY_COLUMNS);
+            let mut keys = client.list(&path).await?;
+            if context.output.format() == Format::Table {
+                prepare(&mut keys);
+            }
+            context.output.list(&keys, KEY_COLUMNS);
         }
         ManagedKeyCommand::Expiring { days } => {
             let path = format!("{}?days={days}", client.realm_path(&["expiring-keys"]));
             context.output.list(&client.list(&path).await?, EXPIRING_COLUMNS);
         }
-        ManagedKeyCommand::Rotate { id, env, overlap } => {
+        ManagedKeyCommand::Rotate { id, env, overlap, until_unused, at_latest } => {
             let path = client.environment_path(env.as_str(), &["keys", &id, "rotate"]);
-            let made = client.post(&path, &json!({ "overlapSeconds": overlap.as_secs() })).await?;
+            let body = match until_unused {
+                None => json!({ "overlapSeconds": overlap.as_secs() }),
+                Some(unused) => {
+                    json!({ "overlapSeconds": at_latest.as_secs(), "untilUnusedSeconds": unused.as_secs() })
+                }
+            };
+            let made = client.post(&path, &body).await?;
             show_new(context, &made);
         }
-        ManagedKeyCommand::Revoke { id, env } => {
+        ManagedKeyCommand::Revoke { id, env, wait, timeout } => {
             let path = client.environment_path(env.as_str(), &["keys", &id, "revoke"]);
-            let key = client.post(&path, &json!({})).await?;
-            context.output.done(&key, &format!("revoked {id}"));
+            let mut key = client.post(&path, &json!({})).await?;
+            let mut words = format!("revoked {id}");
+            if wait {
+                let told = confirmations::wait(client, &key, timeout).await?;
+                words.push_str(&format!(": {} refuse it", confirmations::counted(&told)));
+                if let Some(fields) = key.as_object_mut() {
+                    fields.insert("confirmation".to_owned(), told);
+                }
+            }
+            context.output.done(&key, &words);
         }
     }
     Ok(())
@@ -172,6 +208,27 @@ const EXPIRING_COLUMNS: &[Column] = &[
     ("ID", "/id"),
     ("ROTATED", "/replaced"),
 ];
+
+/// Puts into words, for people, how keys end, and warns of those that run out.
+fn prepare(keys: &mut Value) {
+    let now = crate::system::SystemClock.now();
+    for key in keys.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
+        let seconds = key.get("retireUnusedSeconds").and_then(Value::as_i64);
+        let text = |field: &str| key.get(field).and_then(Value::as_str).unwrap_or_default();
+        let ends: Option<Timestamp> = text("expiresAt").parse().ok();
+        let runs_out = text("state") == "active" && text("replacedBy").is_empty();
+        if runs_out && ends.is_some_and(|ends| ends.duration_since(now) <= WARN_BEFORE) {
+            let (id, ends) = (text("id"), text("expiresAt"));
+            crate::output::say!(
+                "warning: {id} runs out at {ends}: rotate it with `tollgate key rotate {id}`"
+            );
+        }
+        if let (Some(seconds), Some(fields)) = (seconds, key.as_object_mut()) {
+            let unused = format!("{:#}", SignedDuration::from_secs(seconds));
+            fields.insert("shown".to_owned(), json!({ "unused": unused }));
+        }
+    }
+}
 
 /// Prints a new key: the secret is in this output and nowhere else.
 fn show_new(context: &Context<'_>, made: &Value) {

@@ -28,6 +28,9 @@ pub(crate) enum ResourceKind {
     /// Globals of an environment.
     #[value(alias = "globals")]
     Global,
+    /// Issuers of tokens outside, of an environment.
+    #[value(alias = "issuers")]
+    Issuer,
     /// Accounts of an environment: names of fields, never values.
     #[value(alias = "accounts")]
     Account,
@@ -74,7 +77,7 @@ pub(crate) struct GetArguments {
 /// Arguments of `tollgate delete`.
 #[derive(Args)]
 pub(crate) struct DeleteArguments {
-    /// The kind: pipeline, consumer, global, account, environment, group or role.
+    /// The kind: pipeline, consumer, global, issuer, account, environment, group or role.
     kind: ResourceKind,
     /// Which one.
     name: String,
@@ -108,7 +111,7 @@ pub(crate) async fn get(context: &Context<'_>, arguments: GetArguments) -> Resul
         }
         ResourceKind::Group => group_as_file(&client.get(&client.realm_path(&["groups", &name])).await?),
         ResourceKind::Role => role_as_file(&client.get(&client.realm_path(&["roles", &name])).await?),
-        ResourceKind::Consumer | ResourceKind::Deployment => {
+        ResourceKind::Consumer | ResourceKind::Deployment | ResourceKind::Issuer => {
             let path =
                 format!("{}/{}", list_path_in(context, kind, env.as_ref())?, crate::client::segment(&name));
             client.get(&path).await?
@@ -132,7 +135,7 @@ pub(crate) async fn delete(context: &Context<'_>, arguments: DeleteArguments) ->
     let DeleteArguments { kind, name, env } = arguments;
     let parent = match kind {
         ResourceKind::Pipeline => context.client.realm_path(&["pipelines"]),
-        ResourceKind::Consumer | ResourceKind::Global | ResourceKind::Account => {
+        ResourceKind::Consumer | ResourceKind::Global | ResourceKind::Issuer | ResourceKind::Account => {
             list_path_in(context, kind, env.as_ref())?
         }
         ResourceKind::Environment => context.client.realm_path(&["environments"]),
@@ -228,6 +231,26 @@ pub(crate) async fn as_file(context: &Context<'_>, resource: &Resource) -> Resul
         Resource::Group(group) => {
             let saved = client.get(&client.realm_path(&["groups", group.name.as_str()])).await?;
             Ok(group_as_file(&saved))
+        }
+        Resource::Issuer(issuer) => {
+            let mut settings = Map::new();
+            for environment in issuer.environments.keys() {
+                let path = client.environment_path(environment.as_str(), &["issuers", issuer.name.as_str()]);
+                match client.get(&path).await {
+                    Ok(found) => {
+                        settings.insert(
+                            environment.to_string(),
+                            found.get("settings").cloned().unwrap_or_default(),
+                        );
+                    }
+                    Err(Failure::Problem { status: 404, .. }) => {}
+                    Err(failure) => return Err(failure),
+                }
+            }
+            if settings.is_empty() {
+                return Ok(Value::Null);
+            }
+            Ok(with_kind("Issuer", json!({ "name": issuer.name, "environments": settings })))
         }
         Resource::Role(role) => {
             let saved = client.get(&client.realm_path(&["roles", role.name.as_str()])).await?;
@@ -330,7 +353,7 @@ fn list_path(
         ResourceKind::Realm => Ok("/realms".to_owned()),
         ResourceKind::Group => realm("groups"),
         ResourceKind::Role => realm("roles"),
-        ResourceKind::Consumer | ResourceKind::Global | ResourceKind::Account => {
+        ResourceKind::Consumer | ResourceKind::Global | ResourceKind::Issuer | ResourceKind::Account => {
             list_path_in(context, kind, environment)
         }
     }
@@ -350,7 +373,7 @@ fn list_path_in(
 
 fn with_article(kind: ResourceKind) -> String {
     let word = word(kind);
-    let article = if word.starts_with(['a', 'e']) { "an" } else { "a" };
+    let article = if word.starts_with(['a', 'e', 'i']) { "an" } else { "a" };
     format!("{article} {word}")
 }
 
@@ -360,6 +383,7 @@ fn word(kind: ResourceKind) -> &'static str {
         ResourceKind::Policy => "policy",
         ResourceKind::Consumer => "consumer",
         ResourceKind::Global => "global",
+        ResourceKind::Issuer => "issuer",
         ResourceKind::Account => "account",
         ResourceKind::Deployment => "deployment",
         ResourceKind::Environment => "environment",
@@ -380,6 +404,7 @@ fn columns(kind: ResourceKind) -> &'static [Column] {
             &[("NAME", "/name"), ("PIPELINES", "/pipelines"), ("CREATED", "/createdAt")]
         }
         ResourceKind::Global => &[("NAME", "/name"), ("VALUE", "/value")],
+        ResourceKind::Issuer => &[("NAME", "/name"), ("ISSUER", "/settings/issuer"), ("KEYS", "/keys/state")],
         ResourceKind::Account => &[("NAME", "/name"), ("FIELDS", "/fields")],
         ResourceKind::Deployment => &[
             ("ENVIRONMENT", "/environment"),

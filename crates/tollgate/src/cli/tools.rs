@@ -11,7 +11,7 @@ use crate::output::{Output, print_out};
 #[derive(Args)]
 pub(crate) struct SchemaArguments {
     /// The kind of resource file.
-    #[arg(value_parser = ["pipeline", "policy", "consumer", "global", "group", "role"])]
+    #[arg(value_parser = ["pipeline", "policy", "consumer", "global", "group", "issuer", "role"])]
     kind: String,
 }
 

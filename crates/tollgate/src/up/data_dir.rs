@@ -60,6 +60,11 @@ impl DataDir {
         self.path.join("snapshot")
     }
 
+    /// Returns where the keys of issuers outside are kept.
+    pub(crate) fn issuer_keys_path(&self) -> PathBuf {
+        self.path.join("issuer-keys.json")
+    }
+
     /// Returns where the master key is kept, unless it comes from elsewhere.
     pub(crate) fn master_key_path(&self) -> PathBuf {
         self.path.join("master.key")

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tollgate_app::explanations::{Listener, NotExplained, ThisGateway};
 use tollgate_app::keys::Expiry;
+use tollgate_app::issuers::IssuerKeysState;
 use tollgate_flow::BoxFuture;
 use tollgate_gateway::{ExplainError, Gateway, Refusals};
 use tollgate_listener::ClientCertificate;
 use tollgate_model::environments::Exposure;
 use tollgate_model::explanations::{CallToExplain, Explanation, Refusal};
 use tollgate_model::ids::RequestId;
-use tollgate_model::names::{EnvironmentName, RealmName};
-use tollgate_model::recent_calls::RecentCalls;
+use tollgate_model::issuers::Issuer; use tollgate_model::names::{EnvironmentName, RealmName}; use tollgate_model::recent_calls::RecentCalls; 
 use tollgate_snapshot::SharedSnapshot;
 
 use super::Parts;
 use super::entrances::Entrances;
+use super::issuers::IssuerTask;
 use super::listeners::{Name, Place};
 
 /// The gateway of this process.
@@ -26,6 +27,7 @@ pub(crate) struct ThisProcess {
     refusals: Arc<Refusals>,
     shared: Arc<SharedSnapshot>,
     entrances: Arc<Entrances>,
+    issuers: Arc<IssuerTask>,
     /// Where the process was told to listen.
     given: Vec<Listener>,
 }
@@ -49,6 +51,7 @@ impl ThisProcess {
             refusals: parts.refusals.clone(),
             shared: parts.shared.clone(),
             entrances: parts.entrances.clone(),
+            issuers: parts.issuers.clone(),
             given: given.collect(),
         }
     }
@@ -123,6 +126,8 @@ impl ThisGateway for ThisProcess {
                 at,
             })
             .collect()
+    fn issuer_keys(&self, realm: &RealmName, issuer: &Issuer) -> Option<IssuerKeysState> {
+        self.issuers.state(realm, issuer)
     }
 
     fn listeners(&self) -> Vec<Listener> {

@@ -21,6 +21,7 @@ use tollgate_snapshot::SharedSnapshot;
 use tollgate_store::Store;
 
 use super::descriptors;
+use super::keys::soon;
 
 /// How often the store is asked for its head.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -87,6 +88,7 @@ impl Source {
         out.sample("tollgate_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         self.gateway.write_metrics(&mut out);
         self.write_snapshot(&mut out);
+        self.write_credentials(&mut out);
         self.write_process(&mut out);
         out.into_text()
     }
@@ -137,6 +139,37 @@ impl Source {
                 "How long ago the store was last heard to have nothing newer; absent before it was ever heard.",
                 age,
             );
+        }
+    }
+
+    /// Writes which credentials need somebody's attention.
+    fn write_credentials(&self, out: &mut Exposition) {
+        let Some(snapshot) = self.shared.load() else { return };
+        let now = self.clock.now();
+        let name = "tollgate_api_keys_expiring";
+        out.family(name, Kind::Gauge, "API keys that run out within 7 days and were not rotated.");
+        for scope in snapshot.scopes() {
+            let expiring = scope.keys.values().filter(|key| key.runs_out(now, soon(now))).count();
+            let place = [("realm", scope.realm.as_str()), ("environment", scope.environment.as_str())];
+            out.sample(name, &place, expiring as u64);
+        }
+        let name = "tollgate_issuer_keys_age_seconds";
+        out.family(
+            name,
+            Kind::Gauge,
+            "How long ago the keys of an issuer were fetched; absent without keys.",
+        );
+        for entry in snapshot.issuers() {
+            let keys = self.gateway.issuer_keys().slot(&entry.source).and_then(|slot| slot.keys());
+            if let Some(keys) = keys {
+                let place = [
+                    ("realm", entry.realm.as_str()),
+                    ("environment", entry.issuer.environment.as_str()),
+                    ("issuer", entry.issuer.name.as_str()),
+                ];
+                let age = now.duration_since(keys.fetched_at).as_secs_f64().max(0.0);
+                out.sample(name, &place, age);
+            }
         }
     }
 

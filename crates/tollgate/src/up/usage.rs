@@ -25,9 +25,6 @@ use traffic::PendingTraffic;
 /// How often calls are written down.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Every how many times last uses are written down, too: each is a change of a row of its own.
-const LAST_USES_EVERY: u32 = 3;
-
 /// Every how many times old counts are deleted: about hourly.
 const FORGET_EVERY: u32 = 720;
 
@@ -91,11 +88,9 @@ async fn run(app: App, usage: Arc<Usage>, mut shutdown: watch::Receiver<bool>) {
         calls.write(&app).await;
         traffic.add(usage.drain_traffic());
         traffic.write(&app).await;
-        if stop || ticks.is_multiple_of(LAST_USES_EVERY) {
-            pending.add(usage.drain());
-            pending.add_certificates(usage.drain_certificates());
-            pending.write(&app).await;
-        }
+        pending.add(usage.drain());
+        pending.add_certificates(usage.drain_certificates());
+        pending.write(&app).await;
         if stop {
             calls.give_up();
             traffic.give_up();

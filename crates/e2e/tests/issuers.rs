@@ -1,0 +1,150 @@
+//! Tokens of an issuer outside, from the real binary's first fetch to its start without the issuer.
+
+#![expect(clippy::indexing_slicing, reason = "a test that indexes wrongly fails, as it should")]
+#![expect(clippy::disallowed_methods, reason = "tokens of somebody else are of the real time")]
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tollgate_e2e::{Home, Reply, Server};
+use tollgate_testkit::{FakeIssuer, IssuerMood, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(40);
+const ORDERS: &str = "/pipeline/default/v1/orders";
+
+const PIPELINE: &str = "kind: Pipeline\nname: orders\nproject: store\n\
+    trigger: { type: rest, externalApi: true, apiKey: true, jwt: { issuers: [corp], scopes: [read] } }\n\
+    steps: [{ json: { me: \"{{ consumer.name }}\", team: \"{{ claims.team }}\" } }]\n";
+
+fn token(issuer: &FakeIssuer, client: &str, seconds: i64) -> String {
+    let now = Timestamp::now().as_second();
+    issuer.token(&json!({ "aud": "orders", "sub": "u1", "azp": client, "jti": format!("{client}-{now}"),
+        "iat": now, "exp": now + seconds, "scope": "read", "team": "blue" }))
+}
+
+async fn call(server: &Server<'_>, key: &str, token: &str) -> Reply {
+    let authorization = format!("Bearer {token}");
+    server.call("test", ORDERS, &[("apikey", key), ("authorization", &authorization)], None).await
+}
+
+async fn comes(server: &Server<'_>, what: &str, key: &str, token: &str, code: &str) {
+    wait_until(what, PATIENCE, async || call(server, key, token).await.code() == code).await;
+}
+
+fn keys_of(server: &Server<'_>) -> Value {
+    server.json(&["issuer", "get", "corp", "--env", "test"])["keys"].take()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_an_issuer_are_taken_through_rotation_failure_and_a_start_without_it() {
+    let issuer = FakeIssuer::start().await.expect("an issuer");
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let file = home.file("orders.yaml", PIPELINE);
+    server.cli(&["apply", "-f", &file]).expect_code(0);
+    server.cli(&["deploy", "orders", "--env", "test"]).expect_code(1).expect_words("not set in test");
+    let url = issuer.url();
+    let create = [
+        "issuer",
+        "create",
+        "corp",
+        "--env",
+        "test",
+        "--issuer",
+        &url,
+        "--audience",
+        "orders",
+        "--algorithm",
+        "ES256",
+        "--consumer-claim",
+        "azp",
+        "--refresh",
+        "10s",
+        "--max-stale",
+        "7d",
+    ];
+    server.cli(&create).expect_code(1).expect_words("plain http");
+    server.cli(&[&create[..], &["--internal-addresses"]].concat()).expect_code(0);
+    server.cli(&[&create[..], &["--internal-addresses"]].concat()).expect_code(1).expect_words("already");
+    server.cli(&["deploy", "orders", "--env", "test"]).expect_code(0);
+    server.cli(&["issuer", "delete", "corp", "--env", "test"]).expect_code(1).expect_words("`orders` v1");
+    let made = server.json(&["consumer", "create", "shop", "--env", "test", "--pipeline", "orders"]);
+    let key = made["items"][0]["key"]["key"].as_str().expect("a key").to_owned();
+    home.keep_secret(&key);
+
+    // Somebody calls; whatever is not as it should be is refused.
+    let good = token(&issuer, "shop", 600);
+    home.keep_secret(&good);
+    comes(&server, "the keys of the issuer", &key, &good, "").await;
+    let reply = call(&server, &key, &good).await.expect(200, "");
+    assert_eq!(reply.json(), json!({ "me": "shop", "team": "blue" }));
+    call(&server, &key, &token(&issuer, "other", 600)).await.expect(401, "jwt-invalid");
+    call(&server, &key, &token(&issuer, "shop", -60)).await.expect(401, "jwt-invalid");
+    let forever = token(&issuer, "shop", 400 * 86_400);
+    call(&server, &key, &forever).await.expect(401, "jwt-invalid");
+    let claims: Vec<&str> = good.split('.').collect();
+    let none = format!("eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0.{}.", claims[1]);
+    call(&server, &key, &none).await.expect(401, "jwt-invalid");
+    assert_eq!(keys_of(&server)["state"], "usable");
+    let listed = server.cli(&["issuer", "list", "--env", "test"]).expect_code(0).stdout;
+    assert!(listed.contains("corp") && listed.contains("usable"), "{listed}");
+
+    // The issuer rotates: an unknown key has the new ones fetched.
+    issuer.rotate();
+    let rotated = token(&issuer, "shop", 600);
+    comes(&server, "the new key", &key, &rotated, "").await;
+    call(&server, &key, &good).await.expect(401, "jwt-invalid");
+    assert_eq!(keys_of(&server)["keys"][0]["kid"], "k2");
+
+    // However it fails, what was fetched goes on to count.
+    for mood in [IssuerMood::Broken, IssuerMood::Huge, IssuerMood::Redirecting, IssuerMood::Confused] {
+        issuer.mood(mood);
+        let asked = issuer.asked();
+        server.cli(&["issuer", "refresh", "corp", "--env", "test"]).expect_code(0);
+        wait_until("an attempt", PATIENCE, async || {
+            issuer.asked() > asked && !keys_of(&server)["error"].is_null()
+        })
+        .await;
+        call(&server, &key, &rotated).await.expect(200, "");
+    }
+    issuer.rotate();
+    let unknown = token(&issuer, "shop", 600);
+    comes(&server, "nobody to know", &key, &unknown, "check-unavailable").await;
+    let asked = issuer.asked();
+    for _ in 0..50 {
+        call(&server, &key, &unknown).await.expect(503, "check-unavailable");
+    }
+    assert!(
+        issuer.asked() <= asked + 5,
+        "a storm of unknown keys became {} questions",
+        issuer.asked() - asked
+    );
+    issuer.mood(IssuerMood::Well);
+    server.cli(&["issuer", "refresh", "corp", "--env", "test"]).expect_code(0);
+    comes(&server, "the third key", &key, &unknown, "").await;
+
+    // A start without the issuer begins with the keys on disk.
+    assert_eq!(server.stop(), Some(0));
+    issuer.mood(IssuerMood::Silent);
+    let server = Server::start(&home, &[]);
+    comes(&server, "the keys from disk", &key, &unknown, "").await;
+    call(&server, &key, &rotated).await.expect(401, "jwt-invalid");
+
+    // Its definition is a file as well, and each change stands in the journal.
+    let file = json!({ "kind": "Issuer", "name": "corp", "environments": { "test": { "issuer": url, "audience": "billing",
+        "algorithms": ["ES256"], "consumer": { "claim": "azp" }, "internalAddresses": true, "maxStaleSeconds": 86_400 } } });
+    let file = home.file("issuer.json", &file.to_string());
+    server.cli(&["diff", "-f", &file]).expect_code(0).expect_words("billing");
+    server.cli(&["apply", "-f", &file]).expect_code(0).expect_words("updated");
+    server.cli(&["apply", "-f", &file]).expect_code(0).expect_words("unchanged");
+    comes(&server, "the new audience", &key, &unknown, "jwt-invalid").await;
+    let journal = server.cli(&["audit", "list", "--output", "json"]).expect_code(0).stdout;
+    for action in ["issuer.create", "issuer.refresh", "issuer.set"] {
+        assert!(journal.contains(action), "{action}");
+    }
+    server.cli(&["undeploy", "orders", "--env", "test"]).expect_code(0);
+    server.cli(&["issuer", "delete", "corp", "--env", "test"]).expect_code(0);
+    server.cli(&["issuer", "get", "corp", "--env", "test"]).expect_code(4);
+    home.assert_secrets_stayed_secret();
+}
