@@ -135,9 +135,12 @@ async fn tokens_of_an_issuer_are_taken_through_rotation_failure_and_a_start_with
     let file = json!({ "kind": "Issuer", "name": "corp", "environments": { "test": { "issuer": url, "audience": "billing",
         "algorithms": ["ES256"], "consumer": { "claim": "azp" }, "internalAddresses": true, "maxStaleSeconds": 86_400 } } });
     let file = home.file("issuer.json", &file.to_string());
-    server.cli(&["diff", "-f", &file]).expect_code(0).expect_words("billing");
-    server.cli(&["apply", "-f", &file]).expect_code(0).expect_words("updated");
-    server.cli(&["apply", "-f", &file]).expect_code(0).expect_words("unchanged");
+    for (command, words) in
+        [("diff", "+    audience: billing"), ("apply", "corp: updated"), ("apply", "corp: unchanged")]
+    {
+        let said = server.cli(&[command, "-f", &file]).expect_code(0).stdout;
+        assert!(said.contains(words), "{said}");
+    }
     comes(&server, "the new audience", &key, &unknown, "jwt-invalid").await;
     let journal = server.cli(&["audit", "list", "--output", "json"]).expect_code(0).stdout;
     for action in ["issuer.create", "issuer.refresh", "issuer.set"] {

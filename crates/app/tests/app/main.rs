@@ -18,6 +18,7 @@ mod identify;
 mod input;
 mod issuers;
 mod journal;
+mod key_life;
 mod past;
 mod people;
 mod permissions;

@@ -12,6 +12,7 @@ use tollgate_app::certificates::NewCertificate;
 use tollgate_app::change_requests::Proposal;
 use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::groups::GroupEdit;
+use tollgate_app::keys::UntilUnused;
 use tollgate_app::lists::ListRequest;
 use tollgate_app::recent_calls::RecentFilter;
 use tollgate_app::refused_calls::RefusalFilter;
@@ -122,6 +123,7 @@ async fn nobody_may_do_anything_without_permission() {
         evidence.accept_loss("a restored backup");
         explanations.explain(&any_call());
         explanations.listeners();
+        gateways.confirmation(1);
         globals.list(test);
         globals.set(test, crm.clone(), 1.into(), None);
         globals.delete(test, crm, None);
@@ -149,6 +151,9 @@ async fn nobody_may_do_anything_without_permission() {
         keys.expiring(7);
         keys.identify(test, &[]);
         keys.revoke(test, key);
+        keys.rotate_until_unused(test, key, UntilUnused { unused_seconds: 60, at_latest_seconds: 60 }, None);
+        keys.retire_if_unused(test, key);
+        keys.expiring(jiff::SignedDuration::ZERO, None);
         pipelines.save(document("other", KEYED));
         pipelines.get(shop);
         pipelines.list(page());

@@ -115,6 +115,11 @@ fn every_attack_on_a_token_has_its_refusal() {
         payload.as_object_mut().expect("object").remove(member);
         forge(&set, &header(&set), &payload.to_string())
     };
+    let number = |name: &str, number: &str| {
+        let (text, value) = (payload().to_string(), payload()[name].to_string());
+        let text = text.replacen(&format!("\"{name}\":{value}"), &format!("\"{name}\":{number}"), 1);
+        forge(&set, &header(&set), &text)
+    };
     let signed = |token: &str| token.rsplit_once('.').expect("parts").0.to_owned();
     let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"at+jwt"}"#);
     let payload_part = good.split('.').nth(1).expect("a part").to_owned();
@@ -172,6 +177,47 @@ fn every_attack_on_a_token_has_its_refusal() {
         ("no id", without("jti"), E::Malformed),
         ("no subject", without("sub"), E::Malformed),
         ("an end in words", with_payload(json!({ "exp": "tomorrow" })), E::Malformed),
+        ("an end with a fraction", number("exp", "1800000900.5"), E::Malformed),
+        ("an end as a power", number("exp", "1.8e9"), E::Malformed),
+        ("an end beyond numbers", number("exp", "99999999999999999999999"), E::Malformed),
+        ("an end that is true", number("exp", "true"), E::Malformed),
+        ("a list as an end", number("exp", "[1800000900]"), E::Malformed),
+        ("a negative end", number("exp", "-1"), E::Expired),
+        ("a beginning in words", number("iat", "\"0\""), E::Malformed),
+        ("a path as kid", with_header(json!({ "kid": "../../../../dev/null" })), E::UnknownKey),
+        ("SQL as kid", with_header(json!({ "kid": "k1' UNION SELECT 'x" })), E::UnknownKey),
+        ("a list as kid", with_header(json!({ "kid": [set.keys[0].kid] })), E::Malformed),
+        (
+            "a place for its keys",
+            {
+                let other = super::tests::set(Algorithm::Es256);
+                let mut named = header(&set);
+                let places = json!({ "jku": "https://evil.example/k", "x5u": "https://evil.example/c", "x5c": ["AAAA"] });
+                named.as_object_mut().expect("object").extend(places.as_object().expect("object").clone());
+                forge(&other, &named, &payload().to_string())
+            },
+            E::Signature,
+        ),
+        ("a nested token", forge(&set, &header(&set), &good), E::Malformed),
+        (
+            "deflated claims",
+            {
+                let mut zipped = header(&set);
+                zipped["zip"] = json!("DEF");
+                // Raw deflate of `{}`.
+                let body = [0xab, 0xae, 0x05, 0x00];
+                let signed = format!(
+                    "{}.{}",
+                    URL_SAFE_NO_PAD.encode(zipped.to_string()),
+                    URL_SAFE_NO_PAD.encode(body)
+                );
+                let signature = set.keys[0].key.sign(signed.as_bytes()).expect("signs");
+                format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+            },
+            E::Malformed,
+        ),
+        ("white space", good.replacen('.', ". ", 1), E::Malformed),
+        ("a line end", format!("{good}\n"), E::Malformed),
         ("expired", with_payload(json!({ "exp": NOW - 31 })), E::Expired),
         ("an end before all time", with_payload(json!({ "exp": i64::MIN })), E::Expired),
         ("issued tomorrow", with_payload(json!({ "iat": NOW + 86_400 })), E::NotYetValid),
