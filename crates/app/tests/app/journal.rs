@@ -46,6 +46,8 @@ async fn everything() -> World {
     app.accounts().set(op, test, name("crm"), AccountFields { plain, hashed }, None).await.unwrap();
     app.globals().set(op, test, name("rate"), json!({ "per": "minute" }), None).await.unwrap();
     app.signing_keys().rotate(op, test, None, 60).await.unwrap();
+    let corp = tollgate_model::names::IssuerName::parse("corp").unwrap();
+    app.issuers().create(op, test, corp, crate::issuers::issuer_settings()).await.unwrap();
     app.signing_keys().revoke_token(op, test, "jti", None).await.unwrap();
     app.pipelines().save(op, document("shop", OPEN)).await.unwrap();
     app.waivers().create(op, new_waiver()).await.unwrap();

@@ -11,7 +11,7 @@ use tollgate_app::Standing;
 use tollgate_app::lists::ListRequest;
 use tollgate_model::names::{PipelineName, ProjectName};
 use tollgate_model::pipelines::{Pipeline, PipelineVersion};
-use tollgate_model::triggers::{ApiKeySwitch, HttpTrigger, JwtSwitch};
+use tollgate_model::triggers::{ApiKeySwitch, HttpTrigger};
 use tollgate_model::verdicts::Verdict;
 use tollgate_model::versions::Version;
 
@@ -188,20 +188,20 @@ fn as_file(pipeline: &Pipeline) -> String {
 }
 
 fn switches(trigger: &HttpTrigger) -> Vec<Switch> {
-    let scopes = match &trigger.jwt {
-        JwtSwitch::On(scopes) if !scopes.is_empty() => {
-            format!("scopes: {}", scopes.iter().map(|it| it.as_str()).collect::<Vec<_>>().join(", "))
-        }
-        _ => String::new(),
+    let listed = |what: &str, names: Vec<&str>| {
+        (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")))
     };
+    let scopes = trigger.jwt.scopes().iter().map(|it| it.as_str()).collect();
+    let issuers = trigger.jwt.issuers().unwrap_or_default().iter().map(|it| it.as_str()).collect();
+    let token: Vec<_> = [listed("issuers", issuers), listed("scopes", scopes)].into_iter().flatten().collect();
+    let token = token.join("; ");
     let query = if trigger.api_key == ApiKeySwitch::OnWithQuery { "also in the URL" } else { "" };
     let switch = |label, help, on, more: &str| Switch { label, help, on, more: more.to_owned() };
     vec![
         switch("External API", "Reachable from outside", trigger.external_api, ""),
         switch("Internal API", "Reachable from inside", trigger.internal_api, ""),
         switch("API Key", "Callers show a key of an associated consumer", trigger.api_key.is_on(), query),
-        switch("mTLS", "Callers show a client certificate of a consumer", trigger.mtls, ""),
-        switch("Token JWT", "Callers show a token that a login flow issued", trigger.jwt.is_on(), &scopes),
+ switch("mTLS", "Callers show a client certificate of a consumer", trigger.mtls, ""), switch("Token JWT", "Callers show a token of a login flow or of a listed issuer", trigger.jwt.is_on(), &token), 
         switch("Basic Auth", "Callers show a user and a password of a consumer", trigger.basic_auth, ""),
     ]
 }

@@ -216,7 +216,7 @@ fn every_attack_on_a_token_has_its_refusal() {
             },
             E::Malformed,
         ),
-        ("white space", good.replacen('.', ". ", 1), E::Malformed),
+        ("white space", good.replacen('.', ". ", 1), E::Signature),
         ("a line end", format!("{good}\n"), E::Malformed),
         ("expired", with_payload(json!({ "exp": NOW - 31 })), E::Expired),
         ("an end before all time", with_payload(json!({ "exp": i64::MIN })), E::Expired),
