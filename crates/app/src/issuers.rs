@@ -204,7 +204,7 @@ impl Issuers {
         while attempts.next().await {
             let listed_at = self.0.store().head().await?;
             let stored = self.find(op, environment, name).await?;
-            check_if_match(&keys::issuer(environment, name), Some(&stored), if_match)?;
+            check_if_match(keys::issuer(environment, name), Some(&stored), if_match)?;
             self.refuse_listed(op, environment, name).await?;
             let mut draft = Draft::new(op, "issuer.delete");
             draft.guard(Kind::Deployment, format!("{environment}/"), Expect::NothingSince(listed_at));

@@ -1,7 +1,5 @@
 //! Keys through their whole life with the real binary: rotated until unused, running out, revoked everywhere.
 
-#![expect(clippy::indexing_slicing, reason = "a test that indexes wrongly fails, as it should")]
-
 use std::time::Duration;
 
 use serde_json::Value;

@@ -188,12 +188,12 @@ fn as_file(pipeline: &Pipeline) -> String {
 }
 
 fn switches(trigger: &HttpTrigger) -> Vec<Switch> {
-    let listed = |what: &str, names: Vec<&str>| {
-        (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")))
-    };
+    let listed =
+        |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")));
     let scopes = trigger.jwt.scopes().iter().map(|it| it.as_str()).collect();
     let issuers = trigger.jwt.issuers().unwrap_or_default().iter().map(|it| it.as_str()).collect();
-    let token: Vec<_> = [listed("issuers", issuers), listed("scopes", scopes)].into_iter().flatten().collect();
+    let token: Vec<_> =
+        [listed("issuers", issuers), listed("scopes", scopes)].into_iter().flatten().collect();
     let token = token.join("; ");
     let query = if trigger.api_key == ApiKeySwitch::OnWithQuery { "also in the URL" } else { "" };
     let switch = |label, help, on, more: &str| Switch { label, help, on, more: more.to_owned() };
@@ -201,7 +201,7 @@ fn switches(trigger: &HttpTrigger) -> Vec<Switch> {
         switch("External API", "Reachable from outside", trigger.external_api, ""),
         switch("Internal API", "Reachable from inside", trigger.internal_api, ""),
         switch("API Key", "Callers show a key of an associated consumer", trigger.api_key.is_on(), query),
- switch("mTLS", "Callers show a client certificate of a consumer", trigger.mtls, ""), switch("Token JWT", "Callers show a token of a login flow or of a listed issuer", trigger.jwt.is_on(), &token), 
+ switch( "mTLS", "Callers show a client certificate of a consumer", trigger.mtls, ""), switch("Token JWT", "Callers show a token of a login flow or of a listed issuer", trigger.jwt.is_on(), &token, ), 
         switch("Basic Auth", "Callers show a user and a password of a consumer", trigger.basic_auth, ""),
     ]
 }

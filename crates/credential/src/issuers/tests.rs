@@ -118,7 +118,7 @@ fn every_attack_on_a_token_of_an_issuer_has_its_refusal() {
     use VerifyTokenError as E;
     let (ours, other) = (key(Algorithm::Es256), key(Algorithm::Es256));
     let jwk = ours.public_jwk("k1").expect("public");
-    let keys = keys(&[jwk.clone()]).expect("keys");
+    let keys = keys(std::slice::from_ref(&jwk)).expect("keys");
     let (settings, memory) = (settings(&json!({})), VerifiedTokens::new(64, &Counter::default()));
     let good = token(&ours, &header(&ours), &payload().to_string());
     assert!(verdict(&good, &settings, &keys, &memory).is_ok(), "the forger's tools work");
