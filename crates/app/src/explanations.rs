@@ -19,8 +19,8 @@ use crate::App;
 use crate::access::{Op, Permission, Place};
 use crate::calls::{CallKeyView, KeyNames};
 use crate::errors::{Error, ErrorKind};
-use crate::keys::Expiry;
 use crate::issuers::IssuerKeysState;
+use crate::keys::Expiry;
 
 /// Use cases of explanations.
 pub struct Explanations(pub(crate) App);

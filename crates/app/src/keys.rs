@@ -1,7 +1,7 @@
 //! API keys: issued and shown once; kept as a digest; rotated with an overlap; revoked at once.
 
-mod expiring;
 mod ends;
+mod expiring;
 mod identify;
 
 use jiff::Timestamp;
@@ -18,8 +18,8 @@ use crate::changes::{Draft, expect, overtaken};
 use crate::credentials::{check_expiry, overlap_end};
 use crate::errors::Error;
 
-pub use expiring::{ExpiringKey, Expiry};
 pub use ends::UntilUnused;
+pub use expiring::{ExpiringKey, Expiry};
 pub use identify::MAX_IDENTIFIED;
 pub use tollgate_credential::keys::KeyDigest;
 

@@ -84,6 +84,7 @@ pub(crate) fn run(input: &[u8]) {
             | Resource::Consumer(_)
             | Resource::Global(_)
             | Resource::Group(_)
+            | Resource::Issuer(_)
             | Resource::Role(_)
             | Resource::Waiver(_) => {}
         }

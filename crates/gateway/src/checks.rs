@@ -18,14 +18,14 @@ use jiff::Timestamp;
 use tollgate_credential::basic;
 use tollgate_credential::keys::{ParseKeyError, PresentedKey};
 use tollgate_credential::tokens::Claims;
-use tollgate_listener::ClientCertificate;
 use tollgate_credential::verified_tokens::VerifiedTokens;
+use tollgate_listener::ClientCertificate;
 use tollgate_model::calls::{Shown, ShownCredentials};
 use tollgate_model::certificates::Fingerprint;
 use tollgate_model::explanations::Check;
 use tollgate_model::ids::{CertificateId, KeyId};
 use tollgate_model::triggers::{ApiKeySwitch, RateLimitBy};
-use tollgate_snapshot::{CertificateEntry, ConsumerEntry, Endpoint, EndpointRoute, KeyRing, Scope}; 
+use tollgate_snapshot::{CertificateEntry, ConsumerEntry, Endpoint, EndpointRoute, KeyRing, Scope};
 use zeroize::Zeroizing;
 
 use crate::passwords::PasswordChecks;

@@ -12,7 +12,9 @@ use tollgate_credential::keysets::{LEEWAY_SECONDS, VerifyTokenError};
 use tollgate_listener::ClientCertificateError;
 use tollgate_model::explanations::{Check, SentCredentials, TokenFacts};
 use tollgate_model::keysets::SigningKeyState;
-use tollgate_snapshot::{ BasicEntry, Broken, CertificateEntry, ConsumerEntry, EndpointRoute, IssuerEntry, KeyEntry, Scope, }; 
+use tollgate_snapshot::{
+    BasicEntry, Broken, CertificateEntry, ConsumerEntry, EndpointRoute, IssuerEntry, KeyEntry, Scope,
+};
 
 use crate::problem::{Code, Problem};
 

@@ -16,7 +16,10 @@ use crate::consumers::{ApiKey, BasicAuth, Consumer};
 use crate::deployments::{Deployment, RouteClaim};
 use crate::environments::{Environment, Exposure, Project, Realm};
 use crate::evidence::{EvidenceKey, JournalLoss};
-use crate::ids::{ AttestationId, BasicAuthId, CertificateId, ChangeRequestId, KeyId, UserId, UserTokenId, WaiverId, }; use crate::issuers::Issuer; 
+use crate::ids::{
+    AttestationId, BasicAuthId, CertificateId, ChangeRequestId, KeyId, UserId, UserTokenId, WaiverId,
+};
+use crate::issuers::Issuer;
 use crate::keysets::{SigningKey, TokenRevocation};
 use crate::names::{
     ConsumerName, EnvironmentName, GroupName, IssuerName, PipelineName, ProjectName, RealmName, RoleName,
@@ -174,7 +177,9 @@ impl StoredObject {
 /// Keys of objects, for look-ups without the object at hand.
 pub mod keys {
     use super::{
- AttestationId, BasicAuthId, CertificateId, ChangeRequestId, ConsumerName, EnvironmentName, Exposure, GroupName, IssuerName, KeyId, PipelineName, ProjectName, RealmName, RoleName, UserId, UserName, UserTokenId, ValueName, Version, WaiverId, 
+        AttestationId, BasicAuthId, CertificateId, ChangeRequestId, ConsumerName, EnvironmentName, Exposure,
+        GroupName, IssuerName, KeyId, PipelineName, ProjectName, RealmName, RoleName, UserId, UserName,
+        UserTokenId, ValueName, Version, WaiverId,
     };
 
     /// Key of the one [`super::Policies`] object of a realm.

@@ -116,7 +116,7 @@ enum Part {
 // === impl Part ===
 
 impl Part {
-    const EVERY: [Self; 8] = [
+    const EVERY: [Self; 9] = [
         Self::Keys,
         Self::Basic,
         Self::Certificates,

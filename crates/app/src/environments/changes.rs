@@ -244,7 +244,7 @@ impl Environments {
         realm: &RealmName,
         name: &EnvironmentName,
         draft: &mut Draft,
-    ) -> Result<[Kind; 10], Error> {
+    ) -> Result<[Kind; 11], Error> {
         Ok([
             take_along::<Consumer>(&self.0, realm, name, draft).await?,
             take_along::<ApiKey>(&self.0, realm, name, draft).await?,

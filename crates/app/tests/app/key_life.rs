@@ -53,25 +53,6 @@ async fn a_key_that_was_rotated_ends_when_it_had_no_call_for_its_time_and_at_its
 }
 
 #[tokio::test]
-async fn keys_that_run_out_are_listed_to_whoever_may_read_them() {
-    let world = World::start().await;
-    world.consumer("ann").await;
-    let (op, test, ann) = (&world.op, &world.test, consumer("ann"));
-    let mut soon = new_key();
-    soon.expires_at = Some(op.now + SignedDuration::from_hours(48));
-    let key = world.app.keys().create(op, test, &ann, soon).await.unwrap().key;
-    let days = |days: i64| SignedDuration::from_hours(24 * days);
-    let expiring = async |within| world.app.keys().expiring(op, within, None).await.unwrap();
-    assert_eq!(expiring(days(1)).await.len(), 0);
-    assert_eq!(expiring(days(2)).await.iter().map(|it| it.key.id).collect::<Vec<_>>(), [key.id]);
-    let nobody = world.app.keys().expiring(&world.nobody(), days(2), None).await;
-    assert_eq!(nobody.unwrap_err().kind, ErrorKind::Forbidden);
-    world.app.keys().rotate(op, test, key.id, 60, None).await.unwrap();
-    let left = expiring(days(2)).await;
-    assert!(left.iter().all(|it| it.key.id != key.id), "the old one has a successor");
-}
-
-#[tokio::test]
 async fn an_entry_is_confirmed_when_every_gateway_that_was_heard_of_serves_it() {
     let world = World::start().await;
     let (op, gateways) = (&world.op, world.app.gateways());

@@ -22,7 +22,8 @@ use tollgate_app::users::{NewPassword, NewToken};
 use tollgate_app::waivers::WaiverFilter;
 use tollgate_model::certificates::{Fingerprint, KnownBy};
 use tollgate_model::environments::RealmSettings;
-use tollgate_model::ids::{BasicAuthId, CertificateId, ChangeRequestId, KeyId, UserTokenId, WaiverId}; use tollgate_model::names::{IssuerName, ProjectName, RealmName, RuleName, UserName, ValueName}; 
+use tollgate_model::ids::{BasicAuthId, CertificateId, ChangeRequestId, KeyId, UserTokenId, WaiverId};
+use tollgate_model::names::{IssuerName, ProjectName, RealmName, RuleName, UserName, ValueName};
 use tollgate_model::versions::Version;
 
 use crate::calls::every_call;
@@ -153,7 +154,6 @@ async fn nobody_may_do_anything_without_permission() {
         keys.revoke(test, key);
         keys.rotate_until_unused(test, key, UntilUnused { unused_seconds: 60, at_latest_seconds: 60 }, None);
         keys.retire_if_unused(test, key);
-        keys.expiring(jiff::SignedDuration::ZERO, None);
         pipelines.save(document("other", KEYED));
         pipelines.get(shop);
         pipelines.list(page());

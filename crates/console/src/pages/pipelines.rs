@@ -201,7 +201,13 @@ fn switches(trigger: &HttpTrigger) -> Vec<Switch> {
         switch("External API", "Reachable from outside", trigger.external_api, ""),
         switch("Internal API", "Reachable from inside", trigger.internal_api, ""),
         switch("API Key", "Callers show a key of an associated consumer", trigger.api_key.is_on(), query),
- switch( "mTLS", "Callers show a client certificate of a consumer", trigger.mtls, ""), switch("Token JWT", "Callers show a token of a login flow or of a listed issuer", trigger.jwt.is_on(), &token, ), 
+        switch("mTLS", "Callers show a client certificate of a consumer", trigger.mtls, ""),
+        switch(
+            "Token JWT",
+            "Callers show a token of a login flow or of a listed issuer",
+            trigger.jwt.is_on(),
+            &token,
+        ),
         switch("Basic Auth", "Callers show a user and a password of a consumer", trigger.basic_auth, ""),
     ]
 }

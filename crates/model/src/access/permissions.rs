@@ -215,7 +215,8 @@ impl Permission {
             (Self::EnvironmentRead | Self::PolicyRead | Self::RealmRead, _) => Scope::Shared,
             (
                 _,
- "access" | "account" | "api-key" | "basic-auth" | "call" | "certificate" | "consumer" | "global" | "issuer" | "signing-key" | "token", 
+                "access" | "account" | "api-key" | "basic-auth" | "call" | "certificate" | "consumer"
+                | "global" | "issuer" | "signing-key" | "token",
             ) => Scope::Environment,
             (_, "pipeline") => Scope::Project,
             (_, "deployment" | "usage" | "waiver") => Scope::Both,

@@ -167,7 +167,7 @@ async fn managed(context: &Context<'_>, command: ManagedKeyCommand) -> Result<()
             }
             context.output.list(&keys, KEY_COLUMNS);
         }
- ManagedKeyCommand::Expiring { days } => {
+        ManagedKeyCommand::Expiring { days } => {
             let path = format!("{}?days={days}", client.realm_path(&["expiring-keys"]));
             context.output.list(&client.list(&path).await?, EXPIRING_COLUMNS);
         }

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tollgate_app::explanations::{Listener, NotExplained, ThisGateway};
-use tollgate_app::keys::Expiry;
 use tollgate_app::issuers::IssuerKeysState;
+use tollgate_app::keys::Expiry;
 use tollgate_flow::BoxFuture;
 use tollgate_gateway::{ExplainError, Gateway, Refusals};
 use tollgate_listener::ClientCertificate;
 use tollgate_model::environments::Exposure;
 use tollgate_model::explanations::{CallToExplain, Explanation, Refusal};
 use tollgate_model::ids::RequestId;
-use tollgate_model::issuers::Issuer; use tollgate_model::names::{EnvironmentName, RealmName}; use tollgate_model::recent_calls::RecentCalls; 
+use tollgate_model::issuers::Issuer;
+use tollgate_model::names::{EnvironmentName, RealmName};
+use tollgate_model::recent_calls::RecentCalls;
 use tollgate_snapshot::SharedSnapshot;
 
 use super::Parts;
@@ -126,6 +128,8 @@ impl ThisGateway for ThisProcess {
                 at,
             })
             .collect()
+    }
+
     fn issuer_keys(&self, realm: &RealmName, issuer: &Issuer) -> Option<IssuerKeysState> {
         self.issuers.state(realm, issuer)
     }
