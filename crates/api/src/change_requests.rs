@@ -329,7 +329,7 @@ impl From<&Preview> for PreviewView {
             current_base: *base,
             diff: diff.clone().map(DiffView::from),
             impact: impact.as_ref().map(ImpactView::from),
-            settings: settings.map(|(before, after)| SettingsChangeView { before, after }),
+            settings: settings.clone().map(|(before, after)| SettingsChangeView { before, after }),
         }
     }
 }

@@ -8,6 +8,8 @@ use tollgate_app::Stored;
 use tollgate_app::access::Permission;
 use tollgate_app::change_requests::Proposal;
 use tollgate_model::environments::{FourEyes, Realm, RealmSettings, SecondFactorRule, WaiverDays};
+use tollgate_model::networks::Network;
+use tollgate_model::triggers::Cors;
 
 use crate::Api;
 use crate::answers::{Answer, Tagged};
@@ -35,6 +37,14 @@ struct SettingsBody {
     four_eyes: Option<FourEyes>,
     /// Whether users need a second factor; kept as it is when it is left out.
     second_factor: Option<SecondFactorRule>,
+    /// Networks that flows may call although they are those of the machine itself, of its link, or special otherwise; kept
+    /// as they are when they are left out.
+    allow_upstreams: Option<Vec<Network>>,
+    /// What pages of other origins may do where a trigger does not say; kept as it is when it is left out, nothing when it
+    /// is null.
+    #[serde(default, deserialize_with = "said")]
+    #[schemars(with = "Option<Cors>")]
+    cors: Option<Option<Cors>>,
     /// Why, for the journal.
     #[serde(default)]
     reason: String,
@@ -77,21 +87,31 @@ async fn set(
     Body(body): Body<SettingsBody>,
 ) -> Answer<Response> {
     let before = api.app.realms().get(&op).await?;
-    let SettingsBody { max_waiver_days, four_eyes, second_factor, reason } = body;
+    let SettingsBody { max_waiver_days, four_eyes, second_factor, allow_upstreams, cors, reason } = body;
     // A client that does not know a setting must not change it, nor write over what somebody else made of it meanwhile.
-    let left_out = four_eyes.is_none() || second_factor.is_none();
+    let left_out =
+        four_eyes.is_none() || second_factor.is_none() || allow_upstreams.is_none() || cors.is_none();
     let if_match = if_match.or(Some(before.revision).filter(|_| left_out));
     let before = before.value.settings;
     let settings = RealmSettings {
         max_waiver_days,
         four_eyes: four_eyes.unwrap_or(before.four_eyes),
         second_factor: second_factor.unwrap_or(before.second_factor),
+        allow_upstreams: allow_upstreams.unwrap_or(before.allow_upstreams),
+        cors: cors.unwrap_or(before.cors),
     };
-    let proposal = Proposal::Settings { settings, if_match };
+    let proposal = Proposal::Settings { settings: &settings, if_match };
     if let Some(response) = asked(&api, &op, proposal, &reason).await? {
         return Ok(response);
     }
     Ok(tagged(api.app.realms().update_because(&op, settings, &reason, if_match).await?).into_response())
+}
+
+/// Tells null from a field that was left out.
+fn said<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 fn tagged(stored: Stored<Realm>) -> Tagged<RealmView> {

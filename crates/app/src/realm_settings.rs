@@ -14,6 +14,9 @@ use crate::errors::Error;
 use crate::policies::check_reason;
 use crate::realms::Realms;
 
+/// Most networks of upstreams that a realm allows; each call's connections are checked against them.
+const MAX_NETWORKS: usize = 64;
+
 // === impl Realms ===
 
 impl Realms {
@@ -62,8 +65,8 @@ impl Realms {
         check_reason(reason)?;
         let leave = self.0.leave(op, Subject::Settings).await?;
         let before = self.0.realm(op).await?;
-        self.check_second_factor(op, &before.value, settings).await?;
-        let draft = self.drafted(op, &before, settings, if_match, &leave)?.reason(reason);
+        self.check_second_factor(op, &before.value, &settings).await?;
+        let draft = self.drafted(op, &before, &settings, if_match, &leave)?.reason(reason);
         let revision = self.0.commit(op, draft).await?;
         Ok(Stored { value: Realm { settings, ..before.value }, revision })
     }
@@ -73,11 +76,16 @@ impl Realms {
         &self,
         op: &Op,
         before: &Stored<Realm>,
-        settings: RealmSettings,
+        settings: &RealmSettings,
         if_match: Option<u64>,
         leave: &Leave,
     ) -> Result<Draft, Error> {
-        let realm = Realm { settings, ..before.value.clone() };
+        if settings.allow_upstreams.len() > MAX_NETWORKS {
+            return Err(Error::invalid(format!(
+                "a realm allows at most {MAX_NETWORKS} networks of upstreams"
+            )));
+        }
+        let realm = Realm { settings: settings.clone(), ..before.value.clone() };
         let mut draft = Draft::new(op, "realm.update").with(leave);
         draft.put(&realm, expect_read(before, if_match)?)?;
         Ok(draft)
@@ -88,7 +96,7 @@ impl Realms {
         &self,
         op: &Op,
         before: &Realm,
-        settings: RealmSettings,
+        settings: &RealmSettings,
     ) -> Result<(), Error> {
         let required = SecondFactorRule::Required;
         if settings.second_factor != required || before.settings.second_factor == required {

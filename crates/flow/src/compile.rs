@@ -11,6 +11,7 @@ use tollgate_model::triggers::{RESERVED_RESPONSE_HEADERS, Scope, Trigger};
 
 use crate::budget::MAX_STEP_BYTES;
 use crate::expressions::Expression;
+use crate::forward::{Forward, Forwarding};
 use crate::run::FlowResponse;
 use crate::templates::{Template, TextTemplate};
 use crate::upstreams::HttpRequest;
@@ -22,6 +23,9 @@ pub struct Flow {
     pub(crate) sensitive_fields: Vec<String>,
     pub(crate) response: ResponseShape,
     constant: Option<FlowResponse>,
+    /// Where a flow that does nothing else hands every call to.
+    forward: Option<Forward>,
+    streams: bool,
     pub(crate) max_step_bytes: u64,
 }
 
@@ -59,6 +63,7 @@ pub(crate) enum Action {
     Choice { when: Vec<(Expression, Vec<CompiledStep>)>, otherwise: Option<Vec<CompiledStep>> },
     Block { steps: Vec<CompiledStep>, on_error: Option<Vec<CompiledStep>> },
     Http(Box<HttpRequest>),
+    Proxy(Box<Forwarding>),
     Respond { status: u16, headers: Vec<(HeaderName, TextTemplate)>, body: Option<Template> },
     Log { level: LogLevel, message: TextTemplate },
     Throw(ErrorTemplate),
@@ -88,11 +93,16 @@ pub fn compile(pipeline: &Pipeline) -> Result<Flow, Vec<FlowError>> {
         compiler.error("/steps", "a flow needs at least one step, for example `- json: { ok: true }`");
     }
     let steps = compiler.steps(&pipeline.steps, "/steps");
+    let mut streams = false;
+    compiler.proxies(&pipeline.steps, "/steps", true, &mut streams);
+    compiler.check_streaming(pipeline, streams);
     if !compiler.errors.is_empty() {
         return Err(compiler.errors);
     }
     let response = match &pipeline.trigger {
-        Trigger::Http(http) => ResponseShape::Any(http.response_content_type.clone()),
+        Trigger::Http(http) | Trigger::HttpFile(http) => {
+            ResponseShape::Any(http.response_content_type.clone())
+        }
         Trigger::Rest(_) | Trigger::Scheduler(_) => ResponseShape::Json,
     };
     let constant = match steps.as_slice() {
@@ -101,7 +111,13 @@ pub fn compile(pipeline: &Pipeline) -> Result<Flow, Vec<FlowError>> {
         }
         _ => None,
     };
+    let forward = match steps.as_slice() {
+        [CompiledStep { action: Action::Proxy(forwarding), .. }] => forwarding.constant(),
+        _ => None,
+    };
     Ok(Flow {
+        forward,
+        streams,
         steps,
         sensitive_fields: pipeline.sensitive_fields.clone(),
         response,
@@ -120,6 +136,16 @@ impl Flow {
     /// Returns the answer of a flow that depends on nothing.
     pub fn constant(&self) -> Option<&FlowResponse> {
         self.constant.as_ref()
+    }
+
+    /// Returns where a flow that does nothing else hands every call to.
+    pub fn forward(&self) -> Option<&Forward> {
+        self.forward.as_ref()
+    }
+
+    /// Tells whether bodies go through the flow: then none is read, and `message.body` is null.
+    pub fn streams(&self) -> bool {
+        self.streams
     }
 }
 
@@ -174,6 +200,16 @@ impl Compiler {
                     return None;
                 }
             },
+            StepKind::Proxy(proxy) => {
+                let label = step.name.clone().unwrap_or_else(|| pointer.to_owned());
+                match Forwarding::compile(proxy, label) {
+                    Ok(forwarding) => Action::Proxy(Box::new(forwarding)),
+                    Err((below, message)) => {
+                        self.error(&format!("{at}{below}"), message);
+                        return None;
+                    }
+                }
+            }
             StepKind::Respond(RespondStep { status, headers, body }) => {
                 let headers: Vec<_> = headers
                     .iter()
@@ -206,6 +242,64 @@ impl Compiler {
         };
         let label = step.name.clone().unwrap_or_else(|| pointer.to_owned());
         Some(CompiledStep { label, fail_on_error: step.fail_on_error, action })
+    }
+
+    /// Finds `proxy` steps, and those that stand where they cannot: behind one nothing can happen any more, and the call
+    /// that it has handed over cannot be handed over again.
+    fn proxies(&mut self, steps: &[Step], pointer: &str, is_end: bool, found: &mut bool) {
+        for (i, step) in steps.iter().enumerate() {
+            let pointer = format!("{pointer}/{i}");
+            let is_last = is_end && i + 1 == steps.len() && step.fail_on_error;
+            match &step.kind {
+                StepKind::Proxy(_) => {
+                    *found = true;
+                    if !is_last {
+                        self.error(
+                            &format!("{pointer}/proxy"),
+                            "a proxy step ends the flow: put it last, or last in a branch of a choice that is last, \
+                             outside of blocks and without failOnError",
+                        );
+                    }
+                }
+                StepKind::Choice(choice) => {
+                    for (i, branch) in choice.when.iter().enumerate() {
+                        let at = format!("{pointer}/choice/when/{i}/steps");
+                        self.proxies(&branch.steps, &at, is_last, found);
+                    }
+                    if let Some(otherwise) = &choice.otherwise {
+                        self.proxies(otherwise, &format!("{pointer}/choice/otherwise"), is_last, found);
+                    }
+                }
+                StepKind::Block(block) => {
+                    self.proxies(&block.steps, &format!("{pointer}/block/steps"), false, found);
+                    if let Some(on_error) = &block.on_error {
+                        self.proxies(on_error, &format!("{pointer}/block/onError"), false, found);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Checks what a flow that hands calls over cannot have beside that, and that one of files does.
+    fn check_streaming(&mut self, pipeline: &Pipeline, streams: bool) {
+        match &pipeline.trigger {
+            Trigger::Scheduler(_) if streams => {
+                self.error("/steps", "a schedule has no call that a proxy step could hand over: use an http step");
+            }
+            Trigger::HttpFile(_) if !streams => self.error(
+                "/steps",
+                "the flow of an httpFile trigger ends in a proxy step, which hands the file over: add one, or use \
+                 type `http`",
+            ),
+            _ => {}
+        }
+        if streams && issues_tokens(&pipeline.steps) {
+            self.error(
+                "/steps",
+                "a flow with a proxy step issues no tokens: put jwtGenerate into a pipeline of its own",
+            );
+        }
     }
 
     fn template(&mut self, value: &Value, at: &str) -> Option<Template> {
@@ -250,6 +344,20 @@ impl Compiler {
         }
         Some(parsed)
     }
+}
+
+fn issues_tokens(steps: &[Step]) -> bool {
+    steps.iter().any(|step| match &step.kind {
+        StepKind::JwtGenerate(_) => true,
+        StepKind::Choice(choice) => {
+            choice.when.iter().any(|branch| issues_tokens(&branch.steps))
+                || choice.otherwise.as_deref().is_some_and(issues_tokens)
+        }
+        StepKind::Block(block) => {
+            issues_tokens(&block.steps) || block.on_error.as_deref().is_some_and(issues_tokens)
+        }
+        _ => false,
+    })
 }
 
 /// Turns a model's method into the wire's.

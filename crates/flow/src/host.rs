@@ -2,13 +2,16 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri};
 use serde_json::{Map, Value};
 use tollgate_model::steps::LogLevel;
 use tollgate_model::triggers::Scope;
+
+use crate::health::Upstream;
 
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -44,19 +47,32 @@ pub trait Host: Send + Sync {
     fn log(&self, level: LogLevel, step: &str, message: &str);
 }
 
+/// Whom a step calls.
+#[derive(Debug, Clone)]
+pub struct UpstreamCall {
+    /// Absolute URLs, `http` or `https`, without credentials: one for each target of the upstream.
+    pub urls: Arc<[Uri]>,
+    /// What is known of the targets.
+    pub upstream: Arc<Upstream>,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Whether HTTP/2 is spoken without TLS, too.
+    pub http2: bool,
+    /// Certificates in PEM that alone are trusted; the system's when absent.
+    pub ca_certificates: Option<Arc<str>>,
+}
+
 /// A request to an upstream.
 #[derive(Debug, Clone)]
 pub struct UpstreamRequest {
     /// Method.
     pub method: Method,
-    /// Absolute URL, `http` or `https`.
-    pub url: String,
+    /// Whom to call.
+    pub call: UpstreamCall,
     /// Header fields.
     pub headers: HeaderMap,
     /// Body; empty for none.
     pub body: Bytes,
-    /// Longest wait for a connection.
-    pub connect_timeout: Duration,
     /// Longest wait for the whole answer.
     pub read_timeout: Duration,
     /// Longest body taken, in bytes.
@@ -86,9 +102,18 @@ pub enum UpstreamError {
     /// A longer body than the step takes.
     #[error("the upstream's answer is too large")]
     TooLarge,
-    /// The URL is none that can be called.
-    #[error("the URL of the step cannot be called")]
-    InvalidUrl,
+    /// The address may not be called.
+    #[error("the upstream's address may not be called: allow its network in the settings of the realm")]
+    Forbidden,
+    /// All targets failed so often that they are left alone for a while.
+    #[error("the upstream fails and is not called for the moment")]
+    Unhealthy,
+    /// There are as many calls as there may be.
+    #[error("too many calls of the upstream at once")]
+    Overloaded,
+    /// The step's own certificates cannot be used.
+    #[error("the certificates in caCertificates cannot be used")]
+    Certificates,
 }
 
 /// Why no token was issued.
@@ -120,3 +145,30 @@ pub enum VerifyError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too much is going on")]
 pub struct Overloaded;
+
+// === impl UpstreamError ===
+
+impl UpstreamError {
+    /// Returns the status and the code of the answer to a call that it ends.
+    pub fn outcome(&self) -> (u16, &'static str) {
+        match self {
+            Self::Unreachable | Self::TooLarge => (502, "upstream-unreachable"),
+            Self::Timeout => (504, "upstream-timeout"),
+            Self::Unhealthy => (503, "upstream-unavailable"),
+            Self::Overloaded => (503, "flow-overloaded"),
+            Self::Forbidden | Self::Certificates => (500, "flow-failed"),
+        }
+    }
+
+    /// Returns what a caller is told: of our own faults nothing but that.
+    pub fn public(&self) -> &'static str {
+        match self {
+            Self::Unreachable => "the upstream could not be reached",
+            Self::TooLarge => "the upstream's answer is too large",
+            Self::Timeout => "the upstream did not answer in time",
+            Self::Unhealthy => "the upstream fails and is not called for the moment: try again later",
+            Self::Overloaded => "too much is going on: try again later",
+            Self::Forbidden | Self::Certificates => "the flow failed",
+        }
+    }
+}

@@ -7,18 +7,23 @@
 mod budget;
 mod compile;
 mod expressions;
+mod forward;
+mod health;
 mod host;
 mod messages;
 mod run;
 mod sensitive;
+mod targets;
 mod templates;
 mod upstreams;
 mod values;
 
 pub use compile::{Flow, FlowError, compile};
+pub use forward::{Forward, ForwardSettings};
+pub use health::{Entered, Tried, Upstream};
 pub use host::{
-    BoxFuture, Host, IssueTokenError, Overloaded, UpstreamError, UpstreamRequest, UpstreamResponse,
-    VerifyError,
+    BoxFuture, Host, IssueTokenError, Overloaded, UpstreamCall, UpstreamError, UpstreamRequest,
+    UpstreamResponse, VerifyError,
 };
 pub use messages::{Call, CallConsumer, CallMetadata, Message, parse_body};
 pub use run::{FlowFailure, FlowResponse};

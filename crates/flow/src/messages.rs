@@ -28,9 +28,9 @@ pub struct Call {
 /// The first message; credentials are not among its headers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Message {
-    /// The body: parsed when it is JSON, else text, else base64.
+    /// The body: parsed when it is JSON, else text, else base64; null when it is a form of several parts.
     pub body: Value,
-    /// Fields of a urlencoded form; null without one.
+    /// Fields of a form, urlencoded or of several parts; null without one.
     pub form: Value,
     /// Header fields, names in lower case.
     pub headers: Map<String, Value>,
@@ -70,10 +70,19 @@ pub struct CallMetadata {
     pub request_id: String,
 }
 
-/// A body that says that it is JSON and is not.
+/// Why a body was not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the body is not the JSON that its content type says it is")]
-pub struct ParseBodyError;
+pub enum ParseBodyError {
+    /// It says that it is JSON and is not.
+    #[error("the body is not the JSON that its content type says it is")]
+    Json,
+    /// It is a form with too many fields, each of which takes many times the bytes that it came in.
+    #[error("the form has too many fields: 10000 at most")]
+    Fields,
+}
+
+/// Most fields of a urlencoded form.
+const MAX_FIELDS: usize = 10_000;
 
 /// Reads a body by its content type into `(body, form)`.
 ///
@@ -82,14 +91,16 @@ pub struct ParseBodyError;
 ///
 /// # Errors
 ///
-/// [`ParseBodyError`] when the content type says JSON and the body is none.
+/// [`ParseBodyError`], by variant.
 pub fn parse_body(content_type: &str, bytes: &[u8]) -> Result<(Value, Value), ParseBodyError> {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if bytes.is_empty() {
         return Ok((Value::Null, Value::Null));
     }
     if essence == "application/json" || essence.ends_with("+json") {
-        return serde_json::from_slice(bytes).map(|body| (body, Value::Null)).map_err(|_| ParseBodyError);
+        return serde_json::from_slice(bytes)
+            .map(|body| (body, Value::Null))
+            .map_err(|_| ParseBodyError::Json);
     }
     let body = match std::str::from_utf8(bytes) {
         Ok(text) => Value::String(text.to_owned()),
@@ -97,6 +108,9 @@ pub fn parse_body(content_type: &str, bytes: &[u8]) -> Result<(Value, Value), Pa
     };
     if essence != "application/x-www-form-urlencoded" {
         return Ok((body, Value::Null));
+    }
+    if bytes.split(|byte| *byte == b'&').nth(MAX_FIELDS).is_some() {
+        return Err(ParseBodyError::Fields);
     }
     let mut form = Map::new();
     for (name, value) in form_urlencoded::parse(bytes) {
@@ -162,10 +176,12 @@ mod tests {
         let read = |content_type: &str, bytes: &[u8]| parse_body(content_type, bytes);
         assert_eq!(read("application/json", b"{\"a\":1}"), Ok((json!({ "a": 1 }), Value::Null)));
         assert_eq!(read("application/problem+JSON; charset=utf-8", b"[1]"), Ok((json!([1]), Value::Null)));
-        assert_eq!(read("application/json", b"{"), Err(ParseBodyError));
+        assert_eq!(read("application/json", b"{"), Err(ParseBodyError::Json));
         assert_eq!(read("application/json", b""), Ok((Value::Null, Value::Null)));
         assert_eq!(read("text/xml", b"<a/>"), Ok((json!("<a/>"), Value::Null)));
         assert_eq!(read("image/png", b"\xff\xd8"), Ok((json!("/9g="), Value::Null)));
+        let many = "a&".repeat(MAX_FIELDS);
+        assert_eq!(read("application/x-www-form-urlencoded", many.as_bytes()), Err(ParseBodyError::Fields));
         let (_, form) = read("application/x-www-form-urlencoded", b"a=1&b=x+y&a=2").expect("a form");
         assert_eq!(form, json!({ "a": ["1", "2"], "b": "x y" }));
     }

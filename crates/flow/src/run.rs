@@ -11,6 +11,7 @@ use tollgate_model::policies::SensitiveFields;
 use crate::budget::{self, Budget};
 use crate::compile::{Action, CompiledStep, ErrorTemplate, Flow, ResponseShape};
 use crate::expressions::{EvaluateError, Expression, Scope};
+use crate::forward::Forward;
 use crate::host::{BoxFuture, Host, IssueTokenError, UpstreamError, VerifyError};
 use crate::messages::Call;
 use crate::sensitive::Sensitive;
@@ -19,7 +20,7 @@ use crate::upstreams;
 use crate::values::Values;
 
 /// What a flow answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct FlowResponse {
     /// Status.
     pub status: StatusCode,
@@ -29,6 +30,8 @@ pub struct FlowResponse {
     pub body: Bytes,
     /// Why the flow failed; the gateway writes the answer then, and `headers` and `body` are empty.
     pub failure: Option<FlowFailure>,
+    /// Where the call goes on; the upstream writes the answer then, and `headers` and `body` are empty.
+    pub forward: Option<Box<Forward>>,
 }
 
 /// Why a flow failed.
@@ -36,7 +39,7 @@ pub struct FlowResponse {
 pub struct FlowFailure {
     /// The status to answer.
     pub status: StatusCode,
-    /// A stable code: the author's, `flow-failed`, `upstream-unreachable`, `upstream-timeout` or `flow-overloaded`.
+    /// A stable code: the author's, `flow-failed`, `flow-overloaded` or one of an [`UpstreamError`].
     pub code: String,
     /// For the caller: the author's words, or general ones.
     pub message: String,
@@ -176,6 +179,13 @@ impl<'a> Run<'a> {
                 let response =
                     self.host.http(request).await.map_err(|error| StepError::of_upstream(step, &error))?;
                 self.message = upstreams::message(&response);
+            }
+            Action::Proxy(forwarding) => {
+                let forward = forwarding
+                    .make(&self.scope())
+                    .map_err(|error| StepError::of_step(step, error.to_string()))?;
+                self.response = Some(FlowResponse::of_forward(forward));
+                return Ok(Next::Respond);
             }
             Action::Respond { status, headers, body } => {
                 self.response = Some(self.respond(step, *status, headers, body.as_ref())?);
@@ -337,7 +347,23 @@ impl FlowResponse {
         };
         let content_type = HeaderValue::from_str(content_type)
             .unwrap_or(HeaderValue::from_static("application/octet-stream"));
-        Self { status: StatusCode::OK, headers: vec![(CONTENT_TYPE, content_type)], body, failure: None }
+        Self {
+            status: StatusCode::OK,
+            headers: vec![(CONTENT_TYPE, content_type)],
+            body,
+            failure: None,
+            forward: None,
+        }
+    }
+
+    fn of_forward(forward: Forward) -> Self {
+        Self {
+            status: StatusCode::OK,
+            headers: Vec::new(),
+            body: Bytes::new(),
+            failure: None,
+            forward: Some(Box::new(forward)),
+        }
     }
 }
 
@@ -355,13 +381,9 @@ impl StepError {
     }
 
     fn of_upstream(step: &CompiledStep, error: &UpstreamError) -> Self {
-        let (status, code) = match error {
-            UpstreamError::Unreachable | UpstreamError::TooLarge => (502, "upstream-unreachable"),
-            UpstreamError::Timeout => (504, "upstream-timeout"),
-            UpstreamError::InvalidUrl => (500, "flow-failed"),
-        };
+        let (status, code) = error.outcome();
         let detail = format!("step {}: {error}", step.label);
-        Self { status, code: code.to_owned(), message: error.to_string(), detail }
+        Self { status, code: code.to_owned(), message: error.public().to_owned(), detail }
     }
 
     fn overloaded(step: &CompiledStep) -> Self {
@@ -381,7 +403,13 @@ impl StepError {
     fn into_response(self) -> FlowResponse {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let failure = FlowFailure { status, code: self.code, message: self.message, detail: self.detail };
-        FlowResponse { status, headers: Vec::new(), body: Bytes::new(), failure: Some(failure) }
+        FlowResponse {
+            status,
+            headers: Vec::new(),
+            body: Bytes::new(),
+            failure: Some(failure),
+            forward: None,
+        }
     }
 }
 

@@ -1,14 +1,9 @@
-//! The `http` step: what is sent to an upstream, and what a caller can never choose about it.
-//!
-//! Who is called stands in the pipeline or in the environment's globals and accounts. What comes from a message is
-//! percent-encoded where it stands in the URL, so that it stays one segment of the path or one value of the query; a
-//! value that is `.` or `..` is refused. The caller's own credentials are never passed on.
+//! The `http` step: what is sent to an upstream. The caller's own credentials are never passed on.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 use tollgate_model::steps::HttpStep;
 
@@ -16,13 +11,11 @@ use crate::compile::method;
 use crate::expressions::{EvaluateError, Scope};
 use crate::host::{UpstreamRequest, UpstreamResponse};
 use crate::messages::parse_body;
-use crate::templates::{Part, Template, TemplateError, TextTemplate, write_value};
-
-/// All but the unreserved characters of RFC 3986 section 2.3.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+use crate::targets::Targets;
+use crate::templates::{Template, TemplateError, TextTemplate};
 
 /// Request headers that belong to the connection.
-const RESERVED: [&str; 9] = [
+pub(crate) const RESERVED: [&str; 9] = [
     "connection",
     "content-length",
     "host",
@@ -38,11 +31,10 @@ const RESERVED: [&str; 9] = [
 #[derive(Debug)]
 pub(crate) struct HttpRequest {
     method: Method,
-    url: TextTemplate,
+    targets: Targets,
     headers: Vec<(HeaderName, TextTemplate)>,
     query: Vec<(String, TextTemplate)>,
     body: Option<Template>,
-    connect_timeout: Duration,
     read_timeout: Duration,
     max_response_bytes: u64,
 }
@@ -54,6 +46,8 @@ pub(crate) enum MakeRequestError {
     Evaluate(#[from] EvaluateError),
     #[error("a value in the URL is `.` or `..`, empty, or no text or number")]
     UrlValue,
+    #[error("the URL is none that can be called")]
+    Url,
     #[error("header `{0}` would hold a character that headers cannot carry")]
     HeaderValue(HeaderName),
 }
@@ -66,8 +60,7 @@ impl HttpRequest {
             let pointer = pointer.to_owned();
             move |message: String| (pointer, message)
         };
-        let url = TextTemplate::parse(&step.url).map_err(at("/url"))?;
-        check_url(&url).map_err(at("/url"))?;
+        let targets = Targets::compile(step.urls(), step.connect_timeout_ms, &step.upstream)?;
         let headers = step
             .headers
             .iter()
@@ -96,11 +89,10 @@ impl HttpRequest {
         };
         Ok(Self {
             method: method(step.method),
-            url,
+            targets,
             headers,
             query,
             body,
-            connect_timeout: Duration::from_millis(step.connect_timeout_ms.get().into()),
             read_timeout: Duration::from_millis(step.read_timeout_ms.get().into()),
             max_response_bytes: step.max_response_bytes.get(),
         })
@@ -124,95 +116,24 @@ impl HttpRequest {
                 bytes
             }
         };
+        let mut query = String::new();
+        for (name, value) in &self.query {
+            if !query.is_empty() {
+                query.push('&');
+            }
+            let value = value.text(scope)?;
+            query.extend(form_urlencoded::byte_serialize(name.as_bytes()));
+            query.push('=');
+            query.extend(form_urlencoded::byte_serialize(value.as_bytes()));
+        }
         Ok(UpstreamRequest {
             method: self.method.clone(),
-            url: self.make_url(scope)?,
+            call: self.targets.make(scope, &query)?,
             headers,
             body,
-            connect_timeout: self.connect_timeout,
             read_timeout: self.read_timeout,
             max_response_bytes: self.max_response_bytes,
         })
-    }
-
-    fn make_url(&self, scope: &Scope<'_>) -> Result<String, MakeRequestError> {
-        let mut url = String::new();
-        for (i, part) in self.url.parts.iter().enumerate() {
-            match part {
-                Part::Literal(text) => url.push_str(text),
-                Part::Expression(expression) => {
-                    let mut text = String::new();
-                    match expression.evaluate(scope)? {
-                        value @ (Value::String(_) | Value::Number(_) | Value::Bool(_)) => {
-                            write_value(&mut text, &value)
-                        }
-                        _ => return Err(MakeRequestError::UrlValue),
-                    }
-                    if i == 0 {
-                        url.push_str(text.trim_end_matches('/'));
-                    } else if matches!(text.as_str(), "" | "." | "..") {
-                        return Err(MakeRequestError::UrlValue);
-                    } else {
-                        url.extend(utf8_percent_encode(&text, ENCODED));
-                    }
-                }
-            }
-        }
-        for (name, value) in &self.query {
-            url.push(if url.contains('?') { '&' } else { '?' });
-            let value = value.text(scope)?;
-            url.extend(form_urlencoded::byte_serialize(name.as_bytes()));
-            url.push('=');
-            url.extend(form_urlencoded::byte_serialize(value.as_bytes()));
-        }
-        Ok(url)
-    }
-}
-
-/// Checks that no caller can choose who is called.
-fn check_url(url: &TextTemplate) -> Result<(), String> {
-    const SAY: &str =
-        "write `http://` or `https://` and the host, or begin with a value of globals or accounts";
-    match url.parts.as_slice() {
-        [Part::Literal(first), rest @ ..] => {
-            let authority = first
-                .strip_prefix("https://")
-                .or_else(|| first.strip_prefix("http://"))
-                .ok_or_else(|| format!("the URL does not begin with a scheme: {SAY}"))?;
-            let end = authority.find(['/', '?', '#']);
-            let host = authority.get(..end.unwrap_or(authority.len())).unwrap_or_default();
-            if host.is_empty() || host.contains('@') || host.contains(char::is_whitespace) {
-                return Err(format!("the URL names no host: {SAY}"));
-            }
-            if end.is_none() && !rest.is_empty() {
-                return Err(format!(
-                    "an expression stands in the host of the URL: {SAY}, and end the host with `/`"
-                ));
-            }
-            // Every value is percent-encoded when it is put in, so any such text shows whether the rest is a URL.
-            let sample: String = url
-                .parts
-                .iter()
-                .map(|part| if let Part::Literal(text) = part { text.as_str() } else { "x" })
-                .collect();
-            let uri = sample.parse::<http::Uri>().ok();
-            let authority = uri.as_ref().and_then(http::Uri::authority);
-            if !authority.is_some_and(|it| {
-                !it.host().is_empty() && (it.port_u16().is_some() || it.as_str() == it.host())
-            }) {
-                return Err("the URL is none that can be called: write ASCII without spaces, others percent-encoded, \
-                            and a port from 0 to 65535, if any"
-                    .to_owned());
-            }
-            Ok(())
-        }
-        [Part::Expression(first), rest @ ..] if first.is_trusted() => match rest.first() {
-            None => Ok(()),
-            Some(Part::Literal(text)) if text.starts_with(['/', '?']) => Ok(()),
-            Some(_) => Err("put a `/` after the value that the URL begins with".to_owned()),
-        },
-        [Part::Expression(_), ..] => Err(format!("a caller could choose the host of the URL: {SAY}")),
-        [] => Err(format!("the URL is empty: {SAY}")),
     }
 }
 
@@ -266,12 +187,12 @@ mod tests {
             "query": { "q r": "{{ message.x }}" }, "headers": { "x-id": "{{ message.id }}" } });
         let request = make(step, &json!({ "id": "a/../b?c#d@evil", "x": "1&y=2" })).expect("made");
         assert_eq!(
-            request.url,
+            request.call.urls[0].to_string(),
             "https://stock.example/items/a%2F..%2Fb%3Fc%23d%40evil?x=1%26y%3D2&q+r=1%26y%3D2"
         );
         let based =
             make(json!({ "url": "{{ globals.base }}/{{ message.id }}" }), &json!({ "id": 7 })).expect("made");
-        assert_eq!(based.url, "https://stock.example/api/7");
+        assert_eq!(based.call.urls[0].to_string(), "https://stock.example/api/7");
     }
 
     #[test]

@@ -8,9 +8,9 @@ use http::header::{
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
 use tollgate_model::triggers::{Cors, Method};
 
+use crate::payload::Payload;
 use crate::problem::Answer;
 
 /// Headers that the gateway adds and pages may always read.
@@ -25,7 +25,7 @@ pub(crate) fn is_preflight(method: &http::Method, headers: &HeaderMap) -> bool {
 
 /// Answers a preflight. A page of an origin that is not allowed gets an answer without permissions.
 pub(crate) fn preflight(cors: &Cors, origin: Option<&HeaderValue>, offered: &[Method]) -> Answer {
-    let mut answer = Response::new(Full::default());
+    let mut answer = Response::new(Payload::default());
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let headers = answer.headers_mut();
     headers.insert(

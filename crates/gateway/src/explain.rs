@@ -6,6 +6,8 @@
 //! A realm learns nothing of another. Realms share listeners, so a call can reach a pipeline of another realm; then
 //! there is no explanation.
 
+use std::net::SocketAddr;
+
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
@@ -23,6 +25,7 @@ use tollgate_snapshot::{Scope, Snapshot};
 
 use crate::checks::bearer;
 use crate::flows;
+use crate::front::Front;
 use crate::gateway::{Decided, Gateway, ListenerId, Received, Record, caught};
 use crate::problem::{Code, Problem};
 use crate::request::{API_KEY, API_KEY_PARAMETER, decode_segment};
@@ -106,7 +109,14 @@ impl Gateway {
         }
         let now = self.clock.now();
         let request_id = RequestId::new(now, [0; 10]);
-        let received = Received { parts: &parts, request_id, now, remote: call.remote };
+        let front = Front::default();
+        let received = Received {
+            parts: &parts,
+            request_id,
+            now,
+            remote: call.remote,
+            origin: front.origin(SocketAddr::new(call.remote, 0)),
+        };
         let (mut record, mut watch) = (Record::default(), Rehearsal::default());
         let outcome = caught(self.rehearse(&listener, &received, snapshot, &mut record, &mut watch)).await;
         let outcome = outcome.unwrap_or_else(|| Err(Problem::new(Code::InternalError)));

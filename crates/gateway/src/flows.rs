@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::Body;
-use http_body_util::Full;
+use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
 use tollgate_credential::keysets::{SignTokenError, TokenRequest};
 use tollgate_flow::{
@@ -23,9 +23,11 @@ use tollgate_model::triggers::Scope as TokenScope;
 use tollgate_snapshot::{Broken, ConsumerEntry, Scope};
 
 use crate::body::{self, BodyMemory, BodyTimeouts, Share};
-use crate::checks::{Permit, Target, bearer};
+use crate::checks::{Permit, Target, bearer}; use crate::forms; 
 use crate::gateway::{Gateway, Received};
+use crate::payload::{BoxError, Payload, Stream};
 use crate::problem::{Answer, Code, Problem};
+use crate::proxying;
 use crate::request::{API_KEY, API_KEY_PARAMETER, decode_segment};
 use crate::tokens::{TokenChecks, TokenError};
 use crate::trace::Trace;
@@ -58,7 +60,8 @@ pub(crate) async fn answer<B>(
     body: B,
 ) -> Result<Answer, Problem>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
 {
     let endpoint = target.endpoint;
     let has_body = !body.is_end_stream();
@@ -66,10 +69,63 @@ where
     if let Some(constant) = flow.constant().filter(|_| !has_body) {
         return Ok(write(constant.clone(), &endpoint.response_headers));
     }
+    if flow.streams() {
+        return pass_through(gateway, flow, permit, target, received, parameters, body).await;
+    }
     let settings = &gateway.settings;
     let timeouts = BodyTimeouts { idle: settings.body_idle_timeout, total: settings.body_timeout };
     let (message, share) =
         read_message(target, parameters, &received.parts.headers, body, timeouts, &gateway.bodies).await?;
+    let host = host(gateway, &permit, target, received)?;
+    let timeout = Duration::from_millis(endpoint.trigger.timeout_ms.get().into());
+    let mut response = run(flow, permit, message, target.head.authorization, timeout, &host).await?;
+    response.body = share.keep_with(response.body);
+    Ok(write(response, &endpoint.response_headers))
+}
+
+/// Answers a call whose body goes on to an upstream, if the flow says so.
+async fn pass_through<B>(
+    gateway: &Gateway,
+    flow: &Flow,
+    permit: Permit,
+    target: &Target<'_>,
+    received: &Received<'_>,
+    parameters: &[(&str, &str)],
+    body: B,
+) -> Result<Answer, Problem>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let scope = target.scope(Check::FlowReady)?;
+    let settings = scope
+        .settings
+        .as_ref()
+        .map_err(|broken| Why::broken(broken, Code::CheckUnavailable, Check::FlowReady))?;
+    let stream = |body: B| (!body.is_end_stream()).then(|| -> Stream { Box::pin(body.map_err(Into::into)) });
+    if let Some(order) = flow.forward() {
+        return proxying::forward(gateway, target, received, parameters, stream(body), order, settings).await;
+    }
+    let message = first_message(target, parameters, &received.parts.headers)?;
+    let host = host(gateway, &permit, target, received)?;
+    let timeout = Duration::from_millis(target.endpoint.trigger.timeout_ms.get().into());
+    let mut response = run(flow, permit, message, target.head.authorization, timeout, &host).await?;
+    match response.forward.take() {
+        Some(order) => {
+            proxying::forward(gateway, target, received, parameters, stream(body), &order, settings).await
+        }
+        None => Ok(write(response, &target.endpoint.response_headers)),
+    }
+}
+
+/// Returns what the flow of a call reaches the outside by.
+fn host<'a>(
+    gateway: &'a Gateway,
+    permit: &Permit,
+    target: &Target<'a>,
+    received: &Received<'a>,
+) -> Result<Run<'a>, Problem> {
+    let endpoint = target.endpoint;
     let metadata = CallMetadata {
         realm: endpoint.realm.to_string(),
         environment: endpoint.environment.to_string(),
@@ -78,7 +134,7 @@ where
         execution_id: ExecutionId::new(received.now, gateway.random_bytes()).to_string(),
         request_id: received.request_id.to_string(),
     };
-    let host = Run {
+    Ok(Run {
         gateway,
         scope: target.scope(Check::FlowReady)?,
         consumer: permit.consumer().cloned(),
@@ -86,11 +142,7 @@ where
         metadata,
         request_id: received.request_id,
         headers: Some(&received.parts.headers),
-    };
-    let timeout = Duration::from_millis(endpoint.trigger.timeout_ms.get().into());
-    let mut response = run(flow, permit, message, target.head.authorization, timeout, &host).await?;
-    response.body = share.keep_with(response.body);
-    Ok(write(response, &endpoint.response_headers))
+    })
 }
 
 /// Checks all that can be checked before the body is read: the flow, what it needs, and the content type.
@@ -108,6 +160,8 @@ pub(crate) fn ready<'a, W: Watch>(
         scope.values.as_ref().map_err(broken)?;
         // Without them a flow could log what the policies say is never shown.
         scope.sensitive_fields.as_ref().map_err(broken)?;
+        // Without them a flow could call whom the realm does not allow.
+        scope.settings.as_ref().map_err(broken)?;
     }
     watch.passed(Check::FlowReady, || None);
     let taken = &target.endpoint.trigger.request_content_types;
@@ -138,32 +192,44 @@ where
 {
     let trigger = &target.endpoint.trigger;
     let content_type = content_type(headers);
-    let mut message = Message {
-        method: target.head.method.map(|method| method.as_str().to_owned()).unwrap_or_default(),
-        content_type: content_type.to_owned(),
-        path: target.head.path.to_owned(),
-        headers: visible_headers(headers),
-        ..Message::default()
-    };
+    let mut message = first_message(target, parameters, headers)?;
     let mut share = Share::default();
     if !body.is_end_stream() {
         let bytes;
         (bytes, share) = body::read(body, trigger.max_request_bytes.get(), timeouts, memory).await?;
-        (message.body, message.form) = parse_body(content_type, &bytes).map_err(|_| {
-            Problem::new(Code::RequestMalformed)
-                .at(Check::Body)
-                .detail("the body is not the JSON that its content type says it is")
+        if forms::is_multipart(content_type) {
+            message.form = forms::read(content_type, bytes).await?;
+            return Ok((message, share));
+        }
+        (message.body, message.form) = parse_body(content_type, &bytes).map_err(|error| {
+            Problem::new(Code::RequestMalformed).at(Check::Body).detail(error.to_string())
         })?;
     }
+    Ok((message, share))
+}
+
+/// Makes the first message of a flow, without a body.
+fn first_message(
+    target: &Target<'_>,
+    parameters: &[(&str, &str)],
+    headers: &HeaderMap,
+) -> Result<Message, Problem> {
+    let mut message = Message {
+        method: target.head.method.map(|method| method.as_str().to_owned()).unwrap_or_default(),
+        content_type: content_type(headers).to_owned(),
+        path: target.head.path.to_owned(),
+        headers: visible_headers(headers),
+        ..Message::default()
+    };
     message.add_query(target.head.query);
-    if trigger.api_key.is_on() {
+    if target.endpoint.trigger.api_key.is_on() {
         message.query_and_path.shift_remove(API_KEY_PARAMETER);
     }
     // A parameter of the route is what the route says, whatever the query adds.
     for (name, value) in parameters {
         message.query_and_path.insert((*name).to_owned(), Value::String(decode_segment(value)?));
     }
-    Ok((message, share))
+    Ok(message)
 }
 
 /// Runs a flow, for which the checks gave a permit.
@@ -205,7 +271,7 @@ pub(crate) async fn run(
 
 /// Writes the answer of a flow; its own headers go before those of its trigger.
 fn write(response: FlowResponse, defaults: &HeaderMap) -> Answer {
-    let mut answer = Response::new(Full::new(response.body));
+    let mut answer = Response::new(Payload::from(response.body));
     *answer.status_mut() = response.status;
     let headers = answer.headers_mut();
     headers.clone_from(defaults);
@@ -237,7 +303,7 @@ fn visible_headers(headers: &HeaderMap) -> Map<String, Value> {
 
 /// Returns the cookies of a call without the session of whoever is signed in to the console. Cookies ignore ports, so a
 /// browser sends it to a gateway on the same host, too.
-fn visible_cookies(headers: &HeaderMap) -> String {
+pub(crate) fn visible_cookies(headers: &HeaderMap) -> String {
     let values = headers.get_all(COOKIE).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
     let cookies =
         values.flat_map(|value| value.split(';').map(|it| it.trim().to_owned()).collect::<Vec<_>>());
@@ -265,7 +331,9 @@ impl Host for Run<'_> {
     fn http(&self, mut request: UpstreamRequest) -> BoxFuture<'_, Result<UpstreamResponse, UpstreamError>> {
         let none = HeaderMap::new();
         Trace::of(self.headers.unwrap_or(&none), self.request_id).write(&mut request.headers);
-        Box::pin(self.gateway.upstreams.call(request))
+        // A flow whose realm's settings are broken does not run.
+        let settings = self.scope.settings.as_ref().cloned().unwrap_or_default();
+        Box::pin(async move { self.gateway.upstreams.call(request, &settings).await })
     }
 
     fn issue_token(

@@ -8,35 +8,36 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, VIA};
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use http_body::Body;
-use http_body_util::Full;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tollgate_credential::verified_tokens::VerifiedTokens;
 use tollgate_flow::{CallMetadata, Message};
-use tollgate_listener::{ClientCertificate, Entrance, ListenerSettings, Opened};
-use tollgate_model::environments::Exposure;
+use tollgate_listener::{ClientCertificate, Entrance, ListenerSettings, Opened}; use tollgate_model::environments::{Exposure, RealmSettings}; 
 use tollgate_model::explanations::Check;
 use tollgate_model::ids::{ExecutionId, RequestId};
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::recent_calls::{RecentCall, RecentCalls};
 use tollgate_model::sources::{Clock, Random};
-use tollgate_snapshot::{Endpoint, EndpointRoute, KeyRing, Schedule, SharedSnapshot, Snapshot};
+use tollgate_model::triggers::Cors; use tollgate_snapshot::{Endpoint, EndpointRoute, KeyRing, Schedule, SharedSnapshot, Snapshot}; 
 
 use crate::body::BodyMemory;
 use crate::checks::{Checks, Known, Permit, Target};
+use crate::compression;
 use crate::cors;
 use crate::enforcement;
 use crate::explain::cut;
 use crate::flows::{self, Run};
+use crate::front::{Front, Origin};
 use crate::look_alikes;
 use crate::metrics::{Exposition, Held, Kind, Metrics, Outcome};
 use crate::pages;
 use crate::passwords::PasswordChecks;
+use crate::payload::{BoxError, Payload};
 use crate::problem::{Answer, Code, Problem, TOLLGATE_ERROR};
 use crate::rate_limits::{Decision, RateLimits};
 use crate::recent::Recent;
@@ -130,6 +131,8 @@ pub(crate) struct Received<'a> {
     pub(crate) request_id: RequestId,
     pub(crate) now: Timestamp,
     pub(crate) remote: IpAddr,
+    /// What upstreams are told of where it comes from.
+    pub(crate) origin: Origin<'a>,
 }
 
 /// What becomes known of a call on its way, for its answer and its log line.
@@ -139,6 +142,8 @@ pub(crate) struct Record {
     pub(crate) route: Option<Arc<EndpointRoute>>,
     pub(crate) known: Known,
     quota: Option<Decision>,
+    /// What pages of other origins may do, where the trigger does not say.
+    realm_cors: Option<Arc<RealmSettings>>,
     /// Why the policies refuse the call, for the log alone.
     pub(crate) refused: Option<String>,
 }
@@ -244,9 +249,11 @@ impl Gateway {
         let id = Arc::new(ListenerId { environment, exposure });
         let metrics = self.metrics.listener(&id);
         let (gateway, counted) = (self.clone(), metrics.clone());
+        let front = Arc::new(Front::new(&entrance));
         let handler = move |remote, request| {
             let (gateway, id, in_flight) = (gateway.clone(), id.clone(), counted.began());
-            async move { gateway.handle_counted(&id, remote, request, in_flight).await }
+            let front = front.clone();
+            async move { gateway.handle_counted(&id, &front, remote, request, in_flight).await }
         };
         let entrance = Entrance { opened: Opened::new(move || metrics.connected()), ..entrance };
         tollgate_listener::serve(listener, entrance, self.settings.listener, shutdown, handler).await;
@@ -257,22 +264,25 @@ impl Gateway {
     /// Dropping the future ends the call: the caller has hung up.
     pub async fn handle<B>(&self, listener: &ListenerId, remote: SocketAddr, request: Request<B>) -> Answer
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
     {
         let in_flight = self.metrics.listener(listener).began();
-        self.handle_counted(listener, remote, request, in_flight).await
+        self.handle_counted(listener, &Front::default(), remote, request, in_flight).await
     }
 
     /// Answers one call of a listener whose counters are at hand.
     async fn handle_counted<B>(
         &self,
         listener: &ListenerId,
+        front: &Front,
         remote: SocketAddr,
         request: Request<B>,
         in_flight: Held,
     ) -> Answer
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
     {
         let started = Instant::now();
         let now = self.clock.now();
@@ -292,7 +302,8 @@ impl Gateway {
             realm: None,
             answered: None,
         };
-        let received = Received { parts: &parts, request_id, now, remote: remote.ip() };
+        let received =
+            Received { parts: &parts, request_id, now, remote: remote.ip(), origin: front.origin(remote) };
         let snapshot = self.snapshot.load();
         let snapshot = snapshot.as_deref();
         let outcome = caught(self.answer(listener, &received, snapshot, body, &mut line.record)).await;
@@ -378,7 +389,8 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Answer, Problem>
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
     {
         let decided = self.decide(listener, received, snapshot, record, &mut Unwatched).await?;
         let Passed { endpoint, target, parameters, mut permit } = match decided {
@@ -393,7 +405,9 @@ impl Gateway {
             credentials: target.shown(),
             now: received.now,
         });
-        flows::answer(self, permit, &target, received, &parameters, body).await
+        let answer = flows::answer(self, permit, &target, received, &parameters, body).await?;
+        let (method, accepted) = (&received.parts.method, received.parts.headers.get(ACCEPT_ENCODING));
+        Ok(compression::compress(endpoint, method, accepted, answer).await)
     }
 
     /// Makes every check of a call that comes before its body. The one place where they are made, for calls and for
@@ -433,10 +447,13 @@ impl Gateway {
         record.route = Some(route.clone());
         watch.passed(Check::Route, || Some(format!("{} {}", endpoint.pipeline, endpoint.version_text)));
         let trigger = &endpoint.trigger;
+        let scope = snapshot.scope(&endpoint.realm, &endpoint.environment).map(Arc::as_ref);
+        if trigger.cors.is_none() {
+            let settings = scope.and_then(|scope| scope.settings.as_ref().ok());
+            record.realm_cors = settings.filter(|settings| settings.cors.is_some()).cloned();
+        }
         // With CORS on, preflights are offered by the gateway itself, whatever methods the trigger names.
-        if let Some(cors) =
-            trigger.cors.as_ref().filter(|_| cors::is_preflight(&parts.method, &parts.headers))
-        {
+        if let Some(cors) = record.cors().filter(|_| cors::is_preflight(&parts.method, &parts.headers)) {
             let words = "a preflight is answered here, without credentials";
             watch.passed(Check::CorsPreflight, || Some(words.to_owned()));
             return Ok(Decided::Answer(cors::preflight(cors, head.origin, route.methods.as_slice())));
@@ -450,12 +467,11 @@ impl Gateway {
             return Err(Problem::new(Code::PolicyNotConformant));
         }
         watch.passed(Check::Enforcement, || Some(enforcement::words(endpoint)));
-        let longest = trigger.max_request_bytes.get();
+        let longest = trigger.longest_body();
         if head.content_length.is_some_and(|length| length > longest) {
             return Err(Problem::new(Code::RequestTooLarge).close());
         }
         watch.passed(Check::DeclaredLength, || Some(format!("at most {longest} bytes")));
-        let scope = snapshot.scope(&endpoint.realm, &endpoint.environment).map(Arc::as_ref);
         let certificate = parts.extensions.get::<ClientCertificate>();
         let target = Target { head, certificate, endpoint, route, scope, remote, now };
         let checks = Checks {
@@ -505,6 +521,16 @@ impl Gateway {
             tracing::warn!("there is no randomness for ids");
         }
         bytes
+    }
+}
+
+// === impl Record ===
+
+impl Record {
+    /// Returns what pages of other origins may do: as the trigger says, else as the realm does.
+    fn cors(&self) -> Option<&Cors> {
+        let own = self.endpoint.as_ref().and_then(|endpoint| endpoint.trigger.cors.as_ref());
+        own.or_else(|| self.realm_cors.as_ref()?.cors.as_ref())
     }
 }
 
@@ -601,11 +627,15 @@ fn finish(received: &Received<'_>, record: &Record, answer: &mut Answer) {
     let is_bodiless =
         status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if is_bodiless {
-        *answer.body_mut() = Full::default();
+        *answer.body_mut() = Payload::default();
         answer.headers_mut().remove(CONTENT_TYPE);
     } else if is_head {
+        // An upstream has said itself how long its answer would be, or has not.
+        let is_own = record.endpoint.is_none() || !answer.headers().contains_key(VIA);
         let length = std::mem::take(answer.body_mut()).size_hint().exact().unwrap_or_default();
-        answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+        if is_own {
+            answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
     }
     let headers = answer.headers_mut();
     if let Some(quota) = &record.quota {
@@ -614,8 +644,7 @@ fn finish(received: &Received<'_>, record: &Record, answer: &mut Answer) {
     if let Some(endpoint) = &record.endpoint {
         enforcement::announce(endpoint, now, headers);
     }
-    let cors = record.endpoint.as_ref().and_then(|endpoint| endpoint.trigger.cors.as_ref());
-    if let Some(cors) = cors.filter(|_| !cors::is_preflight(&parts.method, &parts.headers)) {
+    if let Some(cors) = record.cors().filter(|_| !cors::is_preflight(&parts.method, &parts.headers)) {
         cors::permit_reading(cors, parts.headers.get(ORIGIN), headers);
     }
     if let Ok(id) = HeaderValue::try_from(request_id.to_string()) {

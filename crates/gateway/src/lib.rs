@@ -8,7 +8,7 @@
 //! 3. [`gateway`]: route, CORS preflight, method, [`enforcement`] of the policies, declared length;
 //!    what looks like a client certificate in a header is taken away before ([`look_alikes`]);
 //! 4. [`checks`]: credentials and rate limits; their outcome is a `Permit`;
-//! 5. [`flows`]: the body, then the flow, which demands the permit.
+//! 5. [`flows`]: the body, then the flow, which demands the permit; [`proxying`] where an upstream answers.
 //!
 //! [`explain`] goes the same way for a call that somebody only asks about, [`refusals`] keeps what became of calls that
 //! were refused, and [`recent`] the last calls of all.
@@ -18,16 +18,21 @@
 mod body;
 mod bounded;
 mod checks;
+mod compression;
 mod cors;
 mod enforcement;
 mod explain;
 mod flows;
+mod forms;
+mod front;
 mod gateway;
 mod look_alikes;
 mod metrics;
 mod pages;
 mod passwords;
+mod payload;
 mod problem;
+mod proxying;
 mod rate_limits;
 mod recent;
 mod refusals;
@@ -42,6 +47,7 @@ mod why;
 pub use explain::ExplainError;
 pub use gateway::{Gateway, GatewaySettings, ListenerId, REQUEST_ID, ScheduledRun};
 pub use metrics::{Exposition, Kind};
+pub use payload::Payload;
 pub use problem::{Answer, Code, TOLLGATE_ERROR};
 pub use refusals::{DroppedRefusals, Refusals, TakenRefusals};
 pub use usage::{CallCounts, TrafficCounts, Usage};

@@ -5,13 +5,13 @@
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
-use http_body_util::Full;
 use jiff::Timestamp;
 use serde_json::json;
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::triggers::Method;
 use tollgate_snapshot::Snapshot;
 
+use crate::payload::Payload;
 use crate::problem::{Answer, Code, Problem};
 use crate::request::Head;
 
@@ -58,7 +58,7 @@ fn jwks(
     let snapshot = snapshot.ok_or_else(|| Problem::new(Code::CheckUnavailable))?;
     let scope = snapshot.scope(&realm, environment).ok_or_else(|| Problem::new(Code::RouteNotFound))?;
     let key_set = scope.key_set.as_ref().map_err(|_| Problem::new(Code::CheckUnavailable))?;
-    let mut answer = Response::new(Full::from(key_set.jwks(now).to_string()));
+    let mut answer = Response::new(Payload::from(key_set.jwks(now).to_string()));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(JWKS_CACHE));
     Ok(answer)
@@ -87,7 +87,7 @@ fn readiness(
 }
 
 fn text(text: impl Into<Bytes>, media_type: &'static str) -> Answer {
-    let mut answer = Response::new(Full::new(text.into()));
+    let mut answer = Response::new(Payload::from(text.into()));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer

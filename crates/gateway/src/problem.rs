@@ -5,19 +5,18 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
 use tollgate_model::explanations::Check;
 use tollgate_model::ids::RequestId;
 
+use crate::payload::Payload;
 use crate::rate_limits::Decision;
 use crate::why::Why;
 
-/// A response of the gateway, its body in memory.
-pub type Answer = Response<Full<Bytes>>;
+/// A response of the gateway.
+pub type Answer = Response<Payload>;
 
 /// The header that only answers made by the gateway carry.
 pub const TOLLGATE_ERROR: HeaderName = HeaderName::from_static("tollgate-error");
@@ -98,6 +97,12 @@ codes! {
     FlowFailed = "flow-failed", 500, "The flow ended with an error";
     /// The flow ran longer than the trigger allows.
     FlowTimeout = "flow-timeout", 504, "The flow took too long";
+    /// The caller wants to go on in another protocol.
+    UpgradeRefused = "upgrade-refused", 501, "The gateway changes to no other protocol";
+    /// The call comes by again and again.
+    LoopDetected = "loop-detected", 508, "The call goes around in a circle";
+    /// The upstream's answer can be read in two ways.
+    UpstreamMalformed = "upstream-malformed", 502, "The upstream's answer is malformed";
     /// Too much work is waiting.
     Overloaded = "overloaded", 503, "The gateway is busy; try again";
     /// A check could not be made, so the call was not let through.
@@ -131,7 +136,13 @@ impl Code {
             Self::RateLimited => Check::RateLimit,
             Self::ContentTypeUnsupported => Check::ContentType,
             Self::RequestTimeout => Check::Body,
-            Self::FlowFailed | Self::FlowTimeout | Self::Overloaded | Self::InternalError => Check::Flow,
+            Self::FlowFailed
+            | Self::FlowTimeout
+            | Self::Overloaded
+            | Self::InternalError
+            | Self::UpgradeRefused
+            | Self::LoopDetected
+            | Self::UpstreamMalformed => Check::Flow,
             Self::CheckUnavailable => Check::Configuration,
         }
     }
@@ -268,7 +279,7 @@ impl Problem {
             detail: detail.as_deref(),
             request_id: request_id.to_string(),
         };
-        let mut answer = Response::new(Full::from(serde_json::to_vec(&body).unwrap_or_default()));
+        let mut answer = Response::new(Payload::from(serde_json::to_vec(&body).unwrap_or_default()));
         *answer.status_mut() = status;
         *answer.headers_mut() = headers;
         let code = HeaderValue::from_str(&code)

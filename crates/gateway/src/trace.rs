@@ -8,8 +8,8 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tollgate_model::ids::RequestId;
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Longest `tracestate` that is passed on, in bytes.
 const MAX_STATE_BYTES: usize = 512;

@@ -1,157 +1,289 @@
-//! Calls of upstreams: pooled connections, TLS by rustls, no redirects, no proxy from the environment.
+//! Calls of upstreams: by pooled connections to addresses that may be called, tried again where that is safe, and not at all
+//! where it is known to be in vain. Redirects are answers, and not followed; no proxy from the environment.
 
-use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+mod addresses;
+mod clients;
+mod connector;
+
+use std::error::Error;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tollgate_flow::{UpstreamError, UpstreamRequest, UpstreamResponse};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout, timeout_at};
+use tollgate_flow::{
+    Entered, Tried, Upstream, UpstreamCall, UpstreamError, UpstreamRequest, UpstreamResponse,
+};
+use tollgate_model::environments::RealmSettings;
 
-/// Most clients kept; one is needed for each connect timeout that pipelines set.
-const MAX_CLIENTS: usize = 64;
+use crate::payload::Payload;
+use crate::proxying::UploadState;
+use crate::upstreams::clients::{Clients, HttpClient};
 
-/// The clients that call upstreams; clients keep their connections.
-#[derive(Debug, Default)]
+/// The upstreams of all flows.
+#[derive(Debug)]
 pub(crate) struct Upstreams {
-    clients: RwLock<HashMap<Duration, reqwest::Client>>,
+    clients: Clients,
+    started: Instant,
+}
+
+/// A request that can be made more than once.
+pub(crate) trait Outgoing {
+    /// Returns the method.
+    fn method(&self) -> &Method;
+
+    /// Makes the request to a target; `is_last` when it is not made again.
+    fn request(&mut self, target: &Uri, is_last: bool) -> Request<Payload>;
+
+    /// Tells whether none of the body was taken yet, so that all of it can be sent again.
+    fn is_untouched(&self) -> bool;
+
+    /// Returns what tells how the body goes on, while the answer does not begin.
+    fn upload(&self) -> Option<Arc<UploadState>>;
+}
+
+/// An answer that has begun.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) response: Response<Incoming>,
+    /// When the request was made.
+    pub(crate) since: Instant,
+    /// Held until the answer has ended.
+    pub(crate) watch: Watch,
+}
+
+/// Holds the place of a call among those of its upstream, and tells how it went on.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    upstream: Arc<Upstream>,
+    target: usize,
+    started: Instant,
+    _entered: Entered,
+}
+
+/// A request of an `http` step.
+struct Whole {
+    request: UpstreamRequest,
 }
 
 // === impl Upstreams ===
 
 impl Upstreams {
-    /// Calls an upstream. Dropping the future ends the call.
-    pub(crate) async fn call(&self, request: UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
-        let url = reqwest::Url::parse(&request.url).map_err(|_| UpstreamError::InvalidUrl)?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(UpstreamError::InvalidUrl);
-        }
-        let client = self.client(request.connect_timeout)?;
-        let call = client
-            .request(request.method, url)
-            .headers(request.headers)
-            .timeout(request.read_timeout)
-            .body(request.body);
-        let mut response = call.send().await.map_err(|error| reason(&error))?;
-        let too_large = |len: u64| len > request.max_response_bytes;
-        if response.content_length().is_some_and(too_large) {
+    /// Calls an upstream and reads the whole answer. Dropping the future ends the call.
+    pub(crate) async fn call(
+        &self,
+        request: UpstreamRequest,
+        settings: &Arc<RealmSettings>,
+    ) -> Result<UpstreamResponse, UpstreamError> {
+        let (call, patience, limit) =
+            (request.call.clone(), request.read_timeout, request.max_response_bytes);
+        let mut outgoing = Whole { request };
+        let Begun { response, since, watch } = self.send(&call, settings, &mut outgoing, patience).await?;
+        let (parts, mut body) = response.into_parts();
+        let too_large = |len: u64| len > limit;
+        if http_body::Body::size_hint(&body).lower() > limit {
             return Err(UpstreamError::TooLarge);
         }
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| reason(&error))? {
-            if u64::try_from(body.len() + chunk.len()).is_ok_and(too_large) {
-                return Err(UpstreamError::TooLarge);
+        let mut bytes = BytesMut::new();
+        loop {
+            match timeout_at(since + patience, body.frame()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    if u64::try_from(bytes.len() + data.len()).is_ok_and(too_large) {
+                        return Err(UpstreamError::TooLarge);
+                    }
+                    bytes.extend_from_slice(&data);
+                }
+                Ok(Some(Err(_))) => {
+                    watch.failed();
+                    return Err(UpstreamError::Unreachable);
+                }
+                Err(_) => {
+                    watch.failed();
+                    return Err(UpstreamError::Timeout);
+                }
             }
-            body.extend_from_slice(&chunk);
         }
-        Ok(UpstreamResponse {
-            status: response.status().as_u16(),
-            headers: std::mem::take(response.headers_mut()),
-            body: body.freeze(),
-        })
+        Ok(UpstreamResponse { status: parts.status.as_u16(), headers: parts.headers, body: bytes.freeze() })
     }
 
-    /// Returns the client for a connect timeout, which only a client as a whole can have.
-    fn client(&self, connect_timeout: Duration) -> Result<reqwest::Client, UpstreamError> {
-        let known =
-            self.clients.read().unwrap_or_else(PoisonError::into_inner).get(&connect_timeout).cloned();
-        if let Some(client) = known {
-            return Ok(client);
+    /// Calls an upstream until its answer begins, again and elsewhere where that is safe.
+    pub(crate) async fn send(
+        &self,
+        call: &UpstreamCall,
+        settings: &Arc<RealmSettings>,
+        outgoing: &mut impl Outgoing,
+        patience: Duration,
+    ) -> Result<Begun, UpstreamError> {
+        let entered = call.upstream.enter().ok_or(UpstreamError::Overloaded)?;
+        let client = self.clients.of(call, settings)?;
+        let (mut tried, mut left, mut last) =
+            (Tried::default(), call.upstream.retries(), UpstreamError::Unhealthy);
+        loop {
+            let chosen = call.upstream.choose(self.now_ms(), &mut tried);
+            let Some((index, target)) = chosen.and_then(|index| Some((index, call.urls.get(index)?))) else {
+                return Err(last);
+            };
+            let since = Instant::now();
+            let request = outgoing.request(target, left == 0);
+            let outcome = attempt(&client, request, outgoing.upload(), patience).await;
+            let is_well = match &outcome {
+                Ok(response) => !is_ill(response.status()),
+                // What is our own fault, or the caller's, says nothing of the upstream.
+                Err(failure) => failure.is_ours(),
+            };
+            if !matches!(&outcome, Err(failure) if failure.is_ours()) {
+                call.upstream.note(index, is_well, self.now_ms());
+            }
+            let is_safe = match &outcome {
+                Err(Failure::Connect(error)) => *error != UpstreamError::Forbidden && outgoing.is_untouched(),
+                _ => is_idempotent(outgoing.method()) && outgoing.is_untouched(),
+            };
+            let again = !is_well && is_safe && left > 0 && call.upstream.may_retry();
+            match outcome {
+                _ if again => left -= 1,
+                Ok(response) => {
+                    let (upstream, started) = (call.upstream.clone(), self.started);
+                    let watch = Watch { upstream, target: index, started, _entered: entered };
+                    return Ok(Begun { response, since, watch });
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+            last = UpstreamError::Unreachable;
         }
-        let client = reqwest::Client::builder()
-            .connect_timeout(connect_timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .map_err(|error| {
-                tracing::error!(%error, "no client for upstreams could be made");
-                UpstreamError::Unreachable
-            })?;
-        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
-        if clients.len() < MAX_CLIENTS {
-            return Ok(clients.entry(connect_timeout).or_insert(client).clone());
-        }
-        Ok(client)
+    }
+
+    fn now_ms(&self) -> u64 {
+        millis(self.started)
     }
 }
 
-fn reason(error: &reqwest::Error) -> UpstreamError {
-    if error.is_timeout() {
-        UpstreamError::Timeout
-    } else if error.is_builder() {
-        UpstreamError::InvalidUrl
-    } else {
-        UpstreamError::Unreachable
+impl Default for Upstreams {
+    fn default() -> Self {
+        Self { clients: Clients::default(), started: Instant::now() }
+    }
+}
+
+/// Milliseconds since the start, and one, so that there is no zero.
+fn millis(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+/// Why one attempt failed.
+#[derive(Debug)]
+enum Failure {
+    /// There was no connection: nothing was sent.
+    Connect(UpstreamError),
+    /// It broke on the way.
+    Broken,
+    Timeout,
+    /// The request's body failed.
+    Request,
+}
+
+impl Failure {
+    fn is_ours(&self) -> bool {
+        matches!(self, Self::Request | Self::Connect(UpstreamError::Forbidden | UpstreamError::Certificates))
+    }
+}
+
+impl From<Failure> for UpstreamError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Connect(error) => error,
+            Failure::Broken | Failure::Request => Self::Unreachable,
+            Failure::Timeout => Self::Timeout,
+        }
+    }
+}
+
+async fn attempt(
+    client: &HttpClient,
+    request: Request<Payload>,
+    upload: Option<Arc<UploadState>>,
+    patience: Duration,
+) -> Result<Response<Incoming>, Failure> {
+    let mut answer = pin!(client.request(request));
+    let mut wait = patience;
+    let error = loop {
+        match timeout(wait, answer.as_mut()).await {
+            Ok(Ok(response)) => return Ok(response),
+            Ok(Err(error)) => break error,
+            Err(_) => {
+                let left = upload.as_ref().and_then(|upload| upload.patience_left(patience));
+                wait = left.ok_or(Failure::Timeout)?;
+            }
+        }
+    };
+    tracing::debug!(error = &error as &dyn Error, "an upstream was not reached");
+    if error.is_connect() {
+        let told = causes(&error).find_map(|cause| cause.downcast_ref::<UpstreamError>().cloned());
+        return Err(Failure::Connect(told.unwrap_or(UpstreamError::Unreachable)));
+    }
+    let is_user =
+        causes(&error).any(|it| it.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user));
+    Err(if is_user { Failure::Request } else { Failure::Broken })
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
+}
+
+/// Tells whether an upstream says that it, or what is behind it, does not work.
+fn is_ill(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
+/// Methods of which twice is as good as once (RFC 9110 section 9.2.2).
+fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS)
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// Notes that the answer did not end as it should.
+    pub(crate) fn failed(&self) {
+        self.upstream.note(self.target, false, millis(self.started));
+    }
+}
+
+// === impl Whole ===
+
+impl Outgoing for Whole {
+    fn method(&self) -> &Method {
+        &self.request.method
+    }
+
+    fn request(&mut self, target: &Uri, is_last: bool) -> Request<Payload> {
+        let mut request = Request::new(Payload::from(self.request.body.clone()));
+        *request.method_mut() = self.request.method.clone();
+        *request.uri_mut() = target.clone();
+        *request.headers_mut() = match is_last {
+            true => std::mem::take(&mut self.request.headers),
+            false => self.request.headers.clone(),
+        };
+        request
+    }
+
+    fn is_untouched(&self) -> bool {
+        true
+    }
+
+    fn upload(&self) -> Option<Arc<UploadState>> {
+        None
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    /// Answers one connection with these bytes, then keeps it open.
-    async fn upstream(answer: &'static [u8]) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}/", listener.local_addr().expect("bound"));
-        tokio::spawn(async move {
-            let (mut socket, _) = listener.accept().await.expect("a caller");
-            let mut head = [0; 4096];
-            let _ = socket.read(&mut head).await;
-            let _ = socket.write_all(answer).await;
-            let _ = socket.read(&mut head).await;
-        });
-        url
-    }
-
-    fn request(url: String) -> UpstreamRequest {
-        UpstreamRequest {
-            method: http::Method::GET,
-            url,
-            headers: http::HeaderMap::new(),
-            body: bytes::Bytes::new(),
-            connect_timeout: Duration::from_secs(5),
-            read_timeout: Duration::from_secs(20),
-            max_response_bytes: 5,
-        }
-    }
-
-    async fn outcome(request: UpstreamRequest) -> Result<(u16, String), UpstreamError> {
-        let response = Upstreams::default().call(request).await?;
-        Ok((response.status, String::from_utf8_lossy(&response.body).into_owned()))
-    }
-
-    #[tokio::test]
-    async fn an_answer_is_read_up_to_the_limit() {
-        let url = upstream(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n12345").await;
-        assert_eq!(outcome(request(url)).await, Ok((200, "12345".to_owned())));
-        let declared = upstream(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n123456").await;
-        assert_eq!(outcome(request(declared)).await, Err(UpstreamError::TooLarge));
-        let chunked =
-            upstream(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\n123456\r\n0\r\n\r\n").await;
-        assert_eq!(outcome(request(chunked)).await, Err(UpstreamError::TooLarge));
-    }
-
-    #[tokio::test]
-    async fn a_redirect_is_an_answer_and_not_followed() {
-        let url =
-            upstream(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n")
-                .await;
-        assert_eq!(outcome(request(url)).await, Ok((302, String::new())));
-    }
-
-    #[tokio::test]
-    async fn a_silent_a_closed_and_a_wrong_upstream_are_told_apart() {
-        let silent =
-            UpstreamRequest { read_timeout: Duration::from_millis(50), ..request(upstream(b"").await) };
-        assert_eq!(outcome(silent).await, Err(UpstreamError::Timeout));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let closed = format!("http://{}/", listener.local_addr().expect("bound"));
-        drop(listener);
-        assert_eq!(outcome(request(closed)).await, Err(UpstreamError::Unreachable));
-        for url in ["", "file:///etc/passwd", "ftp://127.0.0.1/", "http://"] {
-            assert_eq!(outcome(request(url.to_owned())).await, Err(UpstreamError::InvalidUrl), "{url}");
-        }
-    }
-}
+mod tests;

@@ -8,6 +8,8 @@ use serde::de::Unexpected;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::names::{EnvironmentName, ProjectName, RealmName};
+use crate::networks::Network;
+use crate::triggers::Cors;
 
 /// The organisation: everything else belongs to one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,7 +25,7 @@ pub struct Realm {
 }
 
 /// What a realm decided about itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RealmSettings {
     /// How long a waiver can last, in days: 1 to 365.
@@ -34,6 +36,13 @@ pub struct RealmSettings {
     /// Whether users need a second factor. Users live in realm `default`: elsewhere it stays optional.
     #[serde(skip_serializing_if = "SecondFactorRule::is_optional")]
     pub second_factor: SecondFactorRule,
+    /// Networks that flows may call although they are those of the machine itself, of its link, or special otherwise. All
+    /// others they may call anyway.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow_upstreams: Vec<Network>,
+    /// What pages of other origins may do where a trigger does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
 }
 
 /// What one person asks for and another must approve. While any of it is on, so are the realm's settings.

@@ -18,6 +18,7 @@ pub mod ids;
 pub mod issuers;
 pub mod keysets;
 pub mod names;
+pub mod networks;
 pub mod objects;
 pub mod pipelines;
 pub mod policies;

@@ -19,6 +19,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::triggers::{Method, Scope};
 
+mod proxying;
+
+pub use proxying::{Breaker, CallerCredential, PathPart, ProxyStep, Target, UpstreamSettings};
+
 /// One step of a flow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
@@ -44,6 +48,8 @@ pub enum StepKind {
     Block(BlockStep),
     /// Calls an upstream.
     Http(HttpStep),
+    /// Hands the call to an upstream: its body goes there, and the upstream's answer comes back, piece by piece. The last step.
+    Proxy(ProxyStep),
     /// Ends the flow with a response.
     Respond(RespondStep),
     /// Writes a line to the log; the message passes unchanged.
@@ -118,7 +124,11 @@ pub struct HttpStep {
     #[serde(default = "get")]
     pub method: Method,
     /// `http://` or `https://` URL; `{{ … }}` may stand in it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub url: String,
+    /// Several URLs in place of one, of which each call takes one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<Target>,
     /// Request headers; `{{ … }}` may stand in the values.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub headers: IndexMap<String, String>,
@@ -137,6 +147,9 @@ pub struct HttpStep {
     /// Longest answer taken, in bytes.
     #[serde(default)]
     pub max_response_bytes: crate::triggers::MaxRequestBytes,
+    /// How the upstream is called.
+    #[serde(default, skip_serializing_if = "UpstreamSettings::is_default")]
+    pub upstream: UpstreamSettings,
 }
 
 fn get() -> Method {
@@ -232,8 +245,19 @@ pub struct ResponseStatus(#[schemars(range(min = 200, max = 599))] u16);
 pub struct ExpiresInMs(#[schemars(range(min = 1_000, max = 31_536_000_000_i64))] u64);
 
 /// Types of steps, as written in files.
-pub const STEP_TYPES: [&str; 10] =
-    ["json", "assert", "choice", "block", "http", "respond", "log", "throw", "jwtGenerate", "jwtDecode"];
+pub const STEP_TYPES: [&str; 11] = [
+    "json",
+    "assert",
+    "choice",
+    "block",
+    "http",
+    "proxy",
+    "respond",
+    "log",
+    "throw",
+    "jwtGenerate",
+    "jwtDecode",
+];
 
 // === impl Step ===
 
@@ -251,6 +275,7 @@ impl Step {
             StepKind::Choice(_) => "choice",
             StepKind::Block(_) => "block",
             StepKind::Http(_) => "http",
+            StepKind::Proxy(_) => "proxy",
             StepKind::Respond(_) => "respond",
             StepKind::Log(_) => "log",
             StepKind::Throw(_) => "throw",
@@ -270,6 +295,7 @@ impl Serialize for Step {
             StepKind::Choice(step) => map.serialize_entry(key, step)?,
             StepKind::Block(step) => map.serialize_entry(key, step)?,
             StepKind::Http(step) => map.serialize_entry(key, step)?,
+            StepKind::Proxy(step) => map.serialize_entry(key, step)?,
             StepKind::Respond(step) => map.serialize_entry(key, step)?,
             StepKind::Log(step) => map.serialize_entry(key, step)?,
             StepKind::Throw(step) => map.serialize_entry(key, step)?,
@@ -315,6 +341,7 @@ impl<'de> Deserialize<'de> for Step {
                         "choice" => StepKind::Choice(map.next_value()?),
                         "block" => StepKind::Block(map.next_value()?),
                         "http" => StepKind::Http(map.next_value()?),
+                        "proxy" => StepKind::Proxy(map.next_value()?),
                         "respond" => StepKind::Respond(map.next_value()?),
                         "log" => StepKind::Log(map.next_value()?),
                         "throw" => StepKind::Throw(map.next_value()?),
@@ -353,6 +380,7 @@ impl JsonSchema for Step {
         add("choice", generator.subschema_for::<ChoiceStep>());
         add("block", generator.subschema_for::<BlockStep>());
         add("http", generator.subschema_for::<HttpStep>());
+        add("proxy", generator.subschema_for::<ProxyStep>());
         add("respond", generator.subschema_for::<RespondStep>());
         add("log", generator.subschema_for::<LogStep>());
         add("throw", generator.subschema_for::<ThrowStep>());

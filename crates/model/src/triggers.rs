@@ -26,6 +26,9 @@ pub enum Trigger {
     Rest(HttpTrigger),
     /// An HTTP endpoint for any content type.
     Http(HttpTrigger),
+    /// An HTTP endpoint for large uploads and downloads: bodies go through without being held, so that its flow ends in
+    /// `proxy`.
+    HttpFile(HttpTrigger),
     /// Starts by the clock; exposes nothing.
     Scheduler(SchedulerTrigger),
 }
@@ -54,6 +57,9 @@ pub struct HttpTrigger {
     pub timeout_ms: TimeoutMs,
     /// Longest request body, in bytes.
     pub max_request_bytes: MaxRequestBytes,
+    /// `httpFile` only, in place of `maxRequestBytes`: longest request body, in bytes; 10737418240 (10 GiB) when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_file_bytes: Option<MaxFileBytes>,
     /// Further routes under `/pipeline/{realm}/v{major}`, or at the root with `removePrefix`.
     pub routes: Vec<Route>,
     /// Puts the additional routes at the root of the listener.
@@ -64,6 +70,10 @@ pub struct HttpTrigger {
     /// Answers browsers of other origins (Fetch standard, CORS protocol).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
+    /// Whether responses are compressed for callers that take that. When absent they are where no credentials are
+    /// demanded: a response that holds a secret next to something that a caller chooses gives it away by its length (BREACH).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compress: Option<bool>,
     /// Headers that every response of the flow carries.
     pub response_headers: HeaderFields,
     /// `http` only: request content types taken, such as `text/*`; all when empty.
@@ -110,11 +120,17 @@ pub struct TimeoutMs(#[schemars(range(min = 1, max = 900_000))] u32);
 #[serde(transparent)]
 pub struct MaxRequestBytes(#[schemars(range(max = 104_857_600))] u64);
 
+/// Longest body of a file in bytes: 0 to 1099511627776 (1 TiB).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub struct MaxFileBytes(#[schemars(range(max = 1_099_511_627_776_u64))] u64);
+
 /// An additional route: a path, or a path with its own methods and scopes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
-    /// Where the route answers; segments that begin with `:` are parameters.
+    /// Where the route answers; segments that begin with `:` are parameters, and a last one that begins with `*` is all
+    /// that is left of the path.
     pub path: RoutePath,
     /// The methods of this route; the trigger's when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,6 +148,7 @@ impl Trigger {
         match self {
             Self::Rest(_) => "rest",
             Self::Http(_) => "http",
+            Self::HttpFile(_) => "httpFile",
             Self::Scheduler(_) => "scheduler",
         }
     }
@@ -139,7 +156,7 @@ impl Trigger {
     /// Returns the HTTP settings, when the trigger has any.
     pub fn http(&self) -> Option<&HttpTrigger> {
         match self {
-            Self::Rest(http) | Self::Http(http) => Some(http),
+            Self::Rest(http) | Self::Http(http) | Self::HttpFile(http) => Some(http),
             Self::Scheduler(_) => None,
         }
     }
@@ -147,7 +164,7 @@ impl Trigger {
     /// Returns the HTTP settings for a change, when the trigger has any.
     pub fn http_mut(&mut self) -> Option<&mut HttpTrigger> {
         match self {
-            Self::Rest(http) | Self::Http(http) => Some(http),
+            Self::Rest(http) | Self::Http(http) | Self::HttpFile(http) => Some(http),
             Self::Scheduler(_) => None,
         }
     }
@@ -159,10 +176,10 @@ impl Trigger {
 }
 
 /// Types of triggers, as written in files.
-pub const TRIGGER_TYPES: [&str; 3] = ["rest", "http", "scheduler"];
+pub const TRIGGER_TYPES: [&str; 4] = ["rest", "http", "httpFile", "scheduler"];
 
 /// Types that design and files know, but this version does not run.
-const LATER_TRIGGER_TYPES: [&str; 2] = ["httpFile", "event"];
+const LATER_TRIGGER_TYPES: [&str; 1] = ["event"];
 
 impl<'de> Deserialize<'de> for Trigger {
     /// Reads a trigger whose `type` comes first, which is how triggers are written out and how
@@ -180,7 +197,7 @@ impl<'de> Deserialize<'de> for Trigger {
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Trigger, A::Error> {
                 if map.next_key::<String>()?.as_deref() != Some("type") {
                     return Err(A::Error::custom(
-                        "the trigger has no `type`: write one of rest, http, scheduler",
+                        "the trigger has no `type`: write one of rest, http, httpFile, scheduler",
                     ));
                 }
                 let name: String = map.next_value()?;
@@ -194,13 +211,31 @@ impl<'de> Deserialize<'de> for Trigger {
                                  responseContentType, or use type `http`",
                             ));
                         }
-                        one_use_of_authorization(&http).map_err(A::Error::custom)?;
+                        no_file(&http)
+                            .and_then(|()| one_use_of_authorization(&http))
+                            .map_err(A::Error::custom)?;
                         Ok(Trigger::Rest(http))
                     }
                     "http" => {
                         let http = HttpTrigger::deserialize(rest)?;
-                        one_use_of_authorization(&http).map_err(A::Error::custom)?;
+                        no_file(&http)
+                            .and_then(|()| one_use_of_authorization(&http))
+                            .map_err(A::Error::custom)?;
                         Ok(Trigger::Http(http))
+                    }
+                    "httpFile" => {
+                        let mut http = HttpTrigger::deserialize(rest)?;
+                        if http.max_request_bytes != MaxRequestBytes::default()
+                            || http.response_content_type.is_some()
+                        {
+                            return Err(A::Error::custom(
+                                "an `httpFile` trigger holds no body: take out maxRequestBytes and \
+                                 responseContentType, and write maxFileBytes",
+                            ));
+                        }
+                        http.max_file_bytes.get_or_insert_default();
+                        one_use_of_authorization(&http).map_err(A::Error::custom)?;
+                        Ok(Trigger::HttpFile(http))
                     }
                     "scheduler" => SchedulerTrigger::deserialize(rest).map(Trigger::Scheduler),
                     later if LATER_TRIGGER_TYPES.contains(&later) => Err(A::Error::custom(format!(
@@ -213,6 +248,13 @@ impl<'de> Deserialize<'de> for Trigger {
         }
         deserializer.deserialize_map(Visitor)
     }
+}
+
+fn no_file(http: &HttpTrigger) -> Result<(), &'static str> {
+    if http.max_file_bytes.is_some() {
+        return Err("maxFileBytes is for type `httpFile`: write maxRequestBytes, or use type `httpFile`");
+    }
+    Ok(())
 }
 
 fn one_use_of_authorization(http: &HttpTrigger) -> Result<(), &'static str> {
@@ -228,6 +270,14 @@ impl HttpTrigger {
     /// Tells whether every caller must show an API key or what counts as one, a client certificate.
     pub fn demands_key(&self) -> bool {
         self.api_key.is_on() || self.mtls
+    /// Returns the longest request body, in bytes.
+    pub fn longest_body(&self) -> u64 {
+        self.max_file_bytes.map_or(self.max_request_bytes.get(), MaxFileBytes::get)
+    }
+
+    /// Tells whether callers must show credentials.
+    pub fn demands_credentials(&self) -> bool {
+        self.api_key.is_on() || self.jwt.is_on() || self.basic_auth
     }
 }
 
@@ -243,10 +293,12 @@ impl Default for HttpTrigger {
             basic_auth: false,
             timeout_ms: TimeoutMs::default(),
             max_request_bytes: MaxRequestBytes::default(),
+            max_file_bytes: None,
             routes: Vec::new(),
             remove_prefix: false,
             rate_limit: None,
             cors: None,
+            compress: None,
             response_headers: HeaderFields::default(),
             request_content_types: Vec::new(),
             response_content_type: None,
@@ -406,6 +458,34 @@ impl<'de> Deserialize<'de> for MaxRequestBytes {
         let value = u64::deserialize(deserializer)?;
         if value > Self::MAX {
             return Err(D::Error::invalid_value(Unexpected::Unsigned(value), &"0 to 104857600 bytes"));
+        }
+        Ok(Self(value))
+    }
+}
+
+// === impl MaxFileBytes ===
+
+impl MaxFileBytes {
+    /// The largest limit: 1 TiB.
+    pub const MAX: u64 = 1 << 40;
+
+    /// Returns the limit in bytes.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl Default for MaxFileBytes {
+    fn default() -> Self {
+        Self(10 << 30)
+    }
+}
+
+impl<'de> Deserialize<'de> for MaxFileBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = u64::deserialize(deserializer)?;
+        if value > Self::MAX {
+            return Err(D::Error::invalid_value(Unexpected::Unsigned(value), &"0 to 1099511627776 bytes"));
         }
         Ok(Self(value))
     }

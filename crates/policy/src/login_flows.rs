@@ -74,7 +74,7 @@ fn goes_on(steps: &[Step]) -> bool {
 fn speaks_otherwise(step: &Step) -> bool {
     let computed = |text: &str| text.contains("{{");
     let own = match &step.kind {
-        StepKind::Respond(_) => true,
+        StepKind::Respond(_) | StepKind::Proxy(_) => true,
         StepKind::Assert(assert) => computed(&assert.error) || assert.code.as_deref().is_some_and(computed),
         StepKind::Throw(throw) => computed(&throw.error) || throw.code.as_deref().is_some_and(computed),
         _ => false,
@@ -242,6 +242,15 @@ mod tests {
                 json!([{ "choice": { "when": [{ "condition": "message.body.known",
                 "steps": [{ "throw": { "error": "yes" } }] }], "otherwise": [{ "throw": { "error": "no" } }] } }, token()]),
             ),
+            (
+                "an upstream's answer in a branch",
+                json!([{ "choice": { "when": [{ "condition": "true",
+                "steps": [{ "proxy": { "url": "https://users.example/" } }] }], "otherwise": [token()] } }]),
+            ),
+            (
+                "an upstream's answer before the token",
+                json!([{ "proxy": { "url": "https://users.example/" } }, token()]),
+            ),
             ("only failures", json!([{ "throw": { "error": "x" } }])),
             ("a token on the way", json!([token(), { "log": { "message": "x" } }, token()])),
         ] {
@@ -273,7 +282,7 @@ mod tests {
         let mut ends = match &step.kind {
             StepKind::Json(_) | StepKind::Http(_) | StepKind::JwtDecode(_) => BTreeSet::from([Outcome::Data]),
             StepKind::Assert(_) | StepKind::Log(_) => BTreeSet::from([from]),
-            StepKind::Respond(_) => BTreeSet::from([Outcome::Response]),
+            StepKind::Respond(_) | StepKind::Proxy(_) => BTreeSet::from([Outcome::Response]),
             StepKind::Throw(_) => BTreeSet::new(),
             StepKind::JwtGenerate(_) => BTreeSet::from([Outcome::Token]),
             StepKind::Choice(choice) => {
@@ -311,6 +320,7 @@ mod tests {
             1 => Just(json!({ "log": { "message": "x" } })),
             1 => Just(json!({ "throw": { "error": "no" } })),
             1 => Just(json!({ "respond": {} })),
+            1 => Just(json!({ "proxy": { "url": "https://users.example/" } })),
         ];
         let step = leaf.prop_recursive(3, 16, 3, |step| {
             let steps = prop::collection::vec(step, 0..3);

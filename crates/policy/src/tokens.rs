@@ -128,7 +128,7 @@ impl Walk<'_> {
                 true
             }
             // These end the flow.
-            StepKind::Respond(_) | StepKind::Throw(_) => true,
+            StepKind::Respond(_) | StepKind::Throw(_) | StepKind::Proxy(_) => true,
             StepKind::Http(_) | StepKind::JwtDecode(_) => false,
         }
     }

@@ -35,6 +35,7 @@ pub const KINDS: &[Kind] = &[
     Kind::Issuer,
     Kind::PipelineVersion,
     Kind::Policies,
+    Kind::Realm,
     Kind::SigningKey,
     Kind::TokenRevocation,
     Kind::Waiver,
@@ -111,12 +112,13 @@ enum Part {
     RevokedTokens,
     Values,
     SensitiveFields,
+    Settings,
 }
 
 // === impl Part ===
 
 impl Part {
-    const EVERY: [Self; 9] = [
+    const EVERY: [Self; 10] = [
         Self::Keys,
         Self::Basic,
         Self::Certificates,
@@ -126,6 +128,7 @@ impl Part {
         Self::RevokedTokens,
         Self::Values,
         Self::SensitiveFields,
+        Self::Settings,
     ];
 }
 
@@ -297,6 +300,11 @@ impl Builder {
                     part(Part::Keys);
                 }
             }
+            Kind::Realm => {
+                let environments = self.bodies(&realm, Kind::Environment, "");
+                let names = environments.filter_map(|(key, _)| EnvironmentName::parse(key).ok());
+                stale.scopes.extend(names.map(|name| (realm.clone(), name, Part::Settings)));
+            }
             Kind::Deployment => drop(stale.deployments.insert((realm, key))),
             Kind::PipelineVersion => drop(stale.versions.insert((realm, key))),
             Kind::Policies => {
@@ -448,8 +456,13 @@ impl Builder {
         });
         let scopes = snapshot.scopes.values().flat_map(HashMap::values);
         let parts = scopes.flat_map(|scope| {
-            let Scope { key_set, values, sensitive_fields, issuers, .. } = scope.as_ref();
-            let parts = [key_set.as_ref().err(), values.as_ref().err(), sensitive_fields.as_ref().err()];
+            let Scope { key_set, values, sensitive_fields, settings, issuers, .. } = scope.as_ref();
+            let parts = [
+                key_set.as_ref().err(),
+                values.as_ref().err(),
+                sensitive_fields.as_ref().err(),
+                settings.as_ref().err(),
+            ];
             parts.into_iter().flatten().chain(issuers.values().filter_map(|entry| entry.as_ref().err()))
         });
         let mut problems: Vec<String> = flows.chain(parts).map(|broken| broken.0.clone()).collect();

@@ -140,7 +140,7 @@ fn prepare_version(realm: &RealmName, placed: &Placed, version: &PipelineVersion
             }));
         }
         Trigger::Rest(trigger) => (trigger.clone(), true),
-        Trigger::Http(trigger) => (trigger.clone(), false),
+        Trigger::Http(trigger) | Trigger::HttpFile(trigger) => (trigger.clone(), false),
     };
     Deployed::Endpoint(Arc::new(endpoint(realm, placed, Some(version), trigger, rest, flow)))
 }

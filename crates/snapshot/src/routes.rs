@@ -14,6 +14,8 @@ use crate::endpoints::{Endpoint, EndpointRoute};
 #[derive(Debug, Default)]
 pub struct Routes {
     router: matchit::Router<usize>,
+    /// Routes that end in `*`: asked when no other matches, so that no order of deployments decides between two.
+    rests: matchit::Router<usize>,
     targets: Vec<(Arc<Endpoint>, Arc<EndpointRoute>)>,
 }
 
@@ -116,7 +118,7 @@ pub(crate) fn endpoint_routes(
             .path
             .segments()
             .filter_map(|segment| match segment {
-                RouteSegment::Parameter(name) => Some(name.to_owned()),
+                RouteSegment::Parameter(name) | RouteSegment::Rest(name) => Some(name.to_owned()),
                 RouteSegment::Literal(_) => None,
             })
             .collect();
@@ -155,7 +157,7 @@ pub(crate) fn distinct(routes: Vec<Arc<EndpointRoute>>) -> (Vec<Arc<EndpointRout
 
 /// Returns a path with the parameters' names taken out.
 fn shape(path: &str) -> String {
-    convert(path, |_| ":".to_owned())
+    convert(path, |kind, _| kind.to_string())
 }
 
 fn allow(methods: &[Method]) -> HeaderValue {
@@ -165,15 +167,14 @@ fn allow(methods: &[Method]) -> HeaderValue {
 }
 
 /// Rewrites the parameters of a path.
-fn convert(path: &str, parameter: impl Fn(usize) -> String) -> String {
+fn convert(path: &str, parameter: impl Fn(char, usize) -> String) -> String {
     let mut count = 0;
-    let segments = path.split('/').map(|segment| {
-        if segment.starts_with(':') {
+    let segments = path.split('/').map(|segment| match segment.chars().next() {
+        Some(kind @ (':' | '*')) => {
             count += 1;
-            parameter(count)
-        } else {
-            segment.to_owned()
+            parameter(kind, count)
         }
+        _ => segment.to_owned(),
     });
     segments.collect::<Vec<_>>().join("/")
 }
@@ -186,8 +187,12 @@ impl Routes {
         let mut taken = Vec::new();
         for route in &endpoint.routes {
             // Numbered instead of named, so that routes may name the same place differently.
-            let pattern = convert(&route.path, |n| format!("{{p{n}}}"));
-            if self.router.insert(pattern, self.targets.len()).is_ok() {
+            let pattern = convert(&route.path, |kind, n| match kind {
+                '*' => format!("{{*p{n}}}"),
+                _ => format!("{{p{n}}}"),
+            });
+            let router = if pattern.contains("{*") { &mut self.rests } else { &mut self.router };
+            if router.insert(pattern, self.targets.len()).is_ok() {
                 self.targets.push((endpoint.clone(), route.clone()));
             } else {
                 taken.push(route.path.clone());
@@ -196,9 +201,9 @@ impl Routes {
         taken
     }
 
-    /// Finds what answers a path; a literal segment goes before a parameter.
+    /// Finds what answers a path; a literal segment goes before a parameter, and either before a `*`.
     pub fn find<'a>(&'a self, path: &'a str) -> Option<Found<'a>> {
-        let matched = self.router.at(path).ok()?;
+        let matched = self.router.at(path).or_else(|_| self.rests.at(path)).ok()?;
         let (endpoint, route) = self.targets.get(*matched.value)?;
         let values = matched.params.iter().map(|(_, value)| value);
         let parameters: Vec<_> = route.parameters.iter().map(String::as_str).zip(values).collect();

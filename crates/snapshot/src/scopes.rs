@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tollgate_credential::keys::KeyDigest;
 use tollgate_credential::keysets::KeySet;
 use tollgate_flow::Values;
+use tollgate_model::environments::RealmSettings;
 use tollgate_model::ids::{BasicAuthId, ConsumerId, KeyId};
 use tollgate_model::names::{ConsumerName, EnvironmentName, IssuerName, PipelineName, RealmName};
 use tollgate_model::policies::SensitiveFields;
@@ -42,6 +43,8 @@ pub struct Scope {
     pub values: Result<Arc<Values>, Broken>,
     /// The fields that the policies say are never shown.
     pub sensitive_fields: Result<Arc<SensitiveFields>, Broken>,
+    /// What the realm decided about itself.
+    pub settings: Result<Arc<RealmSettings>, Broken>,
 }
 
 /// An API key.
@@ -105,6 +108,7 @@ impl Scope {
             revoked_tokens: Arc::default(),
             values: Ok(Arc::default()),
             sensitive_fields: Err(Broken("the realm has no policies".to_owned())),
+            settings: Ok(Arc::default()),
         }
     }
 

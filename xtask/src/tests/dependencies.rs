@@ -12,7 +12,7 @@ use crate::root;
 
 /// Licences that ask for nothing but to be named, by their SPDX ids.
 const LICENCES: &[&str] =
-    &["Apache-2.0", "BSD-3-Clause", "CDLA-Permissive-2.0", "ISC", "MIT", "MIT-0", "Unicode-3.0", "Zlib"];
+    &["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CDLA-Permissive-2.0", "ISC", "MIT", "MIT-0", "Unicode-3.0", "Zlib"];
 
 /// Crates under another licence, each looked at.
 const LICENCE_EXCEPTIONS: &[(&str, &str)] = &[

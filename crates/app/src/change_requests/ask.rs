@@ -48,7 +48,7 @@ pub enum Proposal<'a> {
     /// As [`Realms::update`](crate::realms::Realms::update).
     Settings {
         /// All settings.
-        settings: RealmSettings,
+        settings: &'a RealmSettings,
         /// The revision of the realm that the caller read.
         if_match: Option<u64>,
     },
@@ -192,8 +192,8 @@ impl ChangeRequests {
             Proposal::Settings { settings, if_match } => {
                 let realm = app.realm(op).await?;
                 let draft = app.realms().drafted(op, &realm, settings, if_match, leave)?;
-                let effect = Effect::Settings { before: realm.value.settings, after: settings };
-                (RequestedChange::SetRealmSettings { settings }, Drafted { draft, effect })
+                let effect = Effect::Settings { before: realm.value.settings, after: settings.clone() };
+                (RequestedChange::SetRealmSettings { settings: settings.clone() }, Drafted { draft, effect })
             }
         };
         Ok((change, reason, drafted))

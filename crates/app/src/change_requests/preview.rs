@@ -89,8 +89,8 @@ impl ChangeRequests {
             }
             RequestedChange::SetRealmSettings { settings } => {
                 let realm = app.realm(op).await?;
-                let draft = app.realms().drafted(op, &realm, *settings, None, leave)?;
-                let effect = Effect::Settings { before: realm.value.settings, after: *settings };
+                let draft = app.realms().drafted(op, &realm, settings, None, leave)?;
+                let effect = Effect::Settings { before: realm.value.settings, after: settings.clone() };
                 Ok(Drafted { draft, effect })
             }
             RequestedChange::RemoveRule { rule } => {
@@ -137,7 +137,7 @@ impl ChangeRequests {
                 let waivers = ruling.waivers.iter().chain([waiver.as_ref()]).cloned().collect();
                 preview.impact = Some(self.0.ruling_impact(op, ruling, policies, waivers).await?);
             }
-            Effect::Settings { before, after } => preview.settings = Some((*before, *after)),
+            Effect::Settings { before, after } => preview.settings = Some((before.clone(), after.clone())),
         }
         Ok(preview)
     }

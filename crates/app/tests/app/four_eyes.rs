@@ -139,7 +139,7 @@ impl Everything {
             Proposal::PromoteShadow(PromotionRead::default()),
             Proposal::CreateEnvironment(&self.environment),
             Proposal::DeleteEnvironment { name: &self.staging, if_match: None },
-            Proposal::Settings { settings: self.settings, if_match: None },
+            Proposal::Settings { settings: &self.settings, if_match: None },
         ];
         edits.chain(waivers).chain(rest).collect()
     }
@@ -153,7 +153,9 @@ impl Everything {
             Proposal::CreateEnvironment(new) => app.environments().create(op, new.clone()).await.map(drop),
             Proposal::DeleteEnvironment { name, .. } => app.environments().delete(op, name, None, "").await,
             Proposal::Waiver(new) => app.waivers().create(op, new.clone()).await.map(drop),
-            Proposal::Settings { settings, .. } => app.realms().update(op, settings, None).await.map(drop),
+            Proposal::Settings { settings, .. } => {
+                app.realms().update(op, settings.clone(), None).await.map(drop)
+            }
         }
     }
 }
@@ -337,7 +339,7 @@ async fn who_approves_needs_the_permission_of_the_change_too() {
             Proposal::DeleteEnvironment { name: &everything.staging, if_match: None },
             Permission::EnvironmentDelete,
         ),
-        (Proposal::Settings { settings: everything.settings, if_match: None }, Permission::RealmUpdate),
+        (Proposal::Settings { settings: &everything.settings, if_match: None }, Permission::RealmUpdate),
     ] {
         let mut asking = pair.ann.clone();
         asking.actor = asking.actor.without(permission);
@@ -380,7 +382,10 @@ async fn what_could_not_be_saved_is_not_asked_for_either() {
         (Proposal::CreateEnvironment(&missing), "policy-environment-missing"),
         (Proposal::DeleteEnvironment { name: &test, if_match: None }, "environment-in-use"),
         (Proposal::Waiver(&waiver), "invalid"),
-        (Proposal::Settings { settings: RealmSettings::default(), if_match: Some(1) }, "precondition-failed"),
+        (
+            Proposal::Settings { settings: &RealmSettings::default(), if_match: Some(1) },
+            "precondition-failed",
+        ),
     ] {
         let error = requests.ask(&pair.ann, proposal, "").await.unwrap_err();
         assert_eq!(error.code, code, "{proposal:?}");
@@ -406,9 +411,9 @@ async fn the_same_is_asked_for_once_and_not_without_bound() {
     let requests = pair.world.app.change_requests();
     for days in 101..=149_u16 {
         let settings: RealmSettings = serde_json::from_value(json!({ "maxWaiverDays": days })).unwrap();
-        pair.ask(&pair.ann, Proposal::Settings { settings, if_match: None }).await;
+        pair.ask(&pair.ann, Proposal::Settings { settings: &settings, if_match: None }).await;
     }
-    let one_more = Proposal::Settings { settings: RealmSettings::default(), if_match: None };
+    let one_more = Proposal::Settings { settings: &RealmSettings::default(), if_match: None };
     let error = requests.ask(&pair.ann, one_more, "").await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "too-many-change-requests"));
     pair.ask(&pair.bob, one_more).await;

@@ -62,9 +62,9 @@ async fn one_person_neither_ends_four_eyes_nor_loosens_a_setting() {
             RealmSettings { four_eyes, ..longer },
             RealmSettings { four_eyes: BOTH, ..RealmSettings::default() },
         ] {
-            let error = pair.world.app.realms().update(&pair.ann, settings, None).await.unwrap_err();
+            let error = pair.world.app.realms().update(&pair.ann, settings.clone(), None).await.unwrap_err();
             assert_eq!(error.code, "four-eyes");
-            let asked = pair.ask(&pair.ann, Proposal::Settings { settings, if_match: None }).await;
+            let asked = pair.ask(&pair.ann, Proposal::Settings { settings: &settings, if_match: None }).await;
             pair.refused(&pair.ann, asked.request.value.id).await;
         }
         let realm = pair.world.app.realms().get(&pair.ann).await.unwrap().value;
@@ -239,7 +239,8 @@ async fn nobody_approves_with_an_account_that_one_of_them_made_or_holds() {
 
     // Two who are independent take the accounts as they are when they set the settings.
     let settings = RealmSettings { four_eyes: BOTH, ..RealmSettings::default() };
-    let confirm = pair.ask(ann, Proposal::Settings { settings, if_match: None }).await.request.value.id;
+    let confirm =
+        pair.ask(ann, Proposal::Settings { settings: &settings, if_match: None }).await.request.value.id;
     assert_eq!(code(&carl, confirm).await, "not-independent");
     pair.approve(bob, confirm).await.unwrap();
     pair.approve(&carl, own).await.unwrap();

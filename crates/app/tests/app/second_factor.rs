@@ -292,9 +292,9 @@ async fn where_a_second_factor_is_demanded_nothing_goes_without() {
     let rule = |second_factor| RealmSettings { second_factor, ..RealmSettings::default() };
     let required = rule(SecondFactorRule::Required);
     let by_user = world.as_user(&me);
-    let error = world.app.realms().update(&by_user, required, None).await.unwrap_err();
+    let error = world.app.realms().update(&by_user, required.clone(), None).await.unwrap_err();
     assert_eq!(error.code, "second-factor-missing", "nobody shuts everybody out");
-    world.app.realms().update(&world.op, required, None).await.unwrap();
+    world.app.realms().update(&world.op, required.clone(), None).await.unwrap();
 
     for shown in [&plain, &token] {
         let me = users.authenticate(shown, world.clock.now()).await.unwrap();

@@ -267,7 +267,7 @@ async fn the_longest_waiver_is_what_the_realm_says() {
     let before = app.realms().get(op).await.unwrap();
     assert_eq!(before.value.settings.max_waiver_days.get(), 30);
     let settings: RealmSettings = serde_json::from_str(r#"{ "maxWaiverDays": 6 }"#).unwrap();
-    let saved = app.realms().update(op, settings, Some(before.revision)).await.unwrap();
+    let saved = app.realms().update(op, settings.clone(), Some(before.revision)).await.unwrap();
     assert_eq!(newest(&world).await.action, "realm.update");
     assert_eq!(app.realms().get(op).await.unwrap(), saved);
     assert_eq!(saved.value.created_at, before.value.created_at);

@@ -21,6 +21,7 @@ async fn a_body_is_read_by_its_content_type_and_counted() {
     let mut world = World::new();
     let echo = "{json: {body: '{{ message.body }}', form: '{{ message.form }}'}}";
     world.deploy(&open("echo", ", maxRequestBytes: 12", echo));
+    world.deploy(&open("forms", "", echo));
     world.deploy(&open("constant", ", maxRequestBytes: 12", "{json: {ok: true}}"));
     world.deploy(&open("texts", ", requestContentTypes: ['text/*']", echo));
     world.publish();
@@ -32,6 +33,13 @@ async fn a_body_is_read_by_its_content_type_and_counted() {
     assert_eq!(post("echo", "text/plain", "hello").await.json()["body"], "hello");
     let form = post("echo", "application/x-www-form-urlencoded", "a=1").await;
     assert_eq!(form.json()["form"], json!({ "a": "1" }));
+    assert_eq!(post("echo", "multipart/form-data; boundary=b", "--c--").await.code(), "request-malformed");
+    let multipart = post(
+        "forms",
+        "multipart/form-data; boundary=b",
+        "--b\r\ncontent-disposition: form-data; name=a\r\n\r\n1\r\n--b--\r\n",
+    );
+    assert_eq!(multipart.await.json(), json!({ "body": null, "form": { "a": "1" } }));
     assert_eq!(post("echo", "application/json", "{").await.code(), "request-malformed");
     assert_eq!(post("echo", "text/plain", "thirteen char").await.code(), "request-too-large");
     assert_eq!(post("constant", "text/plain", "thirteen char").await.code(), "request-too-large");

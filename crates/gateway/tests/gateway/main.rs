@@ -3,6 +3,7 @@
 mod answers;
 mod attacks;
 mod calls;
+mod compression;
 mod credentials;
 mod enforcement;
 mod explain;
@@ -12,6 +13,7 @@ mod metrics;
 mod mtls;
 mod order;
 mod remembered;
+mod proxying;
 mod tcp;
 mod traffic;
 mod world;

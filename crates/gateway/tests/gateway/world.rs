@@ -21,7 +21,7 @@ use tollgate_model::certificates::{Certificate, KnownBy};
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::deployments::{DeployAction, Deployment};
 use tollgate_model::document::parse_pipeline;
-use tollgate_model::environments::{Environment, Exposure};
+use tollgate_model::environments::{Environment, Exposure, Realm};
 use tollgate_model::explanations::{CallToExplain, Check, CheckOutcome, CheckReport, Explanation};
 use tollgate_model::ids::{BasicAuthId, CertificateId, ConsumerId, DeploymentId, KeyId};
 use tollgate_model::keysets::{Algorithm, SigningKey, SigningKeyState, TokenRevocation};
@@ -55,6 +55,7 @@ pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) text: String,
+    pub(crate) bytes: Bytes,
 }
 
 pub(crate) fn environment(name: &str) -> EnvironmentName {
@@ -145,8 +146,19 @@ impl World {
         for name in ["test", "prod"] {
             world.add_environment(name);
         }
+        world.allow_upstreams(&["127.0.0.1"]);
         world.put(&Policies::initial(&[EnvironmentName::test(), EnvironmentName::prod()].into()));
         world
+    }
+
+    /// Lets flows call these networks, and takes away what they could call before.
+    pub(crate) fn allow_upstreams(&mut self, networks: &[&str]) {
+        self.settings(json!({ "allowUpstreams": networks }));
+    }
+
+    pub(crate) fn settings(&mut self, settings: Value) {
+        let settings = serde_json::from_value(settings).expect("settings");
+        self.put(&Realm { name: RealmName::default(), created_at: self.now(), settings });
     }
 
     fn add_environment(&mut self, name: &str) {
@@ -404,7 +416,7 @@ impl World {
         let (parts, body) = answer.into_parts();
         let bytes = body.collect().await.expect("a body in memory").to_bytes();
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        let reply = Reply { status: parts.status, headers: parts.headers, text };
+        let reply = Reply { status: parts.status, headers: parts.headers, text, bytes };
         if let Some(explained) = explained {
             self.assert_explained(&explained, &reply);
         }

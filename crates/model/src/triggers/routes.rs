@@ -7,10 +7,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// The path of an additional route, for example `/products/:id`.
 ///
-/// Begins with `/` and a literal segment; segments that begin with `:` are parameters, each with its own name.
+/// Begins with `/` and a literal segment; segments that begin with `:` are parameters, each with its own name. Where all
+/// segments before it are literal, the last one may begin with `*`: it matches all that is left of a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
-#[schemars(extend("maxLength" = 512, "pattern" = "^(/[A-Za-z0-9._~-]+)(/:?[A-Za-z0-9._~-]+)*$"))]
+#[schemars(extend("maxLength" = 512, "pattern" = "^(/[A-Za-z0-9._~-]+)(/:?[A-Za-z0-9._~-]+)*(/\\*[A-Za-z0-9_-]+)?$"))]
 pub struct RoutePath(Box<str>);
 
 /// One segment of a route path.
@@ -20,6 +21,8 @@ pub enum RouteSegment<'a> {
     Literal(&'a str),
     /// Matches any one non-empty segment and gives it a name.
     Parameter(&'a str),
+    /// Matches one or more segments, as they were sent, and gives them a name.
+    Rest(&'a str),
 }
 
 /// Why a route path was refused.
@@ -52,6 +55,11 @@ pub enum ParseRouteError {
         /// The parameter's name.
         name: String,
     },
+    /// A `*` that is not the last segment, or stands behind a parameter.
+    #[error(
+        "route `{0}` has `*` in the wrong place: only the last segment can begin with it, behind segments without parameters"
+    )]
+    Rest(String),
     /// Longer than 512 characters.
     #[error("a route is at most 512 characters long")]
     TooLong,
@@ -72,15 +80,19 @@ impl RoutePath {
         let Some(rest) = input.strip_prefix('/') else {
             return Err(ParseRouteError::NoSlash(input.to_owned()));
         };
-        if rest.starts_with(':') {
+        if rest.starts_with([':', '*']) {
             return Err(ParseRouteError::BeginsWithParameter(input.to_owned()));
         }
         let mut parameters = Vec::new();
-        for segment in rest.split('/') {
+        let mut segments = rest.split('/').peekable();
+        while let Some(segment) = segments.next() {
             if segment.is_empty() {
                 return Err(ParseRouteError::EmptySegment(input.to_owned()));
             }
-            let (name, is_parameter) = match segment.strip_prefix(':') {
+            if segment.starts_with('*') && (segments.peek().is_some() || !parameters.is_empty()) {
+                return Err(ParseRouteError::Rest(input.to_owned()));
+            }
+            let (name, is_parameter) = match segment.strip_prefix([':', '*']) {
                 Some(name) => (name, true),
                 None => (segment, false),
             };
@@ -116,9 +128,10 @@ impl RoutePath {
 
     /// Returns the segments in order.
     pub fn segments(&self) -> impl Iterator<Item = RouteSegment<'_>> {
-        self.0.split('/').skip(1).map(|segment| match segment.strip_prefix(':') {
-            Some(name) => RouteSegment::Parameter(name),
-            None => RouteSegment::Literal(segment),
+        self.0.split('/').skip(1).map(|segment| match segment.split_at_checked(1) {
+            Some((":", name)) => RouteSegment::Parameter(name),
+            Some(("*", name)) => RouteSegment::Rest(name),
+            _ => RouteSegment::Literal(segment),
         })
     }
 
@@ -131,6 +144,7 @@ impl RoutePath {
             match segment {
                 RouteSegment::Literal(text) => shape.push_str(text),
                 RouteSegment::Parameter(_) => shape.push(':'),
+                RouteSegment::Rest(_) => shape.push('*'),
             }
         }
         shape
@@ -165,11 +179,35 @@ mod tests {
     #[test]
     fn odd_routes_are_refused() {
         for bad in [
-            "", "x", "/", "//x", "/x/", "/x//y", "/x/:", "/x/../y", "/x/%2e", "/x/:a/:a", "/x y", "/x/{a}",
+            "",
+            "x",
+            "/",
+            "//x",
+            "/x/",
+            "/x//y",
+            "/x/:",
+            "/x/../y",
+            "/x/%2e",
+            "/x/:a/:a",
+            "/x y",
+            "/x/{a}",
             "/x/*",
+            "/*rest",
+            "/x/*rest/y",
+            "/x/:a/*rest",
+            "/x/**",
+            "/x/*a.b",
+            "/x*rest",
         ] {
             assert!(RoutePath::parse(bad).is_err(), "{bad:?} was taken");
         }
+    }
+
+    #[test]
+    fn the_last_segment_can_stand_for_all_that_is_left() {
+        let route = RoutePath::parse("/files/public/*rest").expect("valid");
+        assert_eq!(route.segments().last(), Some(RouteSegment::Rest("rest")));
+        assert_eq!(route.shape(), "/files/public/*");
     }
 
     #[test]

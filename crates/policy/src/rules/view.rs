@@ -10,8 +10,7 @@ use serde_json::{Map, Value, json};
 use tollgate_expression::Prepared;
 use tollgate_model::names::IssuerName;
 use tollgate_model::pipelines::Pipeline;
-use tollgate_model::steps::{Step, StepKind};
-use tollgate_model::triggers::{ApiKeySwitch, HttpTrigger, Trigger};
+use tollgate_model::steps::{Step, StepKind, Target}; use tollgate_model::triggers::{ApiKeySwitch, HttpTrigger, Trigger}; 
 
 use super::types::{Field, Shape, Type};
 
@@ -127,6 +126,7 @@ pub(super) const STEP: Shape = Shape {
         required("message", Type::Text),
         required("scopes", TEXTS),
         required("expiresInMs", Type::Number),
+        required("passOn", TEXTS),
     ],
 };
 
@@ -151,6 +151,7 @@ pub(super) fn samples() -> Vec<Sample> {
     };
     let steps = json!([
         { "json": { "a": "{{ message.body }}" } },
+        { "proxy": { "targets": [{ "url": "https://a.example/" }, { "url": "https://b.example/" }], "passOn": ["authorization"] } },
         { "http": { "url": "https://stock.example/items", "headers": { "x": "y" }, "query": { "a": "b" }, "body": {} } },
         { "choice": { "when": [{ "condition": "true", "steps": [{ "log": { "message": "x" } }] }],
             "otherwise": [{ "throw": { "error": "no" } }] } },
@@ -272,7 +273,7 @@ fn trigger(trigger: &Trigger) -> Map<String, Value> {
         ("issuers".to_owned(), issuers.into()),
         ("basicAuth".to_owned(), http.basic_auth.into()),
         ("timeoutMs".to_owned(), http.timeout_ms.get().into()),
-        ("maxRequestBytes".to_owned(), http.max_request_bytes.get().into()),
+        ("maxRequestBytes".to_owned(), http.longest_body().into()),
         ("routes".to_owned(), routes.into()),
         ("removePrefix".to_owned(), http.remove_prefix.into()),
         (
@@ -302,7 +303,13 @@ fn trigger(trigger: &Trigger) -> Map<String, Value> {
 fn flatten(steps: &[Step], pointer: &str, needs: &Needs, out: &mut Vec<Value>) {
     for (index, step) in steps.iter().enumerate() {
         let pointer = format!("{pointer}/{index}");
-        out.push(step_view(step, &pointer, needs));
+        match targets(step) {
+            // A rule about hosts is about each of them.
+            targets if targets.len() > 1 => {
+                out.extend(targets.iter().map(|url| step_view(step, Some(url), &pointer, needs)));
+            }
+            _ => out.push(step_view(step, None, &pointer, needs)),
+        }
         match &step.kind {
             StepKind::Choice(choice) => {
                 for (branch, it) in choice.when.iter().enumerate() {
@@ -323,7 +330,18 @@ fn flatten(steps: &[Step], pointer: &str, needs: &Needs, out: &mut Vec<Value>) {
     }
 }
 
-fn step_view(step: &Step, pointer: &str, needs: &Needs) -> Value {
+/// Returns the URLs that a step calls, when it names them as targets.
+fn targets(step: &Step) -> Vec<&str> {
+    let targets = match &step.kind {
+        StepKind::Http(it) => &it.targets,
+        StepKind::Proxy(it) => &it.targets,
+        _ => return Vec::new(),
+    };
+    targets.iter().map(|it| it.url.as_str()).collect()
+}
+
+/// Returns a step as rules see it; of one with several targets, with the URL of one.
+fn step_view(step: &Step, url: Option<&str>, pointer: &str, needs: &Needs) -> Value {
     let fields = STEP.fields.iter().filter(|field| needs.contains(field.name));
     let fields = fields.filter_map(|field| {
         let value = match field.name {
@@ -331,6 +349,9 @@ fn step_view(step: &Step, pointer: &str, needs: &Needs) -> Value {
             "name" => step.name.as_deref().map(Value::from),
             "pointer" => Some(pointer.into()),
             "failOnError" => Some(step.fail_on_error.into()),
+            "url" if url.is_some() => url.map(Value::from),
+            "scheme" if url.is_some() => url.map(|url| target(url).0.into()),
+            "host" if url.is_some() => url.map(|url| target(url).1.into()),
             name => setting(&step.kind, name),
         };
         let value = value.or_else(|| if field.optional { None } else { Some(field.kind.nothing()) })?;
@@ -349,9 +370,16 @@ fn setting(step: &StepKind, name: &str) -> Option<Value> {
         (StepKind::Throw(it), "status") => it.status.get().into(),
         (StepKind::Throw(it), "error") => it.error.as_str().into(),
         (StepKind::Http(it), "method") => it.method.as_str().into(),
-        (StepKind::Http(it), "url") => it.url.as_str().into(),
-        (StepKind::Http(it), "scheme") => target(&it.url).0.into(),
-        (StepKind::Http(it), "host") => target(&it.url).1.into(),
+        (StepKind::Http(it), "url") => only(&it.url, &it.targets).into(),
+        (StepKind::Http(it), "scheme") => target(only(&it.url, &it.targets)).0.into(),
+        (StepKind::Http(it), "host") => target(only(&it.url, &it.targets)).1.into(),
+        (StepKind::Proxy(it), "url") => only(&it.url, &it.targets).into(),
+        (StepKind::Proxy(it), "scheme") => target(only(&it.url, &it.targets)).0.into(),
+        (StepKind::Proxy(it), "host") => target(only(&it.url, &it.targets)).1.into(),
+        (StepKind::Proxy(it), "headers") => headers(&it.headers),
+        (StepKind::Proxy(it), "connectTimeoutMs") => it.connect_timeout_ms.get().into(),
+        (StepKind::Proxy(it), "readTimeoutMs") => it.response_timeout_ms.get().into(),
+        (StepKind::Proxy(it), "passOn") => it.pass_on.iter().map(|it| Value::from(it.header())).collect(),
         (StepKind::Http(it), "headers") => headers(&it.headers),
         (StepKind::Http(it), "query") => texts(&it.query),
         (StepKind::Http(it), "body") => it.body.clone()?,
@@ -369,6 +397,11 @@ fn setting(step: &StepKind, name: &str) -> Option<Value> {
         (StepKind::JwtGenerate(it), "expiresInMs") => it.expires_in_ms.get().into(),
         _ => return None,
     })
+}
+
+/// Returns the one URL of a step.
+fn only<'a>(url: &'a str, targets: &'a [Target]) -> &'a str {
+    targets.first().map_or(url, |it| it.url.as_str())
 }
 
 fn texts<'a>(fields: impl IntoIterator<Item = (&'a String, &'a String)>) -> Value {

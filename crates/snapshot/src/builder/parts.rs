@@ -11,8 +11,7 @@ use tollgate_credential::tokens;
 use tollgate_flow::Values;
 use tollgate_model::certificates::Certificate;
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
-use tollgate_model::environments::Environment;
-use tollgate_model::issuers::Issuer;
+use tollgate_model::environments::{Environment, Realm}; use tollgate_model::issuers::Issuer; 
 use tollgate_model::keysets::{SigningKey, SigningKeyState, TokenRevocation};
 use tollgate_model::names::{EnvironmentName, IssuerName, RealmName};
 use tollgate_model::objects::{Kind, Object as _, keys};
@@ -97,6 +96,13 @@ impl Builder {
                 scope.revoked_tokens = Arc::new(revoked.collect::<HashSet<_>>());
             }
             Part::Values => scope.values = self.make_values(realm, environment).map(Arc::new),
+            Part::Settings => {
+                let realm = self.every::<Realm>(realm, keys::realm(realm).as_str()).next();
+                scope.settings = match realm {
+                    Some(realm) => realm.map(|it| Arc::new(it.settings)),
+                    None => Ok(Arc::default()),
+                };
+            }
             Part::SensitiveFields => {
                 let fields = self.law(realm).and_then(|law| {
                     let fields = law.policies().sensitive_fields(environment).cloned();

@@ -3,6 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 use tollgate_model::names::RealmName;
+use tollgate_model::networks::Network;
+use tollgate_model::triggers::Cors;
 
 use super::{Context, change_requests};
 use crate::client::segment;
@@ -18,7 +20,7 @@ pub(crate) struct GetArguments {
 /// Arguments of `tollgate realm set`.
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("setting").required(true).multiple(true)
-    .args(["max_waiver_days", "four_eyes_policies", "four_eyes_waivers", "second_factor"]))]
+    .args(["max_waiver_days", "four_eyes_policies", "four_eyes_waivers", "second_factor", "allow_upstreams", "cors"]))]
 pub(crate) struct SetArguments {
     /// How long a waiver can last, in days: 1 to 365. Waivers that were made before keep their end.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=365))]
@@ -33,9 +35,35 @@ pub(crate) struct SetArguments {
     /// one needs one themselves.
     #[arg(long, value_name = "RULE", value_parser = ["optional", "required"])]
     second_factor: Option<String>,
+    /// Networks that flows may call although they are those of the machine itself, of its link, or special otherwise:
+    /// `127.0.0.1/32,::1/128`, or nothing. All others they may call anyway.
+    #[arg(long, value_name = "NETWORKS", value_parser = parse_networks)]
+    allow_upstreams: Option<Networks>,
+    /// What pages of other origins may do where a trigger does not say, as in a trigger's `cors`: JSON, or `off`.
+    #[arg(long, value_name = "JSON|off", value_parser = parse_cors)]
+    cors: Option<Value>,
     /// Why, for the journal.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+}
+
+/// A list of networks, which may be empty.
+#[derive(Debug, Clone)]
+struct Networks(Vec<Network>);
+
+fn parse_networks(input: &str) -> Result<Networks, String> {
+    let networks = input.split(',').map(str::trim).filter(|text| !text.is_empty());
+    networks.map(Network::parse).collect::<Result<_, _>>().map(Networks)
+}
+
+fn parse_cors(input: &str) -> Result<Value, String> {
+    if input == "off" {
+        return Ok(Value::Null);
+    }
+    let cors: Cors = serde_json::from_str(input).map_err(|error| {
+        format!("{error}: write for example `{{\"allowOrigins\": [\"https://shop.example\"]}}`")
+    })?;
+    serde_json::to_value(cors).map_err(|error| error.to_string())
 }
 
 fn parse_switch(input: &str) -> Result<bool, String> {
@@ -79,6 +107,13 @@ pub(crate) async fn set(context: &Context<'_>, arguments: SetArguments) -> Resul
     if let (Some(rule), Some(fields)) = (arguments.second_factor, settings.as_object_mut()) {
         fields.insert("secondFactor".to_owned(), json!(rule));
     }
+    for (field, said) in
+        [("allowUpstreams", arguments.allow_upstreams.map(|it| json!(it.0))), ("cors", arguments.cors)]
+    {
+        if let (Some(said), Some(fields)) = (said, settings.as_object_mut()) {
+            fields.insert(field.to_owned(), said);
+        }
+    }
     let saved = client.put(&client.realm_path(&["settings"]), &settings).await?;
     if change_requests::told(context, &saved) {
         return Ok(());
@@ -92,8 +127,15 @@ pub(crate) async fn set(context: &Context<'_>, arguments: SetArguments) -> Resul
         false => format!(", four eyes for {}", wanted.join(" and ")),
     };
     let rule = saved.pointer("/settings/secondFactor").and_then(Value::as_str).unwrap_or("optional");
-    let sentence =
-        format!("set realm {name}: a waiver lasts {days} days at most; a second factor is {rule}{four_eyes}");
+    let networks = saved.pointer("/settings/allowUpstreams").and_then(Value::as_array);
+    let networks: Vec<&str> = networks.into_iter().flatten().filter_map(Value::as_str).collect();
+    let upstreams = match networks.is_empty() {
+        true => String::new(),
+        false => format!("; flows may call {}", networks.join(" and ")),
+    };
+    let sentence = format!(
+        "set realm {name}: a waiver lasts {days} days at most; a second factor is {rule}{four_eyes}{upstreams}"
+    );
     context.output.done(&saved, &sentence);
     Ok(())
 }

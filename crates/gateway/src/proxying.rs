@@ -1,0 +1,234 @@
+//! The end of a flow with a `proxy` step: the call goes to an upstream, and its answer to the caller (RFC 9110 section 7.6).
+//!
+//! The upstream is inside and the caller outside, and neither is trusted to speak HTTP for the other: heads are made anew
+//! ([`heads`]), bodies are framed anew ([`bodies`]). An answer that can be read in two ways is refused as a request is.
+
+mod bodies;
+mod heads;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body::Body as _;
+use tollgate_flow::{Forward, UpstreamError};
+use tollgate_model::environments::RealmSettings;
+use tollgate_model::explanations::Check;
+use tollgate_model::steps::PathPart;
+
+use crate::checks::Target;
+use crate::gateway::{Gateway, Received};
+use crate::payload::{Payload, Stream};
+use crate::problem::{Answer, Code, Problem};
+pub(crate) use crate::proxying::bodies::UploadState;
+use crate::proxying::bodies::{Download, Lender, Upload, UploadEnd};
+use crate::request::API_KEY_PARAMETER;
+use crate::upstreams::{Begun, Outgoing};
+
+/// A call on its way to an upstream.
+struct Proxied {
+    method: Method,
+    headers: HeaderMap,
+    /// What is put behind the target's path: begins with `/`, or is empty.
+    path: String,
+    /// With the `?`, or empty.
+    query: String,
+    body: Sending,
+    upload: Option<Arc<UploadState>>,
+}
+
+/// The body of a call on its way.
+enum Sending {
+    Nothing,
+    Once(Option<Upload>),
+    Again(Lender),
+}
+
+/// Hands a call over to an upstream.
+pub(crate) async fn forward(
+    gateway: &Gateway,
+    target: &Target<'_>,
+    received: &Received<'_>,
+    parameters: &[(&str, &str)],
+    body: Option<Stream>,
+    forward: &Forward,
+    settings: &Arc<RealmSettings>,
+) -> Result<Answer, Problem> {
+    let from = &received.parts.headers;
+    if heads::wants_upgrade(from) {
+        return Err(Problem::new(Code::UpgradeRefused).at(Check::Flow).close());
+    }
+    if heads::is_circle(from) {
+        return Err(Problem::new(Code::LoopDetected).at(Check::Flow));
+    }
+    let trigger = &target.endpoint.trigger;
+    let upload =
+        body.map(|body| Upload::new(body, trigger.longest_body(), gateway.settings.body_idle_timeout));
+    let state = upload.as_ref().map(Upload::state);
+    let mut proxied = Proxied {
+        method: received.parts.method.clone(),
+        headers: heads::to_upstream(received, forward),
+        path: path(forward.settings.path, target, parameters),
+        query: if forward.settings.query { query(target.head.query) } else { String::new() },
+        body: match upload {
+            None => Sending::Nothing,
+            Some(upload) if forward.call.upstream.retries() == 0 => Sending::Once(Some(upload)),
+            Some(upload) => Sending::Again(Lender::new(upload)),
+        },
+        upload: state.clone(),
+    };
+    let patience = forward.settings.response_timeout;
+    let begun = gateway.upstreams.send(&forward.call, settings, &mut proxied, patience);
+    // A file may take as long as it goes on; any other call has its time until the answer begins.
+    let begun = match trigger.max_file_bytes {
+        Some(_) => begun.await,
+        None => {
+            let limit = Duration::from_millis(trigger.timeout_ms.get().into());
+            tokio::time::timeout(limit, begun).await.map_err(|_| Problem::new(Code::FlowTimeout))?
+        }
+    };
+    let Begun { response, watch, .. } =
+        begun.map_err(|error| problem(&error, state.as_deref(), received, forward))?;
+    let (mut parts, body) = response.into_parts();
+    if let Some(why) = heads::ambiguity(&parts) {
+        watch.failed();
+        failed(received, forward, why);
+        return Err(Problem::new(Code::UpstreamMalformed));
+    }
+    heads::to_caller(&mut parts, forward, &target.endpoint.response_headers);
+    let body = if body.is_end_stream() {
+        Payload::default()
+    } else {
+        let (id, step) = (received.request_id.to_string(), forward.settings.label.clone());
+        Payload::stream(Download::new(body, forward.settings.idle_timeout, watch, id, step))
+    };
+    let mut answer = Response::new(body);
+    *answer.status_mut() = parts.status;
+    *answer.headers_mut() = parts.headers;
+    Ok(answer)
+}
+
+/// Makes the answer to a call that did not get through. What the caller did itself goes first.
+fn problem(
+    error: &UpstreamError,
+    upload: Option<&UploadState>,
+    received: &Received<'_>,
+    forward: &Forward,
+) -> Problem {
+    match upload.and_then(UploadState::ended) {
+        Some(UploadEnd::TooLarge) => return Problem::new(Code::RequestTooLarge).at(Check::Body).close(),
+        Some(UploadEnd::TooSlow) => return Problem::new(Code::RequestTimeout).close(),
+        Some(UploadEnd::CutOff) => {
+            return Problem::malformed("the body is cut off or malformed").at(Check::Body);
+        }
+        None => {}
+    }
+    failed(received, forward, &error.to_string());
+    let (status, code) = error.outcome();
+    let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
+    let problem = Problem::flow(status, code.to_owned(), error.public().to_owned());
+    match error {
+        UpstreamError::Unhealthy | UpstreamError::Overloaded => problem.retry_after(1),
+        _ => problem,
+    }
+}
+
+fn failed(received: &Received<'_>, forward: &Forward, why: &str) {
+    tracing::warn!(
+        target: "tollgate::flow", request_id = %received.request_id, step = forward.settings.label, detail = why,
+        "an upstream did not answer"
+    );
+}
+
+/// Returns what of a call's path goes to the upstream, as the caller sent it: [`crate::request::Head`] has refused whatever
+/// could climb.
+fn path(part: PathPart, target: &Target<'_>, parameters: &[(&str, &str)]) -> String {
+    let path = target.head.path;
+    match part {
+        PathPart::Whole => path.to_owned(),
+        PathPart::Route => {
+            let of_prefix = |segments: &str| {
+                // Behind `pipeline`, the realm and the major version.
+                segments
+                    .match_indices('/')
+                    .nth(2)
+                    .map(|(at, _)| segments.get(at..).unwrap_or_default().to_owned())
+            };
+            path.strip_prefix("/pipeline/")
+                .and_then(|_| of_prefix(path.get(1..)?))
+                .unwrap_or_else(|| path.to_owned())
+        }
+        PathPart::Rest => {
+            let has_rest = target.route.path.rsplit('/').next().is_some_and(|last| last.starts_with('*'));
+            match parameters.last().filter(|_| has_rest) {
+                Some((_, rest)) => format!("/{rest}"),
+                None => String::new(),
+            }
+        }
+    }
+}
+
+/// Returns a query with its `?`, and without API keys.
+fn query(query: &str) -> String {
+    if query.is_empty() {
+        return String::new();
+    }
+    let is_key = |pair: &&str| {
+        form_urlencoded::parse(pair.as_bytes()).next().is_some_and(|(name, _)| name == API_KEY_PARAMETER)
+    };
+    let mut kept = String::with_capacity(query.len() + 1);
+    for pair in query.split('&').filter(|pair| !is_key(pair)) {
+        kept.push(if kept.is_empty() { '?' } else { '&' });
+        kept.push_str(pair);
+    }
+    kept
+}
+
+// === impl Proxied ===
+
+impl Proxied {
+    fn uri(&self, target: &Uri) -> Uri {
+        if self.path.is_empty() && self.query.is_empty() {
+            return target.clone();
+        }
+        let base = target.path().trim_end_matches('/');
+        let base = if self.path.is_empty() { target.path() } else { base };
+        let own_query = target.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let mut parts = target.clone().into_parts();
+        parts.path_and_query = format!("{base}{}{own_query}{}", self.path, self.query).try_into().ok();
+        // Both were URLs, and what was put together has no other parts.
+        Uri::from_parts(parts).unwrap_or_else(|_| target.clone())
+    }
+}
+
+impl Outgoing for Proxied {
+    fn method(&self) -> &Method {
+        &self.method
+    }
+
+    fn request(&mut self, target: &Uri, is_last: bool) -> Request<Payload> {
+        let body = match &mut self.body {
+            Sending::Nothing => Payload::default(),
+            Sending::Once(upload) => upload.take().map(Payload::stream).unwrap_or_default(),
+            Sending::Again(lender) => Payload::stream(lender.lend()),
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri(target);
+        *request.headers_mut() =
+            if is_last { std::mem::take(&mut self.headers) } else { self.headers.clone() };
+        request
+    }
+
+    fn is_untouched(&self) -> bool {
+        match &self.body {
+            Sending::Nothing => true,
+            Sending::Once(upload) => upload.is_some(),
+            Sending::Again(lender) => lender.is_untouched(),
+        }
+    }
+
+    fn upload(&self) -> Option<Arc<UploadState>> {
+        self.upload.clone()
+    }
+}

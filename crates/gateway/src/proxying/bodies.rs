@@ -1,0 +1,287 @@
+//! Bodies on their way through, each piece taken when the one before was given on.
+//!
+//! What is in memory of a body is what lies in the buffers of its two connections, however long it is. So nothing bounds
+//! how long it may take, but each pause has an end: who is waited for at the time is who is given up.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::heads::clean_trailers;
+use crate::payload::{BoxError, Stream};
+use crate::upstreams::Watch;
+
+/// A caller's body, which goes to an upstream.
+pub(super) struct Upload {
+    body: Stream,
+    left: u64,
+    timeout: Duration,
+    pause: Option<Pin<Box<Sleep>>>,
+    state: Arc<UploadState>,
+}
+
+/// What is known of an upload while it goes on elsewhere.
+#[derive(Debug)]
+pub(crate) struct UploadState {
+    started: Instant,
+    /// When the last piece was taken, in milliseconds since the start.
+    last_piece: AtomicU64,
+    /// Whether the caller is waited for.
+    waits_for_caller: AtomicBool,
+    end: AtomicU8,
+}
+
+/// Why an upload ended before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum UploadEnd {
+    TooLarge = 1,
+    TooSlow = 2,
+    CutOff = 3,
+}
+
+/// A body that can be handed out again as long as nobody has begun to read it.
+#[derive(Clone)]
+pub(super) struct Lender(Arc<Mutex<Option<Upload>>>);
+
+/// A body that was handed out: taken when it is first read.
+pub(super) struct Lent {
+    lender: Lender,
+    taken: Option<Upload>,
+    size: SizeHint,
+}
+
+/// An upstream's body, which goes to a caller.
+pub(super) struct Download {
+    body: Incoming,
+    timeout: Duration,
+    pause: Option<Pin<Box<Sleep>>>,
+    watch: Watch,
+    request_id: String,
+    step: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Ended(&'static str);
+
+// === impl Upload ===
+
+impl Upload {
+    /// Returns a body of at most `limit` bytes, between whose pieces the caller may pause for `timeout`.
+    pub(super) fn new(body: Stream, limit: u64, timeout: Duration) -> Self {
+        let state = UploadState {
+            started: Instant::now(),
+            last_piece: AtomicU64::new(0),
+            waits_for_caller: AtomicBool::new(false),
+            end: AtomicU8::new(0),
+        };
+        Self { body, left: limit, timeout, pause: None, state: Arc::new(state) }
+    }
+
+    pub(super) fn state(&self) -> Arc<UploadState> {
+        self.state.clone()
+    }
+
+    fn end(&self, end: UploadEnd, why: &'static str) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.state.end.store(end as u8, Relaxed);
+        Poll::Ready(Some(Err(Box::new(Ended(why)))))
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let Poll::Ready(frame) = this.body.as_mut().poll_frame(context) else {
+            this.state.waits_for_caller.store(true, Relaxed);
+            let timeout = this.timeout;
+            let pause = this.pause.get_or_insert_with(|| Box::pin(sleep(timeout)));
+            ready!(pause.as_mut().poll(context));
+            return this.end(UploadEnd::TooSlow, "the caller's body did not come in time");
+        };
+        this.pause = None;
+        this.state.waits_for_caller.store(false, Relaxed);
+        this.state.last_piece.store(this.state.now(), Relaxed);
+        match frame {
+            None => Poll::Ready(None),
+            Some(Err(_)) => this.end(UploadEnd::CutOff, "the caller's body was cut off"),
+            Some(Ok(frame)) => {
+                let len = frame.data_ref().map_or(0, Bytes::len);
+                match this.left.checked_sub(u64::try_from(len).unwrap_or(u64::MAX)) {
+                    Some(left) => this.left = left,
+                    None => return this.end(UploadEnd::TooLarge, "the caller's body is too large"),
+                }
+                Poll::Ready(Some(Ok(match frame.into_trailers() {
+                    Ok(mut trailers) => {
+                        clean_trailers(&mut trailers);
+                        Frame::trailers(trailers)
+                    }
+                    Err(frame) => frame,
+                })))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+// === impl UploadState ===
+
+impl UploadState {
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Returns why it ended before its end, if it did.
+    pub(super) fn ended(&self) -> Option<UploadEnd> {
+        match self.end.load(Relaxed) {
+            1 => Some(UploadEnd::TooLarge),
+            2 => Some(UploadEnd::TooSlow),
+            3 => Some(UploadEnd::CutOff),
+            _ => None,
+        }
+    }
+
+    /// Tells how long an upstream may still take no piece, of the patience that there is with it.
+    pub(crate) fn patience_left(&self, patience: Duration) -> Option<Duration> {
+        if self.waits_for_caller.load(Relaxed) {
+            return Some(patience);
+        }
+        let idle = Duration::from_millis(self.now().saturating_sub(self.last_piece.load(Relaxed)));
+        patience.checked_sub(idle).filter(|left| !left.is_zero())
+    }
+}
+
+// === impl Lender ===
+
+impl Lender {
+    pub(super) fn new(upload: Upload) -> Self {
+        Self(Arc::new(Mutex::new(Some(upload))))
+    }
+
+    /// Hands the body out.
+    pub(super) fn lend(&self) -> Lent {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = held.as_ref().map(Body::size_hint).unwrap_or_default();
+        drop(held);
+        Lent { lender: self.clone(), taken: None, size }
+    }
+
+    /// Tells whether nobody has begun to read it.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn take(&self) -> Option<Upload> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Body for Lent {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if this.taken.is_none() {
+            this.taken = this.lender.take();
+        }
+        match &mut this.taken {
+            Some(upload) => Pin::new(upload).poll_frame(context),
+            // Somebody else reads it.
+            None => Poll::Ready(Some(Err(Box::new(Ended("the body is gone"))))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.taken.as_ref().is_some_and(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.taken.as_ref().map_or_else(|| self.size.clone(), Body::size_hint)
+    }
+}
+
+// === impl Download ===
+
+impl Download {
+    pub(super) fn new(
+        body: Incoming,
+        timeout: Duration,
+        watch: Watch,
+        request_id: String,
+        step: String,
+    ) -> Self {
+        Self { body, timeout, pause: None, watch, request_id, step }
+    }
+
+    /// The caller's answer breaks off: what was sent of it must not look like all of it.
+    fn broken(&self, why: &'static str) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.watch.failed();
+        tracing::warn!(
+            target: "tollgate::flow", request_id = self.request_id, step = self.step, reason = why,
+            "an upstream broke off its answer"
+        );
+        Poll::Ready(Some(Err(Box::new(Ended(why)))))
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
+            let timeout = this.timeout;
+            let pause = this.pause.get_or_insert_with(|| Box::pin(sleep(timeout)));
+            ready!(pause.as_mut().poll(context));
+            return this.broken("the next piece did not come in time");
+        };
+        this.pause = None;
+        Poll::Ready(match frame {
+            None => None,
+            Some(Err(_)) => return this.broken("it was cut off or is malformed"),
+            Some(Ok(frame)) => Some(Ok(match frame.into_trailers() {
+                Ok(mut trailers) => {
+                    clean_trailers(&mut trailers);
+                    Frame::trailers(trailers)
+                }
+                Err(frame) => frame,
+            })),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

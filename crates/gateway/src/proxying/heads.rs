@@ -1,0 +1,256 @@
+//! Heads on their way through: what belongs to one connection stays there, what a caller shows of itself stays here, and
+//! what is said of where a call comes from is what we know.
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use tollgate_flow::Forward;
+use tollgate_model::steps::CallerCredential;
+
+use crate::flows::visible_cookies;
+use crate::front::Origin;
+use crate::gateway::{REQUEST_ID, Received};
+use crate::problem::TOLLGATE_ERROR;
+use crate::request::API_KEY;
+use crate::trace::{TRACEPARENT, TRACESTATE, Trace};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// What we are called in `Via` (RFC 9110 section 7.6.3).
+const NAME: &str = "tollgate";
+
+/// So often a call may have come by: more is a circle.
+const MAX_VISITS: usize = 8;
+
+/// Tells whether a field belongs to one connection (RFC 9110 section 7.6.1).
+fn is_of_connection(name: &HeaderName) -> bool {
+    [&CONNECTION, &KEEP_ALIVE, &PROXY_CONNECTION, &TE, &TRANSFER_ENCODING, &UPGRADE, &HTTP2_SETTINGS]
+        .contains(&name)
+}
+
+/// Tells whether a field is one that we write, or take away, whatever the caller sent.
+fn is_ours(name: &HeaderName) -> bool {
+    [&HOST, &CONTENT_LENGTH, &EXPECT, &FORWARDED, &VIA, &REQUEST_ID, &TRACEPARENT, &TRACESTATE, &PROXY_AUTHORIZATION]
+        .contains(&name)
+        || name.as_str().starts_with("x-forwarded-")
+        || name.as_str() == "x-real-ip"
+        // `X_Forwarded_For` is what many servers make of both.
+        || name.as_str().contains('_')
+}
+
+/// Tells whether a field is a credential that stays here.
+fn is_kept(name: &HeaderName, forward: &Forward) -> bool {
+    let passes = |credential| forward.settings.pass_on.contains(&credential);
+    *name == API_KEY && !passes(CallerCredential::ApiKey)
+        || *name == AUTHORIZATION && !passes(CallerCredential::Authorization)
+        || *name == COOKIE
+}
+
+/// Returns the fields that a head names as those of its connection.
+fn named(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter();
+    values
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect()
+}
+
+/// Tells whether a call has come by so often that it goes around in a circle.
+pub(super) fn is_circle(headers: &HeaderMap) -> bool {
+    let visits = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
+    let visits = visits.flat_map(|value| value.split(','));
+    visits.filter(|visit| visit.split_whitespace().nth(1) == Some(NAME)).count() >= MAX_VISITS
+}
+
+/// Tells whether a caller wants to go on in another protocol. `h2c` is none that anybody counts on (RFC 9113 section 3.1).
+pub(super) fn wants_upgrade(headers: &HeaderMap) -> bool {
+    let is_other = |value: &HeaderValue| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"h2c");
+    headers.get_all(UPGRADE).iter().any(is_other)
+}
+
+/// Makes the head that an upstream gets.
+pub(super) fn to_upstream(received: &Received<'_>, forward: &Forward) -> HeaderMap {
+    let from = &received.parts.headers;
+    let named = if from.contains_key(CONNECTION) { named(from) } else { Vec::new() };
+    let mut headers = HeaderMap::with_capacity(from.len() + forward.headers.len() + 8);
+    for (name, value) in from {
+        let stays = is_of_connection(name)
+            || is_ours(name)
+            || is_kept(name, forward)
+            || named.contains(name)
+            || forward.settings.drop_headers.contains(name);
+        if !stays {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    if forward.settings.pass_on.contains(&CallerCredential::Cookies)
+        && !named.contains(&COOKIE)
+        && let Some(cookies) = Some(visible_cookies(from)).filter(|it| !it.is_empty())
+        && let Ok(cookies) = HeaderValue::try_from(cookies)
+    {
+        headers.insert(COOKIE, cookies);
+    }
+    // Trailers are for whoever says that it takes them.
+    if from.get_all(TE).iter().any(|it| it.as_bytes().trim_ascii().eq_ignore_ascii_case(b"trailers")) {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    tell_origin(&received.origin, from, &mut headers);
+    add_via(from, received.parts.version, &mut headers);
+    Trace::of(from, received.request_id).write(&mut headers);
+    if let Ok(id) = HeaderValue::try_from(received.request_id.to_string()) {
+        headers.insert(REQUEST_ID, id);
+    }
+    replace(&mut headers, &forward.headers);
+    headers
+}
+
+/// Tells where a call comes from: the caller, as trusted proxies tell it, and nothing that a caller could have written.
+fn tell_origin(origin: &Origin<'_>, from: &HeaderMap, headers: &mut HeaderMap) {
+    use std::fmt::Write as _;
+    let address = origin.caller;
+    let host = origin.host(from);
+    let scheme = origin.scheme(from);
+    let mut forwarded = String::with_capacity(96);
+    let _ = match address {
+        std::net::IpAddr::V4(address) => write!(forwarded, "for={address}"),
+        std::net::IpAddr::V6(address) => write!(forwarded, "for=\"[{address}]\""),
+    };
+    if let Some(host) = host.and_then(|host| host.to_str().ok()) {
+        let _ = write!(forwarded, ";host=\"{host}\"");
+    }
+    let _ = write!(forwarded, ";proto={scheme}");
+    if let Ok(value) = HeaderValue::try_from(forwarded) {
+        headers.insert(FORWARDED, value);
+    }
+    if let Ok(value) = HeaderValue::try_from(address.to_string()) {
+        headers.insert(X_FORWARDED_FOR, value);
+    }
+    if let Some(host) = host {
+        headers.insert(X_FORWARDED_HOST, host.clone());
+    }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+}
+
+fn add_via(from: &HeaderMap, version: Version, headers: &mut HeaderMap) {
+    for value in from.get_all(VIA) {
+        headers.append(VIA, value.clone());
+    }
+    headers.append(VIA, HeaderValue::from_static(via(version)));
+}
+
+fn via(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "2 tollgate",
+        Version::HTTP_10 => "1.0 tollgate",
+        _ => "1.1 tollgate",
+    }
+}
+
+fn replace(headers: &mut HeaderMap, fields: &[(HeaderName, HeaderValue)]) {
+    for (name, value) in fields {
+        headers.insert(name.clone(), value.clone());
+    }
+}
+
+/// What of an upstream's head has two readings.
+///
+/// hyper takes the chunks where there are a length and chunks, and all until the end where there is another coding. A
+/// caller, or a cache in front, could take the other.
+pub(super) fn ambiguity(head: &http::response::Parts) -> Option<&'static str> {
+    let single = |name: &HeaderName| {
+        let mut values = head.headers.get_all(name).iter();
+        (values.next(), values.next().is_some())
+    };
+    let (length, more_lengths) = single(&CONTENT_LENGTH);
+    let (coding, more_codings) = single(&TRANSFER_ENCODING);
+    if more_lengths || more_codings {
+        return Some("it has two lengths");
+    }
+    if length.is_some() && coding.is_some() {
+        return Some("it has a length and a transfer coding");
+    }
+    if length.is_some_and(|it| it.is_empty() || !it.as_bytes().iter().all(u8::is_ascii_digit)) {
+        return Some("its length is no number");
+    }
+    if coding.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Some("it has a transfer coding other than `chunked`");
+    }
+    if head.status.is_informational() {
+        return Some("it goes on in another protocol");
+    }
+    None
+}
+
+/// Makes the head that the caller gets of the one that an upstream sent.
+pub(super) fn to_caller(head: &mut http::response::Parts, forward: &Forward, defaults: &HeaderMap) {
+    let headers = &mut head.headers;
+    if headers.contains_key(CONNECTION) {
+        for name in named(headers) {
+            headers.remove(name);
+        }
+    }
+    for name in [
+        &CONNECTION,
+        &KEEP_ALIVE,
+        &PROXY_CONNECTION,
+        &TE,
+        &TRANSFER_ENCODING,
+        &UPGRADE,
+        &PROXY_AUTHENTICATE,
+        // Ours alone: by it a caller tells our answers from an upstream's.
+        &TOLLGATE_ERROR,
+    ] {
+        headers.remove(name);
+    }
+    for name in &forward.settings.drop_response_headers {
+        headers.remove(name);
+    }
+    if matches!(head.status, http::StatusCode::NO_CONTENT | http::StatusCode::RESET_CONTENT) {
+        headers.remove(CONTENT_LENGTH);
+    }
+    for (name, value) in defaults {
+        if !headers.contains_key(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    replace(headers, &forward.response_headers);
+    headers.append(VIA, HeaderValue::from_static(via(head.version)));
+}
+
+/// Takes out of trailers what can stand in a head only (RFC 9110 section 6.5.1), or is a credential.
+pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+    for name in [
+        &CONNECTION,
+        &KEEP_ALIVE,
+        &PROXY_CONNECTION,
+        &TE,
+        &TRANSFER_ENCODING,
+        &UPGRADE,
+        &CONTENT_LENGTH,
+        &HOST,
+        &AUTHORIZATION,
+        &PROXY_AUTHORIZATION,
+        &API_KEY,
+        &COOKIE,
+        &EXPECT,
+        &FORWARDED,
+        &VIA,
+        &TOLLGATE_ERROR,
+        &X_FORWARDED_FOR,
+        &X_FORWARDED_HOST,
+        &X_FORWARDED_PROTO,
+        &http::header::SET_COOKIE,
+        &http::header::CONTENT_TYPE,
+        &http::header::CONTENT_ENCODING,
+    ] {
+        trailers.remove(name);
+    }
+}

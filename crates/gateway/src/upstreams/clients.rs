@@ -1,0 +1,140 @@
+//! The clients that call upstreams, each with its connections.
+//!
+//! Connections are shared by whoever may make them: a realm that allows more has connections of its own, and so have
+//! upstreams with certificates of their own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use tollgate_flow::{UpstreamCall, UpstreamError};
+use tollgate_model::environments::RealmSettings;
+use tollgate_model::networks::Network;
+
+use super::connector::Connector;
+use crate::payload::Payload;
+
+/// A client of upstreams.
+pub(crate) type HttpClient = Client<Connector, Payload>;
+
+/// Most clients kept; whatever needs one more begins anew with all of them.
+const MAX_CLIENTS: usize = 64;
+
+/// Most connections to one upstream that wait for a call, and how long.
+const MAX_IDLE: usize = 64;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Largest head of an upstream's answer, in bytes; on HTTP/1.1 it can also have no more than 100 fields, hyper's default.
+const MAX_HEAD_BYTES: u32 = 64 * 1024;
+
+/// How often it is asked on HTTP/2 whether the upstream is still there, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a client's connections depend on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    networks: Vec<Network>,
+    connect_timeout: Duration,
+    http2: bool,
+    certificates: Option<Arc<str>>,
+}
+
+/// Every client, by what its connections depend on. Calls read the map without a lock.
+#[derive(Default)]
+pub(crate) struct Clients {
+    clients: ArcSwap<HashMap<Key, HttpClient>>,
+    system: OnceLock<Arc<rustls::ClientConfig>>,
+}
+
+// === impl Clients ===
+
+impl Clients {
+    /// Returns the client for a call of a realm.
+    pub(crate) fn of(
+        &self,
+        call: &UpstreamCall,
+        settings: &Arc<RealmSettings>,
+    ) -> Result<HttpClient, UpstreamError> {
+        let key = Key {
+            networks: settings.allow_upstreams.clone(),
+            connect_timeout: call.connect_timeout,
+            http2: call.http2,
+            certificates: call.ca_certificates.clone(),
+        };
+        if let Some(client) = self.clients.load().get(&key) {
+            return Ok(client.clone());
+        }
+        let connector = Connector::new(settings.clone(), self.tls(call, call.http2)?, call.connect_timeout);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_max_idle_per_host(MAX_IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .http2_only(call.http2)
+            .http2_max_header_list_size(MAX_HEAD_BYTES)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .http2_adaptive_window(true)
+            .build(connector);
+        self.clients.rcu(|clients| {
+            let mut next = if clients.len() < MAX_CLIENTS { HashMap::clone(clients) } else { HashMap::new() };
+            next.entry(key.clone()).or_insert_with(|| client.clone());
+            next
+        });
+        Ok(client)
+    }
+
+    fn tls(&self, call: &UpstreamCall, http2: bool) -> Result<Arc<rustls::ClientConfig>, UpstreamError> {
+        let Some(certificates) = &call.ca_certificates else {
+            if let Some(config) = self.system.get().filter(|_| !http2) {
+                return Ok(config.clone());
+            }
+            let builder = builder()?.with_platform_verifier().map_err(|error| {
+                tracing::error!(%error, "the system's certificates cannot be used to call upstreams");
+                UpstreamError::Certificates
+            })?;
+            let config = Arc::new(negotiating(builder.with_no_client_auth(), http2));
+            if !http2 {
+                return Ok(self.system.get_or_init(|| config).clone());
+            }
+            return Ok(config);
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(certificates.as_bytes()) {
+            let certificate = certificate.map_err(|_| UpstreamError::Certificates)?;
+            roots.add(certificate).map_err(|_| UpstreamError::Certificates)?;
+        }
+        if roots.is_empty() {
+            return Err(UpstreamError::Certificates);
+        }
+        let config = builder()?.with_root_certificates(roots).with_no_client_auth();
+        Ok(Arc::new(negotiating(config, http2)))
+    }
+}
+
+fn builder() -> Result<rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier>, UpstreamError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|_| UpstreamError::Certificates)
+}
+
+fn negotiating(mut config: rustls::ClientConfig, http2: bool) -> rustls::ClientConfig {
+    config.alpn_protocols =
+        if http2 { vec![b"h2".to_vec()] } else { vec![b"h2".to_vec(), b"http/1.1".to_vec()] };
+    config
+}
+
+impl std::fmt::Debug for Clients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Clients({})", self.clients.load().len())
+    }
+}
