@@ -158,6 +158,7 @@ async fn a_stop_lets_the_call_in_flight_end() {
         &format!("- http: {{ url: \"http://{address}/\" }}\n  - json: \"{{{{ message.body }}}}\""),
     );
     let file = home.file("slow.yaml", &text);
+    server.cli(&["realm", "set", "--allow-upstreams", "127.0.0.1"]).expect_code(0);
     server.cli(&["apply", "-f", &file]).expect_code(0);
     server.cli(&["deploy", "open", "--env", "test"]).expect_code(0);
     let made = server.json(&["consumer", "create", "shop", "--env", "test", "--pipeline", "open"]);
