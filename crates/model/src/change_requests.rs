@@ -286,7 +286,17 @@ impl fmt::Display for RequestedChange {
                     on(settings.four_eyes.policies),
                     on(settings.four_eyes.waivers),
                     settings.max_waiver_days.get()
-                )
+                )?;
+                // Whoever approves it must see what flows could call.
+                let mut networks = settings.allow_upstreams.iter();
+                if let Some(first) = networks.next() {
+                    write!(f, ", flows may call {first}")?;
+                    networks.try_for_each(|network| write!(f, ", {network}"))?;
+                }
+                match &settings.cors {
+                    Some(cors) => write!(f, ", pages of {} may read", cors.allow_origins.join(", ")),
+                    None => Ok(()),
+                }
             }
         }
     }

@@ -11,8 +11,17 @@ use spdx::{Expression, LicenseReq, ParseMode};
 use crate::root;
 
 /// Licences that ask for nothing but to be named, by their SPDX ids.
-const LICENCES: &[&str] =
-    &["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CDLA-Permissive-2.0", "ISC", "MIT", "MIT-0", "Unicode-3.0", "Zlib"];
+const LICENCES: &[&str] = &[
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "Unicode-3.0",
+    "Zlib",
+];
 
 /// Crates under another licence, each looked at.
 const LICENCE_EXCEPTIONS: &[(&str, &str)] = &[

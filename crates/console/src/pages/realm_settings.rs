@@ -73,7 +73,8 @@ async fn save(
 ) -> Answer<Response> {
     let op = &visitor.op;
     let mut again = SettingsPage::new(&console, &visitor).await?;
-    let settings = form.settings();
+    let before = console.app.realms().get(op).await?.value.settings;
+    let settings = form.settings(before);
     again.fill(&form);
     let settings = match settings {
         Ok(settings) => settings,
@@ -83,10 +84,12 @@ async fn save(
         }
     };
     let (reason, if_match) = (form.reason.trim(), Some(form.revision));
-    let proposal = Proposal::Settings { settings, if_match };
+    let proposal = Proposal::Settings { settings: &settings, if_match };
     let saved = match console.app.change_requests().ask(op, proposal, reason).await {
         Ok(Some(asked)) => return Ok(see_other(&asked_path(op, &asked.request.value))),
-        Ok(None) => console.app.realms().update_because(op, settings, reason, if_match).await.map(drop),
+        Ok(None) => {
+            console.app.realms().update_because(op, settings.clone(), reason, if_match).await.map(drop)
+        }
         Err(error) => Err(error),
     };
     match saved {
@@ -98,7 +101,8 @@ async fn save(
 // === impl SettingsForm ===
 
 impl SettingsForm {
-    fn settings(&self) -> Result<RealmSettings, Problem> {
+    /// Returns the settings of the form; those that it does not show are kept.
+    fn settings(&self, before: RealmSettings) -> Result<RealmSettings, Problem> {
         let days: Option<WaiverDays> =
             self.days.trim().parse::<u64>().ok().and_then(|days| serde_json::from_value(json!(days)).ok());
         let Some(max_waiver_days) = days else {
@@ -114,7 +118,7 @@ impl SettingsForm {
             policies: self.four_eyes_policies.is_some(),
             waivers: self.four_eyes_waivers.is_some(),
         };
-        Ok(RealmSettings { max_waiver_days, four_eyes, second_factor })
+        Ok(RealmSettings { max_waiver_days, four_eyes, second_factor, ..before })
     }
 }
 

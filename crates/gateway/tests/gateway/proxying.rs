@@ -49,7 +49,7 @@ impl Raw {
                         if read == 0 {
                             break;
                         }
-                        text.push_str(&String::from_utf8_lossy(&bytes[..read]));
+                        text.push_str(&String::from_utf8_lossy(bytes.get(..read).unwrap_or_default()));
                         seen.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&text);
                         if text.contains("\r\n\r\n") && !answered {
                             answered = true;
@@ -433,7 +433,7 @@ async fn no_other_protocol_no_circle_and_no_forbidden_address() {
     };
     let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
     assert_eq!(code(&world, &upgrade).await, (501, "upgrade-refused".to_owned()));
-    let visits = vec!["1.1 tollgate"; 8].join(", ");
+    let visits = ["1.1 tollgate"; 8].join(", ");
     assert_eq!(code(&world, &[("via", &visits)]).await, (508, "loop-detected".to_owned()));
     assert!(upstream.requests().is_empty());
     assert_eq!(code(&world, &[("via", "1.1 tollgate"), ("upgrade", "h2c")]).await, (200, String::new()));

@@ -190,7 +190,10 @@ fn the_schema_refuses_what_the_reader_refuses_of_lists_and_texts() {
         ("/$defs/Methods/minItems", serde_json::json!(1)),
         ("/$defs/Methods/uniqueItems", true.into()),
         ("/$defs/Limits/minItems", 1.into()),
-        ("/$defs/RoutePath/pattern", "^(/[A-Za-z0-9._~-]+)(/:?[A-Za-z0-9._~-]+)*(/\\*[A-Za-z0-9_-]+)?$".into()),
+        (
+            "/$defs/RoutePath/pattern",
+            "^(/[A-Za-z0-9._~-]+)(/:?[A-Za-z0-9._~-]+)*(/\\*[A-Za-z0-9_-]+)?$".into(),
+        ),
         ("/$defs/Scope/pattern", "^[!#-\\[\\]-~]{1,128}$".into()),
         ("/$defs/ChoiceStep/properties/when/minItems", 1.into()),
         ("/properties/steps/minItems", 1.into()),

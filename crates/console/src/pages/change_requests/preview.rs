@@ -48,7 +48,11 @@ impl From<&Preview> for PreviewView {
         Self {
             base: preview.base,
             diff: preview.diff.as_ref().map(DiffView::from),
-            settings: preview.settings.map(|(before, after)| settings(before, after)).unwrap_or_default(),
+            settings: preview
+                .settings
+                .as_ref()
+                .map(|(before, after)| settings(before, after))
+                .unwrap_or_default(),
             impact: preview.impact.as_ref().map(environments),
         }
     }
@@ -98,18 +102,28 @@ fn text(value: &Value) -> String {
 }
 
 /// Returns the settings that are not the same.
-fn settings(before: RealmSettings, after: RealmSettings) -> Vec<Line> {
+fn settings(before: &RealmSettings, after: &RealmSettings) -> Vec<Line> {
     let on = |on: bool| if on { "on" } else { "off" }.to_owned();
     let rule = |rule: SecondFactorRule| match rule {
         SecondFactorRule::Optional => "optional".to_owned(),
         SecondFactorRule::Required => "required of everybody".to_owned(),
     };
-    let days = |settings: RealmSettings| format!("{} days", settings.max_waiver_days.get());
+    let days = |settings: &RealmSettings| format!("{} days", settings.max_waiver_days.get());
+    let networks = |settings: &RealmSettings| {
+        let networks: Vec<_> = settings.allow_upstreams.iter().map(ToString::to_string).collect();
+        if networks.is_empty() { "none".to_owned() } else { networks.join(", ") }
+    };
+    let cors = |settings: &RealmSettings| {
+        let cors = settings.cors.as_ref().and_then(|cors| serde_json::to_string(cors).ok());
+        cors.unwrap_or_else(|| "nothing".to_owned())
+    };
     let lines = [
         ("Four eyes for policies", on(before.four_eyes.policies), on(after.four_eyes.policies)),
         ("Four eyes for waivers", on(before.four_eyes.waivers), on(after.four_eyes.waivers)),
         ("Longest waiver", days(before), days(after)),
         ("Second factor", rule(before.second_factor), rule(after.second_factor)),
+        ("Special networks that flows may call", networks(before), networks(after)),
+        ("Pages of other origins", cors(before), cors(after)),
     ];
     let line = |(of, before, after): (&str, String, String)| Line {
         of: of.to_owned(),
