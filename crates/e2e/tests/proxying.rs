@@ -1,7 +1,5 @@
 //! Calls that go on to an upstream, with the real binary.
 
-#![expect(clippy::indexing_slicing, reason = "a test that indexes wrongly fails, as it should")]
-
 use std::time::Duration;
 
 use tollgate_e2e::{Home, Server};
