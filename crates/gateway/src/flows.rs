@@ -23,7 +23,8 @@ use tollgate_model::triggers::Scope as TokenScope;
 use tollgate_snapshot::{Broken, ConsumerEntry, Scope};
 
 use crate::body::{self, BodyMemory, BodyTimeouts, Share};
-use crate::checks::{Permit, Target, bearer}; use crate::forms; 
+use crate::checks::{Permit, Target, bearer};
+use crate::forms;
 use crate::gateway::{Gateway, Received};
 use crate::payload::{BoxError, Payload, Stream};
 use crate::problem::{Answer, Code, Problem};

@@ -17,13 +17,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tollgate_credential::verified_tokens::VerifiedTokens;
 use tollgate_flow::{CallMetadata, Message};
-use tollgate_listener::{ClientCertificate, Entrance, ListenerSettings, Opened}; use tollgate_model::environments::{Exposure, RealmSettings}; 
+use tollgate_listener::{ClientCertificate, Entrance, ListenerSettings, Opened};
+use tollgate_model::environments::{Exposure, RealmSettings};
 use tollgate_model::explanations::Check;
 use tollgate_model::ids::{ExecutionId, RequestId};
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::recent_calls::{RecentCall, RecentCalls};
 use tollgate_model::sources::{Clock, Random};
-use tollgate_model::triggers::Cors; use tollgate_snapshot::{Endpoint, EndpointRoute, KeyRing, Schedule, SharedSnapshot, Snapshot}; 
+use tollgate_model::triggers::Cors;
+use tollgate_snapshot::{Endpoint, EndpointRoute, KeyRing, Schedule, SharedSnapshot, Snapshot};
 
 use crate::body::BodyMemory;
 use crate::checks::{Checks, Known, Permit, Target};

@@ -270,6 +270,8 @@ impl HttpTrigger {
     /// Tells whether every caller must show an API key or what counts as one, a client certificate.
     pub fn demands_key(&self) -> bool {
         self.api_key.is_on() || self.mtls
+    }
+
     /// Returns the longest request body, in bytes.
     pub fn longest_body(&self) -> u64 {
         self.max_file_bytes.map_or(self.max_request_bytes.get(), MaxFileBytes::get)
@@ -277,7 +279,7 @@ impl HttpTrigger {
 
     /// Tells whether callers must show credentials.
     pub fn demands_credentials(&self) -> bool {
-        self.api_key.is_on() || self.jwt.is_on() || self.basic_auth
+        self.demands_key() || self.jwt.is_on() || self.basic_auth
     }
 }
 

@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 use tollgate_expression::Prepared;
 use tollgate_model::names::IssuerName;
 use tollgate_model::pipelines::Pipeline;
-use tollgate_model::steps::{Step, StepKind, Target}; use tollgate_model::triggers::{ApiKeySwitch, HttpTrigger, Trigger}; 
+use tollgate_model::steps::{Step, StepKind, Target};
+use tollgate_model::triggers::{ApiKeySwitch, HttpTrigger, Trigger};
 
 use super::types::{Field, Shape, Type};
 
