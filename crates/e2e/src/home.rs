@@ -91,9 +91,20 @@ impl Home {
 
     /// Prepares a command of the binary in this folder.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = self.clean(Command::new(binary()));
+        command.args(arguments);
         command
-            .args(arguments)
+    }
+
+    /// Prepares a script of the shell in this folder; arguments that are added go to it.
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        let mut command = self.clean(Command::new("/bin/sh"));
+        command.args(["-c", script]);
+        command
+    }
+
+    fn clean(&self, mut command: Command) -> Command {
+        command
             .current_dir(self.path())
             .env_clear()
             .env("HOME", self.path())

@@ -62,6 +62,35 @@ impl<'a> Server<'a> {
         (server, log)
     }
 
+    /// Starts a server to which the listener of an environment is passed, as systemd passes sockets, and waits until it
+    /// is ready.
+    ///
+    /// # Panics
+    ///
+    /// With its log, when it does not become ready.
+    pub fn start_with_listener(
+        home: &'a Home,
+        arguments: &[&str],
+        name: &str,
+        listener: &std::net::TcpListener,
+    ) -> Self {
+        let log =
+            std::fs::File::options().create(true).append(true).open(home.log_path()).expect("a log file");
+        let data = home.data().display().to_string();
+        let up = [&["up", "--data", &data], arguments].concat();
+        let served = home.command(&up);
+        // The socket comes as standard input, the one place to which a socket can be handed without unsafe code.
+        let script = "exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\"";
+        let mut command = home.shell(script);
+        command.arg("sh").arg(served.get_program()).args(served.get_args()).env("LISTEN_FDNAMES", name);
+        let socket = listener.try_clone().expect("a socket");
+        command.stdin(std::os::fd::OwnedFd::from(socket)).stdout(Stdio::piped()).stderr(log);
+        let child = command.spawn().expect("the server starts");
+        let mut server = Self::of(home, child);
+        server.read_banner();
+        server
+    }
+
     /// Starts a server and does not wait.
     ///
     /// # Panics
@@ -83,6 +112,10 @@ impl<'a> Server<'a> {
         }
         all.extend_from_slice(arguments);
         let child = home.command(&all).stdout(Stdio::piped()).stderr(log).spawn().expect("the server starts");
+        Self::of(home, child)
+    }
+
+    fn of(home: &'a Home, child: Child) -> Self {
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()

@@ -28,6 +28,7 @@ use tollgate_model::triggers::{ApiKeySwitch, RateLimitBy};
 use tollgate_snapshot::{CertificateEntry, ConsumerEntry, Endpoint, EndpointRoute, KeyRing, Scope};
 use zeroize::Zeroizing;
 
+use crate::bad_credentials::{BadCredentials, Guess};
 use crate::passwords::PasswordChecks;
 use crate::problem::{Code, Problem};
 use crate::rate_limits::{Caller, Decision, RateLimits};
@@ -57,6 +58,7 @@ pub(crate) struct Known {
 pub(crate) struct Checks<'a> {
     pub(crate) passwords: &'a PasswordChecks,
     pub(crate) rate_limits: &'a RateLimits,
+    pub(crate) bad_credentials: &'a BadCredentials,
     pub(crate) usage: &'a Usage,
     pub(crate) verified_tokens: &'a VerifiedTokens,
     pub(crate) issuer_keys: &'a KeyRing,
@@ -122,6 +124,29 @@ impl Checks<'_> {
         known: &mut Known,
         watch: &mut W,
     ) -> Result<Permit, Problem> {
+        let outcome = self.check(target, known, watch).await;
+        outcome.map_err(|problem| self.guarded::<W>(target, problem))
+    }
+
+    /// Counts a bad credential, and refuses it in another way when its address sends too many.
+    fn guarded<W: Watch>(&self, target: &Target<'_>, problem: Problem) -> Problem {
+        let Some(guess) = problem.guess() else { return problem };
+        let wait = self.bad_credentials.wait(target.remote, target.now);
+        if !W::REHEARSAL {
+            self.bad_credentials.note(target.remote, guess, target.now);
+        }
+        match wait {
+            Some(seconds) => problem.instead(Code::TooManyBadCredentials).retry_after(seconds).close(),
+            None => problem,
+        }
+    }
+
+    async fn check<W: Watch>(
+        &self,
+        target: &Target<'_>,
+        known: &mut Known,
+        watch: &mut W,
+    ) -> Result<Permit, Problem> {
         let trigger = &target.endpoint.trigger;
         let mut holder = None;
         if trigger.api_key.is_on() {
@@ -179,13 +204,15 @@ impl Checks<'_> {
                 &[Check::ApiKeyForm, Check::ApiKeyEnvironment, Check::ApiKeyChecksum],
                 watch,
             );
-            invalid(check, Why::KeyShape(error))
+            invalid(check, Why::KeyShape(error)).guessed(Guess::Made)
         })?;
         for check in [Check::ApiKeyForm, Check::ApiKeyEnvironment, Check::ApiKeyChecksum] {
             watch.passed(check, || None);
         }
-        let unknown =
-            || invalid(Check::ApiKeyKnown, Why::Said("no consumer of this environment has this key"));
+        let unknown = || {
+            let why = Why::Said("no consumer of this environment has this key");
+            invalid(Check::ApiKeyKnown, why).guessed(Guess::Made)
+        };
         let entry = scope.keys.get(&key.digest()).ok_or_else(unknown)?;
         let holder = scope.consumers.get(&entry.consumer);
         // A revoked key never works, even if our clock is behind that of whoever revoked it.
@@ -283,6 +310,14 @@ impl Checks<'_> {
         let scope = target.scope(Check::BasicAuthValid)?;
         let entry = scope.basic.get(&credentials.username);
         let stored = entry.map(|entry| entry.password_hash.clone());
+        let wait = self.bad_credentials.wait(target.remote, target.now);
+        if let Some(seconds) =
+            wait.filter(|_| !self.passwords.remembers(&credentials.password, stored.as_deref()))
+        {
+            let why = Why::Said("its address sent too many bad credentials; the password was not looked at");
+            let problem = Problem::new(Code::TooManyBadCredentials).at(Check::BasicAuthValid).because(why);
+            return Err(problem.retry_after(seconds).close());
+        }
         let fits = self.passwords.verify(credentials.password, stored).await.map_err(|_| {
             let why = Why::Said("too many passwords are being verified");
             Problem::new(Code::Overloaded).at(Check::BasicAuthValid).because(why).retry_after(1)
@@ -294,7 +329,7 @@ impl Checks<'_> {
                 Why::Said("no consumer of this environment has this user name"),
             ),
         };
-        let entry = entry.filter(|_| fits).ok_or_else(wrong)?;
+        let entry = entry.filter(|_| fits).ok_or_else(|| wrong().guessed(Guess::Password))?;
         let gone = Why::Said("the consumer of these credentials no longer exists");
         let consumer =
             scope.consumers.get(&entry.consumer).ok_or_else(|| invalid(Check::BasicAuthValid, gone))?;
@@ -334,10 +369,15 @@ impl Checks<'_> {
             TokenError::Unavailable(check, why) => {
                 Problem::new(Code::CheckUnavailable).at(check).because(why).retry_after(1)
             }
-            TokenError::Invalid(check, why) => Problem::new(Code::JwtInvalid)
-                .challenge(r#"Bearer error="invalid_token""#)
-                .at(check)
-                .because(why),
+            TokenError::Invalid(check, why) => {
+                let problem = Problem::new(Code::JwtInvalid)
+                    .challenge(r#"Bearer error="invalid_token""#)
+                    .at(check)
+                    .because(why);
+                // What has a good signature was issued once.
+                let is_made_up = matches!(check, Check::TokenForm | Check::TokenKey | Check::TokenSignature);
+                if is_made_up { problem.guessed(Guess::Made) } else { problem }
+            }
             TokenError::OtherConsumer(of) => {
                 Problem::new(Code::JwtConsumerMismatch).because(Why::TokenOf(of))
             }
@@ -369,11 +409,11 @@ impl Checks<'_> {
             (RateLimitBy::Consumer, Some(holder)) => Caller::Consumer(holder.consumer.id),
             (RateLimitBy::Credential, Some(holder)) => holder.credential,
         };
-        let (limits, deployment) = (limit.limits.as_slice(), target.endpoint.deployment);
+        let (limits, api) = (limit.limits.as_slice(), target.endpoint.api);
         let decision = if W::REHEARSAL {
-            self.rate_limits.look(deployment, caller, limits, target.now)
+            self.rate_limits.look(api, caller, limits, target.now)
         } else {
-            self.rate_limits.charge(deployment, caller, limits, target.now)
+            self.rate_limits.charge(api, caller, limits, target.now)
         };
         match decision.retry_after {
             None => {

@@ -27,6 +27,7 @@ use tollgate_model::sources::{Clock, Random};
 use tollgate_model::triggers::Cors;
 use tollgate_snapshot::{Endpoint, EndpointRoute, KeyRing, Schedule, SharedSnapshot, Snapshot};
 
+use crate::bad_credentials::BadCredentials;
 use crate::body::BodyMemory;
 use crate::checks::{Checks, Known, Permit, Target};
 use crate::compression;
@@ -34,9 +35,7 @@ use crate::cors;
 use crate::enforcement;
 use crate::explain::cut;
 use crate::flows::{self, Run};
-use crate::front::{Front, Origin};
-use crate::look_alikes;
-use crate::metrics::{Exposition, Held, Kind, Metrics, Outcome};
+use crate::front::{Front, Origin}; use crate::look_alikes; use crate::metrics::{Exposition, Held, Kind, Metrics, Outcome}; use crate::overload::Overload; 
 use crate::pages;
 use crate::passwords::PasswordChecks;
 use crate::payload::{BoxError, Payload};
@@ -71,6 +70,8 @@ pub struct Gateway {
     usage: Arc<Usage>,
     refusals: Arc<Refusals>,
     rate_limits: RateLimits,
+    bad_credentials: BadCredentials,
+    overload: Overload,
     metrics: Metrics,
     recent: Recent,
     /// Explanations that run.
@@ -97,6 +98,14 @@ pub struct GatewaySettings {
     pub password_workers: usize,
     /// Password checks that wait; further ones are answered 503.
     pub password_queue: usize,
+    /// Calls that run at once, of all pipelines together, beyond their checks.
+    pub max_calls: usize,
+    /// Further calls that wait for a place; those beyond it are answered 503 at once.
+    pub call_queue: usize,
+    /// Longest wait for a place.
+    pub call_queue_timeout: Duration,
+    /// Bad credentials that an address may send at once; it gets one back every second.
+    pub bad_credentials_per_address: u32,
     /// Callers with credentials whose rate limits are remembered, and as many addresses of others.
     pub rate_limit_callers: usize,
     /// Tokens whose signature is not verified again when they repeat, each of 32 bytes; 0 remembers none.
@@ -220,6 +229,8 @@ impl Gateway {
             upstreams: Upstreams::default(),
             bodies: BodyMemory::new(settings.max_bodies_bytes),
             rate_limits: RateLimits::new(settings.rate_limit_callers),
+            bad_credentials: BadCredentials::new(settings.bad_credentials_per_address),
+            overload: Overload::new(settings.max_calls, settings.call_queue, settings.call_queue_timeout),
             snapshot,
             clock,
             random,
@@ -400,6 +411,7 @@ impl Gateway {
             Decided::Flow(passed) => passed,
         };
         record.quota = permit.take_quota();
+        let _running = self.overload.begin(endpoint).await?;
         self.usage.count(&PassedCall {
             endpoint,
             consumer: permit.consumer(),
@@ -479,6 +491,7 @@ impl Gateway {
         let checks = Checks {
             passwords: &self.passwords,
             rate_limits: &self.rate_limits,
+            bad_credentials: &self.bad_credentials,
             usage: &self.usage,
             verified_tokens: &self.verified_tokens,
             issuer_keys: &self.issuer_keys,
@@ -502,7 +515,10 @@ impl Gateway {
         self.metrics.write(out);
         let passwords = self.passwords.load();
         let (taken, limit) = self.bodies.load();
+        let (running, waiting) = self.overload.load();
         for (name, help, value) in [
+            ("tollgate_calls_running", "Calls that passed their checks and run.", running),
+            ("tollgate_calls_waiting", "Calls that wait because as many run as may.", waiting),
             ("tollgate_password_checks_running", "Password checks that run.", passwords.running),
             ("tollgate_password_checks_waiting", "Password checks that wait.", passwords.waiting),
             (
@@ -681,6 +697,10 @@ impl Default for GatewaySettings {
             max_bodies_bytes: 256 * 1024 * 1024,
             password_workers: 2,
             password_queue: 32,
+            max_calls: 10_000,
+            call_queue: 1_000,
+            call_queue_timeout: Duration::from_secs(1),
+            bad_credentials_per_address: 60,
             rate_limit_callers: 200_000,
             remembered_tokens: 65_536,
         }

@@ -8,13 +8,15 @@
 //! 3. [`gateway`]: route, CORS preflight, method, [`enforcement`] of the policies, declared length;
 //!    what looks like a client certificate in a header is taken away before ([`look_alikes`]);
 //! 4. [`checks`]: credentials and rate limits; their outcome is a `Permit`;
-//! 5. [`flows`]: the body, then the flow, which demands the permit; [`proxying`] where an upstream answers.
+//! 5. [`overload`]: a place among the calls that run;
+//! 6. [`flows`]: the body, then the flow, which demands the permit; [`proxying`] where an upstream answers.
 //!
 //! [`explain`] goes the same way for a call that somebody only asks about, [`refusals`] keeps what became of calls that
 //! were refused, and [`recent`] the last calls of all.
 //!
 //! Whatever refuses the call on its way answers with a [`problem`].
 
+mod bad_credentials;
 mod body;
 mod bounded;
 mod checks;
@@ -28,6 +30,7 @@ mod front;
 mod gateway;
 mod look_alikes;
 mod metrics;
+mod overload;
 mod pages;
 mod passwords;
 mod payload;

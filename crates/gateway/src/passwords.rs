@@ -69,19 +69,25 @@ impl PasswordChecks {
         PasswordLoad { running, waiting: held.saturating_sub(running) }
     }
 
+    /// Tells whether a password is known to fit a stored hash; takes as long when there is no hash.
+    pub(crate) fn remembers(&self, password: &Password, stored: Option<&str>) -> bool {
+        let stored = stored.unwrap_or_default();
+        self.memory.as_ref().is_some_and(|memory| memory.knows(memory.fact(password, stored)))
+    }
+
     /// Tells whether a password fits a stored hash; as slow when there is no hash.
     pub(crate) async fn verify(
         &self,
         password: Password,
         stored: Option<String>,
     ) -> Result<bool, Overloaded> {
+        if self.remembers(&password, stored.as_deref()) {
+            return Ok(true);
+        }
         let fact = self.memory.as_ref().zip(stored.as_deref()).map(|(memory, stored)| {
             let fact = memory.fact(&password, stored);
             (memory, fact)
         });
-        if fact.as_ref().is_some_and(|(memory, fact)| memory.knows(*fact)) {
-            return Ok(true);
-        }
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.run(move || {
             // The receiver is gone when the caller hung up.

@@ -12,6 +12,7 @@ use tollgate_model::explanations::Check;
 use tollgate_model::ids::RequestId;
 
 use crate::payload::Payload;
+use crate::bad_credentials::Guess;
 use crate::rate_limits::Decision;
 use crate::why::Why;
 
@@ -103,6 +104,8 @@ codes! {
     LoopDetected = "loop-detected", 508, "The call goes around in a circle";
     /// The upstream's answer can be read in two ways.
     UpstreamMalformed = "upstream-malformed", 502, "The upstream's answer is malformed";
+    /// The address keeps sending bad credentials.
+    TooManyBadCredentials = "too-many-bad-credentials", 429, "Too many bad credentials came from this address";
     /// Too much work is waiting.
     Overloaded = "overloaded", 503, "The gateway is busy; try again";
     /// A check could not be made, so the call was not let through.
@@ -123,10 +126,7 @@ impl Code {
             Self::PolicyNotConformant => Check::Enforcement,
             Self::RequestTooLarge => Check::DeclaredLength,
             Self::ApiKeyMissing => Check::ApiKeyPresent,
-            Self::ApiKeyInvalid => Check::ApiKeyKnown,
-            Self::ClientCertificateMissing => Check::CertificatePresent,
-            Self::ClientCertificateInvalid => Check::CertificateKnown,
-            Self::ClientCertificateConsumerMismatch => Check::CertificateBinding,
+ Self::ApiKeyInvalid | Self::TooManyBadCredentials => Check::ApiKeyKnown, Self::ClientCertificateMissing => Check::CertificatePresent, Self::ClientCertificateInvalid => Check::CertificateKnown, Self::ClientCertificateConsumerMismatch => Check::CertificateBinding, 
             Self::ConsumerNotAllowed => Check::ApiKeyAssociation,
             Self::BasicAuthInvalid => Check::BasicAuthValid,
             Self::JwtMissing => Check::TokenPresent,
@@ -163,6 +163,8 @@ struct Content {
     check: Check,
     /// What the caller is not told.
     why: Why,
+    /// It answers a credential that was never good.
+    guess: Option<Guess>,
 }
 
 /// The body on the wire.
@@ -190,6 +192,7 @@ impl Problem {
             headers: HeaderMap::new(),
             check: code.check(),
             why: Why::Nothing,
+            guess: None,
         }))
     }
 
@@ -216,6 +219,23 @@ impl Problem {
     pub(crate) fn because(mut self, why: Why) -> Self {
         self.0.why = why;
         self
+    }
+
+    /// Says that it answers a credential that was never good.
+    pub(crate) fn guessed(mut self, guess: Guess) -> Self {
+        self.0.guess = Some(guess);
+        self
+    }
+
+    /// Returns what the credential counts that it answers; `None` when it was no guess.
+    pub(crate) fn guess(&self) -> Option<Guess> {
+        self.0.guess
+    }
+
+    /// Answers with another code, for the same reason.
+    pub(crate) fn instead(self, code: Code) -> Self {
+        let Content { check, why, .. } = *self.0;
+        Self::new(code).at(check).because(why)
     }
 
     pub(crate) fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {

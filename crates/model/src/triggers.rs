@@ -4,12 +4,14 @@ use schemars::JsonSchema;
 use serde::de::{Error as _, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize};
 
+mod concurrency;
 mod headers;
 mod rate_limits;
 mod routes;
 mod schedule;
 mod switches;
 
+pub use concurrency::Concurrency;
 pub use headers::{Cors, HeaderFields, RESERVED_RESPONSE_HEADERS};
 pub use rate_limits::{Interval, Limit, Limits, RateLimit, RateLimitBy};
 pub use routes::{ParseRouteError, RoutePath, RouteSegment};
@@ -67,6 +69,9 @@ pub struct HttpTrigger {
     /// Limits how often each caller may call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
+    /// Bounds how many calls run at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
     /// Answers browsers of other origins (Fetch standard, CORS protocol).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
@@ -111,7 +116,7 @@ pub struct Methods(Vec<Method>);
 pub struct Scope(Box<str>);
 
 /// Longest run of a flow in milliseconds: 1 to 900000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct TimeoutMs(#[schemars(range(min = 1, max = 900_000))] u32);
 
@@ -299,6 +304,7 @@ impl Default for HttpTrigger {
             routes: Vec::new(),
             remove_prefix: false,
             rate_limit: None,
+            concurrency: None,
             cors: None,
             compress: None,
             response_headers: HeaderFields::default(),
@@ -413,6 +419,11 @@ impl TimeoutMs {
 
     /// The default wait for a connection: 5 seconds.
     pub const CONNECT: Self = Self(5_000);
+
+    /// Returns one second.
+    pub(crate) fn one_second() -> Self {
+        Self(1_000)
+    }
 
     /// Returns the timeout in milliseconds.
     pub fn get(self) -> u32 {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use tollgate_flow::Flow;
@@ -14,13 +15,20 @@ use tollgate_model::triggers::{HttpTrigger, Method, Methods, SchedulerTrigger, S
 use tollgate_model::versions::Version;
 
 use crate::routes::{distinct, endpoint_routes};
-use crate::{Broken, CallSeries, Enforced};
+use crate::{Broken, CallPlaces, CallSeries, Enforced};
+
+/// Names an API: a pipeline in an environment of a realm, whichever of its versions is deployed. Limits of callers are
+/// counted by it, so that a deployment gives nobody its calls back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ApiId([u8; 16]);
 
 /// A deployment that answers HTTP.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     /// The deployment.
     pub deployment: DeploymentId,
+    /// The API that it is a version of.
+    pub api: ApiId,
     /// Its realm.
     pub realm: RealmName,
     /// Where it runs.
@@ -47,6 +55,8 @@ pub struct Endpoint {
     pub response_headers: HeaderMap,
     /// What the gateway counts of its calls; the first call puts it there.
     pub series: OnceLock<Arc<CallSeries>>,
+    /// The places of calls that run at once, where the trigger bounds them; the first call puts them there.
+    pub places: OnceLock<Arc<CallPlaces>>,
     /// Its routes; the first is its main one.
     pub(crate) routes: Vec<Arc<EndpointRoute>>,
 }
@@ -172,6 +182,7 @@ fn endpoint(
     let pipeline: Option<&Pipeline> = version.map(|version| &version.pipeline);
     Endpoint {
         deployment: placed.id,
+        api: ApiId::of(realm, &placed.environment, &placed.pipeline),
         realm: realm.clone(),
         environment: placed.environment.clone(),
         pipeline: placed.pipeline.clone(),
@@ -186,7 +197,22 @@ fn endpoint(
         enforced: Err(Broken(format!("`{}` {} was not judged", placed.pipeline, placed.version))),
         response_headers,
         series: OnceLock::new(),
+        places: OnceLock::new(),
         routes,
+    }
+}
+
+// === impl ApiId ===
+
+impl ApiId {
+    /// Returns the name of the API that a pipeline is in an environment.
+    pub fn of(realm: &RealmName, environment: &EnvironmentName, pipeline: &PipelineName) -> Self {
+        // No name holds a slash.
+        let text = format!("{realm}/{environment}/{pipeline}");
+        let digest = digest(&SHA256, text.as_bytes());
+        let mut id = [0; 16];
+        id.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+        Self(id)
     }
 }
 

@@ -11,6 +11,7 @@ mod endpoints;
 mod enforcement;
 mod files;
 mod issuers;
+mod places;
 mod routes;
 #[cfg(test)]
 mod samples;
@@ -19,11 +20,11 @@ mod series;
 mod shared;
 
 pub use builder::{Builder, KINDS, ObjectChange, Snapshot};
-pub use certificates::{CertificateEntry, Certificates};
-pub use endpoints::{Endpoint, EndpointRoute, Schedule};
+pub use certificates::{CertificateEntry, Certificates}; pub use endpoints::{ApiId, Endpoint, EndpointRoute, Schedule}; 
 pub use enforcement::{Enforced, Enforcer};
 pub use files::{Image, RestoreError};
 pub use issuers::{FetchedKeys, IssuerEntry, KeyRing, KeySlot, KeySource, REFETCH_AFTER};
+pub use places::{CallPlace, CallPlaces, NoPlace};
 pub use routes::{ExposedPath, Found, OfferedRoute, Routes, exposed_paths, offered_routes};
 pub use scopes::{BasicEntry, ConsumerEntry, KeyEntry, Scope};
 pub use series::CallSeries;

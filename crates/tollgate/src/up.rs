@@ -41,6 +41,8 @@ mod four_eyes;
 mod heartbeat;
 mod issuers;
 mod keys;
+mod inherited;
+mod limits;
 mod listeners;
 mod logging;
 mod master_key;
@@ -56,10 +58,12 @@ pub(crate) use four_eyes::{FourEyesOffArguments, run as end_four_eyes};
 use checkpoints::CheckpointTask;
 use data_dir::DataDir;
 use entrances::{EntranceArguments, Entrances};
+use environments::Environments;
 use explainer::ThisProcess;
 use heartbeat::Heartbeat;
 use issuers::IssuerTask;
-use listeners::{Listen, Listeners, Name, Place};
+use limits::LimitArguments;
+use listeners::{Listen, Listeners, Name, Opening, Place};
 use metrics::{Source, StoreWatch};
 use refusals::RefusalsTask;
 use usage::UsageTask;
@@ -89,6 +93,12 @@ pub(crate) struct UpArguments {
     console_host: Vec<String>,
     #[command(flatten)]
     entrances: EntranceArguments,
+    /// Lets other processes of this user listen on the same addresses, so that the next one can start before this one
+    /// stops (SO_REUSEPORT). Sockets that are passed by systemd (LISTEN_FDS, named as for --listen) need no such thing.
+    #[arg(long, env = "TOLLGATE_REUSE_PORT")]
+    reuse_port: bool,
+    #[command(flatten)]
+    limits: LimitArguments,
     /// Lets the console listen beyond loopback without TLS, for example behind a proxy that adds it; and metrics, which
     /// everybody who gets there may read.
     #[arg(long)]
@@ -143,7 +153,12 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     let entrances = Arc::new(Entrances::load(&arguments.entrances)?);
     entrances.check(arguments.listen.iter().map(|listen| &listen.name))?;
     let console_may_leave = arguments.insecure_http || entrances.has_tls(&Name::Console);
-    let listeners = Listeners::bind(&arguments.listen, console_may_leave, arguments.insecure_http).await?;
+    let opening = Opening {
+        console_may_leave,
+        insecure_http: arguments.insecure_http,
+        reuse_port: arguments.reuse_port,
+    };
+    let listeners = Listeners::open(&arguments.listen, inherited::take()?, opening)?;
     let data = DataDir::open(&arguments.data)?;
     let master = Arc::new(master_key::find(&arguments.master_key, &data)?);
     let (stop, shutdown) = watch::channel(false);
@@ -154,6 +169,7 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     let usage = Arc::new(Usage::new());
     let refusals = Arc::new(Refusals::new());
     let mut settings = GatewaySettings::default();
+    arguments.limits.apply(&mut settings);
     settings.listener.max_connections = descriptors::connections(
         descriptors,
         listeners.environments.len(),
@@ -217,9 +233,10 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
         entrances.clone().watch(shutdown.clone())
     }));
     let (gateway, shared, shutdown) = (parts.gateway.clone(), parts.shared.clone(), parts.shutdown.clone());
-    let entrances = parts.entrances.clone();
+    let (entrances, reuse_port) = (parts.entrances.clone(), arguments.reuse_port);
     tasks.spawn(supervise("listeners", shutdown.clone(), move || {
-        environments::run(gateway.clone(), entrances.clone(), shared.clone(), given.clone(), shutdown.clone())
+        let environments = Environments::new(gateway.clone(), entrances.clone(), reuse_port);
+        environments::run(environments, shared.clone(), given.clone(), shutdown.clone())
     }));
 
     let (issuers, shutdown) = (parts.issuers.clone(), parts.shutdown.clone());

@@ -44,6 +44,10 @@ pub fn faults(realm: &RealmName, pipeline: &Pipeline) -> Vec<(String, String)> {
             }
         }
     }
+    let limits = pipeline.trigger.http().and_then(|trigger| trigger.rate_limit.as_ref());
+    if let Some((index, message)) = limits.and_then(|limit| limit.limits.contradiction()) {
+        faults.push((format!("/trigger/rateLimit/limits/{index}"), message));
+    }
     if let Some(trigger) = pipeline.trigger.http() {
         faults.extend(repeated_routes(pipeline, trigger));
     }

@@ -93,6 +93,25 @@ async fn a_route_at_the_root_that_the_gateway_answers_itself_is_not_saved() {
 }
 
 #[tokio::test]
+async fn limits_that_leave_each_other_without_an_effect_are_not_saved_and_the_place_is_named() {
+    let world = World::start().await;
+    for (limits, at) in [
+        ("{interval: second, limit: 10}, {interval: minute, limit: 10}", 0),
+        ("{interval: minute, limit: 61}, {interval: second, limit: 1}", 0),
+        ("{interval: second, limit: 1}, {interval: day, limit: 90000}", 1),
+    ] {
+        let trigger =
+            format!("{{ type: rest, externalApi: true, apiKey: true, rateLimit: {{ limits: [{limits}] }} }}");
+        let error = world.app.pipelines().save(&world.op, document("shop", &trigger)).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.places[0].pointer.as_str()),
+            (ErrorKind::Invalid, format!("/trigger/rateLimit/limits/{at}").as_str()),
+            "{limits}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_save_on_an_old_revision_is_lost_and_says_so() {
     let world = World::start().await;
     let (pipelines, op) = (world.app.pipelines(), &world.op);

@@ -37,7 +37,7 @@ pub(crate) static LOG: LazyLock<Log> = LazyLock::new(|| {
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 /// A body of which nothing ever comes.
-struct Silence;
+pub(crate) struct Silence;
 
 // === impl Log ===
 

@@ -9,6 +9,7 @@ mod enforcement;
 mod explain;
 mod flows;
 mod issuers;
+mod limits;
 mod metrics;
 mod mtls;
 mod order;

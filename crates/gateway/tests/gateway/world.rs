@@ -85,6 +85,11 @@ pub(crate) fn request(
     request.body(Full::from(body.to_owned())).expect("a request")
 }
 
+/// Settings under which a test may send as many bad credentials as it likes.
+fn patient() -> GatewaySettings {
+    GatewaySettings { bad_credentials_per_address: u32::MAX, ..GatewaySettings::default() }
+}
+
 // === impl Reply ===
 
 impl Reply {
@@ -112,7 +117,7 @@ impl World {
 
     /// One whose keys, tokens and ids are others than those of [`World::new`].
     pub(crate) fn seeded(seed: u64) -> Self {
-        Self::make(seed, GatewaySettings::default())
+        Self::make(seed, patient())
     }
 
     pub(crate) fn with_settings(settings: GatewaySettings) -> Self {

@@ -67,6 +67,38 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// Finds a limit that makes another one pointless, which is then no limit but a mistake: the place of one of the two,
+    /// and a sentence. Read versions may have such limits from before this was asked.
+    pub fn contradiction(&self) -> Option<(usize, String)> {
+        let mut by_length: Vec<(usize, &Limit)> = self.0.iter().enumerate().collect();
+        by_length.sort_by_key(|(_, limit)| limit.interval);
+        let pairs = by_length.iter().flat_map(|short| by_length.iter().map(move |long| (short, long)));
+        let mut pairs = pairs.filter(|((_, short), (_, long))| short.interval < long.interval);
+        pairs.find_map(|((at_short, short), (at_long, long))| {
+            let (name, longer) = (short.interval.name(), long.interval.name());
+            let times = long.interval.seconds() / short.interval.seconds();
+            let reachable = u64::from(short.limit.get()).saturating_mul(times);
+            if long.limit <= short.limit {
+                let message = format!(
+                    "{} a {longer} leaves {} a {name} without an effect: let the {longer} have more calls than the \
+                     {name}, or leave the {name} out",
+                    long.limit, short.limit
+                );
+                return Some((*at_short, message));
+            }
+            (u64::from(long.limit.get()) > reachable).then(|| {
+                let message = format!(
+                    "{} a {name} are {reachable} a {longer}, so that {} a {longer} has no effect: lower it, or leave the \
+                     {longer} out",
+                    short.limit, long.limit
+                );
+                (*at_long, message)
+            })
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Limits {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let limits = Vec::<Limit>::deserialize(deserializer)?;
@@ -86,6 +118,17 @@ impl<'de> Deserialize<'de> for Limits {
 // === impl Interval ===
 
 impl Interval {
+    /// Returns the name, as it is written in a file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Month => "month",
+        }
+    }
+
     /// Returns the length in seconds.
     pub fn seconds(self) -> u64 {
         match self {
@@ -95,5 +138,43 @@ impl Interval {
             Self::Day => 86_400,
             Self::Month => 30 * 86_400,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(text: &str) -> Limits {
+        serde_json::from_str(text).expect("limits")
+    }
+
+    #[test]
+    fn a_limit_without_an_effect_is_found() {
+        for (text, at) in [
+            (r#"[{"interval":"second","limit":10},{"interval":"minute","limit":10}]"#, Some(0)),
+            (r#"[{"interval":"month","limit":5},{"interval":"day","limit":6}]"#, Some(1)),
+            (r#"[{"interval":"second","limit":1},{"interval":"minute","limit":61}]"#, Some(1)),
+            (
+                r#"[{"interval":"second","limit":9},{"interval":"minute","limit":99},{"interval":"month","limit":9999999}]"#,
+                Some(2),
+            ),
+            (r#"[{"interval":"second","limit":1},{"interval":"minute","limit":60}]"#, None),
+            (r#"[{"interval":"hour","limit":11},{"interval":"minute","limit":10}]"#, None),
+            (r#"[{"interval":"month","limit":1}]"#, None),
+            (
+                r#"[{"interval":"second","limit":4294967295},{"interval":"month","limit":4294967295}]"#,
+                Some(0),
+            ),
+        ] {
+            assert_eq!(limits(text).contradiction().map(|(at, _)| at), at, "{text}");
+        }
+        let (_, words) = limits(r#"[{"interval":"second","limit":2},{"interval":"minute","limit":121}]"#)
+            .contradiction()
+            .expect("a contradiction");
+        assert_eq!(
+            words,
+            "2 a second are 120 a minute, so that 121 a minute has no effect: lower it, or leave the minute out"
+        );
     }
 }

@@ -63,6 +63,14 @@ const RATE_LIMIT: Shape = Shape {
     name: "trigger.rateLimit",
     fields: &[required("by", Type::Text), required("limits", Type::List(&Type::Object(&LIMIT)))],
 };
+const CONCURRENCY: Shape = Shape {
+    name: "trigger.concurrency",
+    fields: &[
+        required("limit", Type::Number),
+        required("queue", Type::Number),
+        required("queueTimeoutMs", Type::Number),
+    ],
+};
 const CORS: Shape = Shape {
     name: "trigger.cors",
     fields: &[
@@ -95,6 +103,7 @@ pub(super) const TRIGGER: Shape = Shape {
         required("routes", Type::List(&Type::Object(&ROUTE))),
         required("removePrefix", Type::Bool),
         optional("rateLimit", Type::Object(&RATE_LIMIT)),
+        optional("concurrency", Type::Object(&CONCURRENCY)),
         optional("cors", Type::Object(&CORS)),
         required("responseHeaders", Type::Map(&Type::Text)),
         required("requestContentTypes", TEXTS),
@@ -163,6 +172,7 @@ pub(super) fn samples() -> Vec<Sample> {
     let full = json!({ "type": "rest", "externalApi": true, "internalApi": true, "apiKey": true, "mtls": true, "jwt": { "scopes": ["a:b"] },
         "routes": [{ "path": "/a/:id", "methods": ["GET"], "scopes": ["a:b"] }],
         "rateLimit": { "by": "consumer", "limits": [{ "interval": "minute", "limit": 600 }] },
+        "concurrency": { "limit": 10, "queue": 20, "queueTimeoutMs": 1000 },
         "cors": { "allowOrigins": ["https://shop.example"] }, "responseHeaders": { "cache-control": "no-store" } });
     [
         pipeline("a pipeline with the least in it", json!({ "type": "rest" }), json!([{ "json": 1 }])),
@@ -288,6 +298,9 @@ fn trigger(trigger: &Trigger) -> Map<String, Value> {
     ]);
     if let Some(Ok(limit)) = http.rate_limit.as_ref().map(serde_json::to_value) {
         view.insert("rateLimit".to_owned(), limit);
+    }
+    if let Some(Ok(concurrency)) = http.concurrency.map(serde_json::to_value) {
+        view.insert("concurrency".to_owned(), concurrency);
     }
     if let Some(cors) = &http.cors {
         view.insert(

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -17,7 +16,7 @@ use tollgate_gateway::Gateway;
 use tollgate_snapshot::SharedSnapshot;
 
 use super::entrances::Entrances;
-use super::listeners::{Name, Place};
+use super::listeners::{self, Name, Place};
 
 /// How often the snapshot is looked at: a deleted environment stops listening within this.
 const TICK: Duration = Duration::from_millis(100);
@@ -25,9 +24,10 @@ const TICK: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The listeners that are open, and those that could not be opened.
-struct Environments {
+pub(crate) struct Environments {
     gateway: Arc<Gateway>,
     entrances: Arc<Entrances>,
+    reuse_port: bool,
     open: BTreeMap<SocketAddr, Open>,
     failed: BTreeMap<SocketAddr, Failed>,
     serving: JoinSet<()>,
@@ -46,14 +46,11 @@ struct Failed {
 
 /// Opens and closes listeners until `shutdown` turns true, then lets the calls in flight end.
 pub(crate) async fn run(
-    gateway: Arc<Gateway>,
-    entrances: Arc<Entrances>,
+    mut environments: Environments,
     shared: Arc<SharedSnapshot>,
     given: Arc<BTreeSet<Place>>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let (open, failed, serving) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
-    let mut environments = Environments { gateway, entrances, open, failed, serving };
     let mut tick = tokio::time::interval(TICK);
     loop {
         tokio::select! {
@@ -65,19 +62,25 @@ pub(crate) async fn run(
                 (*address, Place::of(environment.clone(), *exposure))
             });
             let wanted = places.filter(|(_, place)| !given.contains(place)).collect();
-            environments.reconcile(&wanted).await;
+            environments.reconcile(&wanted);
         }
         while environments.serving.try_join_next().is_some() {}
     }
-    environments.reconcile(&BTreeMap::new()).await;
+    environments.reconcile(&BTreeMap::new());
     while environments.serving.join_next().await.is_some() {}
 }
 
 // === impl Environments ===
 
 impl Environments {
+    /// Returns none yet; with `reuse_port` other processes of this user may listen on the same addresses.
+    pub(crate) fn new(gateway: Arc<Gateway>, entrances: Arc<Entrances>, reuse_port: bool) -> Self {
+        let (open, failed, serving) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
+        Self { gateway, entrances, reuse_port, open, failed, serving }
+    }
+
     /// Closes what is not wanted any more, then opens what is not open yet.
-    async fn reconcile(&mut self, wanted: &BTreeMap<SocketAddr, Place>) {
+    fn reconcile(&mut self, wanted: &BTreeMap<SocketAddr, Place>) {
         self.open.retain(|address, open| {
             let stays = wanted.get(address) == Some(&open.place);
             if !stays {
@@ -90,13 +93,13 @@ impl Environments {
         for (address, place) in wanted {
             let waits = self.failed.get(address).is_some_and(|failed| Instant::now() < failed.again_at);
             if !waits && !self.open.contains_key(address) {
-                self.open(*address, place).await;
+                self.open(*address, place);
             }
         }
     }
 
-    async fn open(&mut self, address: SocketAddr, place: &Place) {
-        let listener = match TcpListener::bind(address).await {
+    fn open(&mut self, address: SocketAddr, place: &Place) {
+        let listener = match listeners::bind(address, self.reuse_port) {
             Ok(listener) => listener,
             Err(error) => {
                 let before = self.failed.get(&address).map(|failed| failed.pause);
@@ -123,7 +126,7 @@ impl Environments {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
     use tollgate_gateway::{GatewaySettings, Usage};
     use tollgate_model::environments::Exposure;
     use tollgate_model::names::EnvironmentName;
@@ -139,8 +142,7 @@ mod tests {
             GatewaySettings::default(),
             Arc::new(Usage::new()),
         );
-        let (open, failed, serving) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
-        Environments { gateway, entrances: Arc::default(), open, failed, serving }
+        Environments::new(gateway, Arc::default(), false)
     }
 
     fn staging(address: SocketAddr) -> BTreeMap<SocketAddr, Place> {
@@ -152,10 +154,10 @@ mod tests {
     async fn a_listener_opens_with_its_environment_and_closes_with_it() {
         let mut it = environments();
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        it.reconcile(&staging(address)).await;
-        it.reconcile(&staging(address)).await;
+        it.reconcile(&staging(address));
+        it.reconcile(&staging(address));
         assert!(TcpStream::connect(address).await.is_ok());
-        it.reconcile(&BTreeMap::new()).await;
+        it.reconcile(&BTreeMap::new());
         wait_until("the listener to close", Duration::from_secs(5), async || {
             TcpStream::connect(address).await.is_err()
         })
@@ -167,11 +169,11 @@ mod tests {
         let mut it = environments();
         let holder = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = holder.local_addr().expect("an address");
-        it.reconcile(&staging(address)).await;
+        it.reconcile(&staging(address));
         assert!(it.open.is_empty() && it.failed.contains_key(&address));
         drop(holder);
         wait_until("the next attempt", Duration::from_secs(5), async || {
-            it.reconcile(&staging(address)).await;
+            it.reconcile(&staging(address));
             it.open.contains_key(&address)
         })
         .await;

@@ -1,14 +1,17 @@
 //! Addresses: what listens where.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
+use std::{fmt, io};
 
 use anyhow::{Context as _, bail};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tollgate_model::environments::Exposure;
 use tollgate_model::names::EnvironmentName;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1_024;
 
 /// One `--listen NAME=ADDR`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,17 @@ pub(crate) struct Place {
     pub(crate) mtls: bool,
 }
 
+/// How listeners are opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Opening {
+    /// The console may listen beyond this machine.
+    pub(crate) console_may_leave: bool,
+    /// And metrics, and both without TLS.
+    pub(crate) insecure_http: bool,
+    /// Other processes may listen on the same addresses.
+    pub(crate) reuse_port: bool,
+}
+
 /// Every address, bound.
 pub(crate) struct Listeners {
     pub(crate) console: TcpListener,
@@ -59,34 +73,56 @@ pub(crate) fn addresses(given: &[Listen]) -> BTreeMap<Name, SocketAddr> {
     all
 }
 
+/// Listens on an address; with `reuse_port` beside other processes of this user that say so, too.
+pub(crate) fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // An address whose last connections are not forgotten yet can be used again.
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(reuse_port)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 // === impl Listeners ===
 
 impl Listeners {
-    /// Binds every address. The console listens beyond this machine only when it may leave it, and metrics when this is
-    /// said of HTTP without TLS.
-    pub(crate) async fn bind(
+    /// Binds every address but those of listeners that are open already. The console listens beyond this machine only
+    /// when it may leave it, and metrics when this is said of HTTP without TLS.
+    pub(crate) fn open(
         given: &[Listen],
-        console_may_leave: bool,
-        insecure_http: bool,
+        mut inherited: BTreeMap<Name, TcpListener>,
+        opening: Opening,
     ) -> anyhow::Result<Self> {
+        let mut addresses = addresses(given);
+        for (name, listener) in &inherited {
+            if given.iter().any(|listen| listen.name == *name) {
+                bail!(
+                    "a socket is passed for {name}, and --listen {name}=… gives it another: leave one of them out"
+                );
+            }
+            addresses.insert(name.clone(), listener.local_addr()?);
+        }
         let (mut console, mut metrics, mut environments) = (None, None, Vec::new());
-        for (name, address) in addresses(given) {
-            if name == Name::Console && !address.ip().is_loopback() && !console_may_leave {
+        for (name, address) in addresses {
+            if name == Name::Console && !address.ip().is_loopback() && !opening.console_may_leave {
                 bail!(
                     "the console would listen on {address}, beyond this machine, without TLS: passwords and tokens \
                      would travel in clear. Give it a certificate with --tls console=CERT,KEY, or put a proxy with TLS in \
                      front and add --insecure-http, or listen on 127.0.0.1"
                 );
             }
-            if name == Name::Metrics && !address.ip().is_loopback() && !insecure_http {
+            if name == Name::Metrics && !address.ip().is_loopback() && !opening.insecure_http {
                 bail!(
                     "metrics would be readable on {address}, beyond this machine, by everybody and without TLS: they \
                      name environments and pipelines. Listen on 127.0.0.1, or add --insecure-http"
                 );
             }
-            let listener = TcpListener::bind(address).await.with_context(|| {
-                format!("cannot listen on {address} for {name}: choose another with --listen {name}=ADDR")
-            })?;
+            let listener = match inherited.remove(&name) {
+                Some(listener) => listener,
+                None => bind(address, opening.reuse_port).with_context(|| {
+                    format!("cannot listen on {address} for {name}: choose another with --listen {name}=ADDR")
+                })?,
+            };
             match name {
                 Name::Console => console = Some(listener),
                 Name::Metrics => metrics = Some(listener),
@@ -214,10 +250,38 @@ mod tests {
             let mut given: Vec<Listen> =
                 local.iter().map(|name| format!("{name}=127.0.0.1:0").parse().expect("valid")).collect();
             given.push(Listen { name, address: SocketAddr::from(([0, 0, 0, 0], 0)) });
-            let error =
-                Listeners::bind(&given, false, false).await.map(|_| ()).expect_err("refused").to_string();
+            let open = |opening| Listeners::open(&given, BTreeMap::new(), opening).map(|_| ());
+            let error = open(Opening::default()).expect_err("refused").to_string();
             assert!(error.contains("--insecure-http"), "{error}");
-            assert!(Listeners::bind(&given, true, true).await.is_ok());
+            let may = Opening { console_may_leave: true, insecure_http: true, reuse_port: false };
+            assert!(open(may).is_ok());
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_passed_is_listened_on_under_the_same_rules() {
+        let passed = |address: [u8; 4]| bind(SocketAddr::from((address, 0)), false).expect("a port");
+        let local = ["test", "prod", "test.internal", "prod.internal"];
+        let given: Vec<Listen> =
+            local.iter().map(|name| format!("{name}=127.0.0.1:0").parse().expect("valid")).collect();
+        let open = |name: Name, listener| {
+            Listeners::open(&given, BTreeMap::from([(name, listener)]), Opening::default())
+        };
+        let listener = passed([127, 0, 0, 1]);
+        let address = listener.local_addr().expect("bound");
+        let listeners = open(Name::Console, listener).expect("opens");
+        assert_eq!(listeners.console.local_addr().expect("bound"), address);
+        let everywhere = open(Name::Console, passed([0, 0, 0, 0]));
+        assert!(everywhere.map(|_| ()).expect_err("refused").to_string().contains("--insecure-http"));
+        let twice = open("test".parse().expect("a name"), passed([127, 0, 0, 1]));
+        assert!(twice.map(|_| ()).expect_err("refused").to_string().contains("--listen test="));
+    }
+
+    #[tokio::test]
+    async fn an_address_is_shared_only_by_those_who_say_so() {
+        let first = bind(SocketAddr::from(([127, 0, 0, 1], 0)), true).expect("a port");
+        let address = first.local_addr().expect("bound");
+        assert!(bind(address, false).is_err());
+        assert!(bind(address, true).is_ok());
     }
 }
