@@ -121,6 +121,8 @@ struct Parts {
     gateway: Arc<Gateway>,
     issuers: Arc<IssuerTask>,
     entrances: Arc<Entrances>,
+    /// Turns true when calls are to be taken.
+    takes_calls: Arc<watch::Sender<bool>>,
     shutdown: watch::Receiver<bool>,
 }
 
@@ -158,7 +160,10 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
         insecure_http: arguments.insecure_http,
         reuse_port: arguments.reuse_port,
     };
-    let listeners = Listeners::open(&arguments.listen, inherited::take()?, opening)?;
+    let inherited = inherited::take()?;
+    // Where another process may serve the same addresses, no call is taken before all is known that it knows.
+    let takes_calls = Arc::new(watch::Sender::new(inherited.is_empty() && !arguments.reuse_port));
+    let listeners = Listeners::open(&arguments.listen, inherited, opening)?;
     let data = DataDir::open(&arguments.data)?;
     let master = Arc::new(master_key::find(&arguments.master_key, &data)?);
     let (stop, shutdown) = watch::channel(false);
@@ -186,10 +191,7 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
         usage.clone(),
         refusals.clone(),
     );
-    let ring = gateway.issuer_keys().clone();
-    let issuers = IssuerTask::new(ring, shared.clone(), clock.clone(), data.issuer_keys_path());
-    let parts =
-        Parts { clock, random, master, shared, usage, refusals, gateway, issuers, entrances, shutdown };
+ let ring = gateway.issuer_keys().clone(); let issuers = IssuerTask::new(ring, shared.clone(), clock.clone(), data.issuer_keys_path()); let parts = Parts { clock, random, master, shared, usage, refusals, gateway, issuers, entrances, takes_calls, shutdown }; 
 
     let from_disk = restore(&data, &parts).await;
     let mut tasks = JoinSet::new();
@@ -234,9 +236,16 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     }));
     let (gateway, shared, shutdown) = (parts.gateway.clone(), parts.shared.clone(), parts.shutdown.clone());
     let (entrances, reuse_port) = (parts.entrances.clone(), arguments.reuse_port);
+    let takes_calls = parts.takes_calls.clone();
     tasks.spawn(supervise("listeners", shutdown.clone(), move || {
         let environments = Environments::new(gateway.clone(), entrances.clone(), reuse_port);
-        environments::run(environments, shared.clone(), given.clone(), shutdown.clone())
+        let (shared, given) = (shared.clone(), given.clone());
+        let (takes_calls, shutdown) = (takes_calls.clone(), shutdown.clone());
+        async move {
+            if begins(&takes_calls, &shutdown).await {
+                environments::run(environments, shared, given, shutdown).await;
+            }
+        }
     }));
 
     let (issuers, shutdown) = (parts.issuers.clone(), parts.shutdown.clone());
@@ -245,7 +254,7 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     let url = arguments.database.clone().unwrap_or_else(|| data.sqlite_url());
     let stopped = parts.shutdown.clone();
     let store = tokio::select! {
-        store = open_store(&url, from_disk) => store?,
+        store = open_store(&url, from_disk, &parts.takes_calls) => store?,
         () = stopping(stopped) => return drain(tasks, None, signals).await,
     };
     let started = Started { console, bound, banner, store_watch };
@@ -281,6 +290,7 @@ async fn control(
         async move { follower.run(shutdown).await }
     }));
     wait_for_snapshot(parts, &store).await?;
+    parts.takes_calls.send_replace(true);
     store_watch.look(&store, &parts.shared, &*parts.clock).await;
     let (shared, clock, shutdown) = (parts.shared.clone(), parts.clock.clone(), parts.shutdown.clone());
     tasks.spawn(supervise("store watch", shutdown.clone(), move || {
@@ -360,10 +370,23 @@ async fn tell_unknown_environments(app: &App, bound: &[(Name, std::net::SocketAd
 
 fn spawn_environment(tasks: &mut JoinSet<()>, parts: &Parts, place: Place, listener: TcpListener) {
     let (gateway, shutdown) = (parts.gateway.clone(), parts.shutdown.clone());
+    let takes_calls = parts.takes_calls.clone();
     let entrance = parts.entrances.of(&Name::Environment(place.clone()));
     tasks.spawn(async move {
+        if !begins(&takes_calls, &shutdown).await {
+            return;
+        }
         gateway.serve(listener, entrance, place.environment, place.exposure, shutdown).await;
     });
+}
+
+/// Waits until calls are to be taken; tells whether they are, or the process was told to stop before.
+async fn begins(takes_calls: &watch::Sender<bool>, shutdown: &watch::Receiver<bool>) -> bool {
+    let mut taken = takes_calls.subscribe();
+    tokio::select! {
+        begun = taken.wait_for(|takes| *takes) => begun.is_ok(),
+        () = stopping(shutdown.clone()) => false,
+    }
 }
 
 /// Publishes the snapshot on disk; tells whether there was one.
@@ -386,7 +409,11 @@ async fn restore(data: &DataDir, parts: &Parts) -> bool {
 }
 
 /// Opens the store; keeps trying while a snapshot from disk is served.
-async fn open_store(url: &str, from_disk: bool) -> anyhow::Result<Store> {
+async fn open_store(
+    url: &str,
+    from_disk: bool,
+    takes_calls: &watch::Sender<bool>,
+) -> anyhow::Result<Store> {
     loop {
         match Store::open(url).await {
             Ok(store) => return Ok(store),
@@ -400,6 +427,7 @@ async fn open_store(url: &str, from_disk: bool) -> anyhow::Result<Store> {
                     error = format!("{error:#}"),
                     "the store is out of reach: serving the last snapshot"
                 );
+                takes_calls.send_replace(true);
             }
         }
         tokio::time::sleep(STORE_RETRY).await;
