@@ -62,6 +62,19 @@ impl<'a> Server<'a> {
         (server, log)
     }
 
+    /// Starts a server with more variables in its environment, and waits until it is ready.
+    ///
+    /// # Panics
+    ///
+    /// With its log, when it does not become ready.
+    pub fn start_with_environment(home: &'a Home, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let log =
+            std::fs::File::options().create(true).append(true).open(home.log_path()).expect("a log file");
+        let mut server = Self::spawn_with(home, arguments, log.into(), variables);
+        server.read_banner();
+        server
+    }
+
     /// Starts a server to which the listener of an environment is passed, as systemd passes sockets, and waits until it
     /// is ready.
     ///
@@ -103,6 +116,10 @@ impl<'a> Server<'a> {
     }
 
     fn spawn(home: &'a Home, arguments: &[&str], log: Stdio) -> Self {
+        Self::spawn_with(home, arguments, log, &[])
+    }
+
+    fn spawn_with(home: &'a Home, arguments: &[&str], log: Stdio, variables: &[(&str, &str)]) -> Self {
         let data = home.data().display().to_string();
         let mut all = vec!["up", "--data", &data];
         let listeners = ["console", "test", "prod", "test.internal", "prod.internal"];
@@ -111,7 +128,9 @@ impl<'a> Server<'a> {
             all.extend(given.iter().flat_map(|listen| ["--listen", listen]));
         }
         all.extend_from_slice(arguments);
-        let child = home.command(&all).stdout(Stdio::piped()).stderr(log).spawn().expect("the server starts");
+        let mut command = home.command(&all);
+        command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(log);
+        let child = command.spawn().expect("the server starts");
         Self::of(home, child)
     }
 

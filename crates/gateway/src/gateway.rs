@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -44,7 +44,8 @@ use crate::rate_limits::{Decision, RateLimits};
 use crate::recent::Recent;
 use crate::refusals::{MAX_CODE_CHARS, Refusals, Refused, realm_of, shown_path};
 use crate::request::{Head, HeadLimits};
-use crate::trace;
+use crate::spans::{CallSpan, Sample, Spans};
+use crate::trace::{self, Trace};
 use crate::upstreams::Upstreams;
 use crate::usage::{Destination, EndedCall, PassedCall, Usage};
 use crate::watch::{Unwatched, Watch};
@@ -74,6 +75,7 @@ pub struct Gateway {
     overload: Overload,
     metrics: Metrics,
     recent: Recent,
+    spans: OnceLock<Arc<dyn Spans>>,
     /// Explanations that run.
     pub(crate) explanations: Semaphore,
 }
@@ -98,6 +100,9 @@ pub struct GatewaySettings {
     pub password_workers: usize,
     /// Password checks that wait; further ones are answered 503.
     pub password_queue: usize,
+    /// Of how many calls that went well there is a line in the log; others have one always. Chosen by the request's id,
+    /// which is that of the trace unless the caller began it: a caller who names a trace cannot choose to leave no line.
+    pub log_sample: Sample,
     /// Calls that run at once, of all pipelines together, beyond their checks.
     pub max_calls: usize,
     /// Further calls that wait for a place; those beyond it are answered 503 at once.
@@ -190,6 +195,7 @@ struct AccessLine<'a> {
     remote: SocketAddr,
     request_id: RequestId,
     began: Timestamp,
+    now: Timestamp,
     record: Record,
     gateway: &'a Gateway,
     in_flight: Held,
@@ -238,6 +244,7 @@ impl Gateway {
             usage,
             metrics: Metrics::default(),
             recent: Recent::default(),
+            spans: OnceLock::new(),
             refusals,
             explanations: Semaphore::new(EXPLANATIONS_AT_ONCE),
         })
@@ -309,6 +316,7 @@ impl Gateway {
             remote,
             request_id,
             began: now,
+            now,
             record: Record::default(),
             gateway: self,
             in_flight,
@@ -500,6 +508,16 @@ impl Gateway {
         Ok(Decided::Flow(Passed { endpoint, target, parameters: found.parameters, permit }))
     }
 
+    /// Tells of calls as spans from now on. Only the first who asks for them gets them.
+    pub fn tell_spans(&self, spans: Arc<dyn Spans>) {
+        let _ = self.spans.set(spans);
+    }
+
+    /// Returns who takes spans.
+    pub(crate) fn spans(&self) -> Option<&Arc<dyn Spans>> {
+        self.spans.get()
+    }
+
     /// Returns the snapshot that a call which comes now would see.
     pub(crate) fn current(&self) -> Option<Arc<Snapshot>> {
         self.snapshot.load()
@@ -586,6 +604,28 @@ impl AccessLine<'_> {
             took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         };
         Some((realm, call))
+    /// Tells whoever takes spans of the call, when its trace is recorded.
+    fn tell(&self, spans: &dyn Spans, took: Duration) {
+        let mut trace = Trace::of(&self.parts.headers, self.request_id);
+        if !trace.sample(spans) {
+            return;
+        }
+        let (record, endpoint) = (&self.record, self.record.endpoint.as_deref());
+        let code = self.answered.as_ref().and_then(|(_, code)| code.as_ref());
+        let call = CallSpan {
+            request_id: &self.request_id.to_string(),
+            method: method_name(&self.parts.method),
+            route: record.route.as_ref().map(|route| route.path.as_str()),
+            status: self.answered.as_ref().map(|(status, _)| status.as_u16()),
+            code: code.and_then(|code| code.to_str().ok()),
+            remote: self.remote.ip(),
+            protocol: if self.parts.version == http::Version::HTTP_2 { "2" } else { "1.1" },
+            environment: self.listener.environment.as_str(),
+            exposure: self.listener.exposure.as_str(),
+            pipeline: endpoint.map(|endpoint| (endpoint.pipeline.as_str(), endpoint.version_text.as_str())),
+            consumer: record.known.consumer.as_ref().map(|consumer| consumer.name.as_str()),
+        };
+        spans.call(trace.place(self.now, took), &call);
     }
 }
 
@@ -602,6 +642,13 @@ impl Drop for AccessLine<'_> {
         if endpoint.is_some() || self.realm.is_some() {
             let now_us = self.began.as_microsecond();
             self.gateway.recent.note(series.log_allowance(), now_us, || self.recent_call(took));
+        }
+        if let Some(spans) = self.gateway.spans() {
+            self.tell(&**spans, took);
+        }
+        let went_well = answered.is_some_and(|(status, code)| code.is_none() && status.as_u16() < 400);
+        if went_well && !self.gateway.settings.log_sample.has(request_id.as_u128()) {
+            return;
         }
         let code = self.answered.as_ref().and_then(|(_, code)| code.as_ref());
         tracing::info!(
@@ -697,6 +744,7 @@ impl Default for GatewaySettings {
             max_bodies_bytes: 256 * 1024 * 1024,
             password_workers: 2,
             password_queue: 32,
+            log_sample: Sample::ALL,
             max_calls: 10_000,
             call_queue: 1_000,
             call_queue_timeout: Duration::from_secs(1),

@@ -4,9 +4,13 @@
 //! id of the request without its prefix. Nothing is decided by it.
 
 use std::fmt;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
 use tollgate_model::ids::RequestId;
+
+use crate::spans::{SpanPlace, Spans};
 
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -20,6 +24,9 @@ pub(crate) struct Trace {
     id: u128,
     /// Names this call in it.
     span: u64,
+    /// The span above it, when the trace was taken over.
+    parent: Option<u64>,
+    /// Whether it is recorded, as far as it is told to others.
     sampled: bool,
     /// What tracing systems have added, when the trace was taken over.
     state: Option<HeaderValue>,
@@ -30,15 +37,32 @@ pub(crate) struct Trace {
 impl Trace {
     /// Returns the trace of a call.
     pub(crate) fn of(headers: &HeaderMap, request_id: RequestId) -> Self {
-        let text = request_id.to_string();
-        let digits = text.rsplit('_').next().unwrap_or_default();
-        let own = u128::from_str_radix(digits, 16).unwrap_or_default();
-        // The last 64 bits of the id are random.
+        let own = request_id.as_u128();
+        // The last 64 bits of the id are random, but for two.
         let span = u64::try_from(own & u128::from(u64::MAX)).unwrap_or_default();
         match taken_over(headers) {
-            Some((id, sampled)) => Self { id, span, sampled, state: state(headers) },
-            None => Self { id: own, span, sampled: false, state: None },
+            Some((id, parent, sampled)) => {
+                Self { id, span, parent: Some(parent), sampled, state: state(headers) }
+            }
+            None => Self { id: own, span, parent: None, sampled: false, state: None },
         }
+    }
+
+    /// Asks whoever takes spans whether this trace is recorded, and tells others the same.
+    pub(crate) fn sample(&mut self, spans: &dyn Spans) -> bool {
+        self.sampled = spans.samples(self.id, self.parent.map(|_| self.sampled));
+        self.sampled
+    }
+
+    /// Returns the place of the call's own span.
+    pub(crate) fn place(&self, began_at: Timestamp, took: Duration) -> SpanPlace {
+        let (trace_id, span_id, parent) = (self.id, self.span, self.parent);
+        SpanPlace { trace_id, span_id, parent, parent_is_remote: true, began_at, took }
+    }
+
+    /// Goes on to a span below the call's.
+    pub(crate) fn below(self, span: u64) -> Self {
+        Self { parent: Some(self.span), span, ..self }
     }
 
     /// Tells an upstream which call its own is part of, unless the flow tells something else.
@@ -65,11 +89,11 @@ impl fmt::Display for Trace {
 
 /// Returns the id of the trace that a caller names, as the log shows it.
 pub(crate) fn named(headers: &HeaderMap) -> Option<String> {
-    taken_over(headers).map(|(id, _)| format!("{id:032x}"))
+    taken_over(headers).map(|(id, ..)| format!("{id:032x}"))
 }
 
-/// Reads the trace that a caller names, when it names one as it should: its id, and whether it is recorded.
-fn taken_over(headers: &HeaderMap) -> Option<(u128, bool)> {
+/// Reads the trace that a caller names, when it names one as it should: its id, the caller's span, and whether it is recorded.
+fn taken_over(headers: &HeaderMap) -> Option<(u128, u64, bool)> {
     let mut values = headers.get_all(TRACEPARENT).iter();
     let text = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
     let mut parts = text.split('-');
@@ -78,7 +102,8 @@ fn taken_over(headers: &HeaderMap) -> Option<(u128, bool)> {
     let flags = hex(parts.next()?, 2)?;
     // Later versions may add parts; of this one there are four.
     let is_known = version != 0xff && (version != 0 || parts.next().is_none());
-    (is_known && id != 0 && parent != 0).then_some((id, flags & 1 == 1))
+    let parent = u64::try_from(parent).ok()?;
+    (is_known && id != 0 && parent != 0).then_some((id, parent, flags & 1 == 1))
 }
 
 fn state(headers: &HeaderMap) -> Option<HeaderValue> {

@@ -42,6 +42,11 @@ macro_rules! id {
                 Uuid::try_parse(digits).map(Self).map_err(|_| error())
             }
 
+            /// Returns the id as a number. Its last 62 bits are random.
+            pub fn as_u128(&self) -> u128 {
+                self.0.as_u128()
+            }
+
             /// Returns when the id was made, by its own account, to the millisecond.
             pub fn made_at(&self) -> Timestamp {
                 // The first 48 bits (RFC 9562 section 5.7) are milliseconds; made up, they may be beyond all times.

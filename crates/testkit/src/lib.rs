@@ -4,6 +4,7 @@
 
 mod authority;
 mod issuer;
+mod collector;
 mod postgres;
 mod proxy;
 mod sources;
@@ -13,6 +14,7 @@ mod waiting;
 
 pub use authority::{Authority, Leaf};
 pub use issuer::{FakeIssuer, IssuerMood};
+pub use collector::{Collector, SentLine, SentSpan};
 pub use postgres::Postgres;
 pub use proxy::FaultProxy;
 pub use sources::{FixedClock, SeededRandom};

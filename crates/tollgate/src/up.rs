@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tollgate_app::App;
 use tollgate_app::follower::Follower;
 use tollgate_credential::seal::MasterKey;
-use tollgate_gateway::{Gateway, GatewaySettings, Refusals, Usage};
+use tollgate_gateway::{Gateway, GatewaySettings, Refusals, Spans, Usage};
 use tollgate_model::sources::{Clock, Random};
 use tollgate_snapshot::{Builder, SharedSnapshot};
 use tollgate_store::{OpenStoreError, Store};
@@ -50,6 +50,7 @@ mod metrics;
 mod refusals;
 mod scheduler;
 mod supervise;
+mod telemetry;
 mod usage;
 
 pub(crate) use data_dir::sqlite_path;
@@ -66,6 +67,7 @@ use limits::LimitArguments;
 use listeners::{Listen, Listeners, Name, Opening, Place};
 use metrics::{Source, StoreWatch};
 use refusals::RefusalsTask;
+use telemetry::Telemetry;
 use usage::UsageTask;
 
 /// Longest wait between two attempts to reach the store.
@@ -150,7 +152,14 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<(), Failure> {
 }
 
 async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
-    let _log = logging::start(&arguments.log)?;
+    let telemetry = Telemetry::start()?;
+    let _log = logging::start(&arguments.log, telemetry.logs())?;
+    let served = serve_with(arguments, telemetry.spans()).await;
+    telemetry.finish().await;
+    served
+}
+
+async fn serve_with(arguments: UpArguments, spans: Option<Arc<dyn Spans>>) -> anyhow::Result<()> {
     let descriptors = descriptors::raise();
     let entrances = Arc::new(Entrances::load(&arguments.entrances)?);
     entrances.check(arguments.listen.iter().map(|listen| &listen.name))?;
@@ -191,7 +200,7 @@ async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
         usage.clone(),
         refusals.clone(),
     );
- let ring = gateway.issuer_keys().clone(); let issuers = IssuerTask::new(ring, shared.clone(), clock.clone(), data.issuer_keys_path()); let parts = Parts { clock, random, master, shared, usage, refusals, gateway, issuers, entrances, takes_calls, shutdown }; 
+ if let Some(spans) = spans { gateway.tell_spans(spans); } let ring = gateway.issuer_keys().clone(); let issuers = IssuerTask::new(ring, shared.clone(), clock.clone(), data.issuer_keys_path()); let parts = Parts { clock, random, master, shared, usage, refusals, gateway, issuers, entrances, takes_calls, shutdown }; 
 
     let from_disk = restore(&data, &parts).await;
     let mut tasks = JoinSet::new();
@@ -409,11 +418,7 @@ async fn restore(data: &DataDir, parts: &Parts) -> bool {
 }
 
 /// Opens the store; keeps trying while a snapshot from disk is served.
-async fn open_store(
-    url: &str,
-    from_disk: bool,
-    takes_calls: &watch::Sender<bool>,
-) -> anyhow::Result<Store> {
+async fn open_store(url: &str, from_disk: bool, takes_calls: &watch::Sender<bool>) -> anyhow::Result<Store> {
     loop {
         match Store::open(url).await {
             Ok(store) => return Ok(store),

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::Args;
-use tollgate_gateway::GatewaySettings;
+use tollgate_gateway::{GatewaySettings, Sample};
 
 /// Arguments about what the gateway takes at once.
 #[derive(Args)]
@@ -22,6 +22,15 @@ pub(crate) struct LimitArguments {
     /// back every second. A wrong password counts five.
     #[arg(long, value_name = "NUMBER", default_value = "60", env = "TOLLGATE_BAD_CREDENTIALS_PER_ADDRESS")]
     bad_credentials_per_address: NonZeroU32,
+    /// Of how many calls that went well the log has a line, 0 to 1. Refusals, errors and calls whose caller hung up always
+    /// have one.
+    #[arg(long, value_name = "PART", default_value = "1", value_parser = part, env = "TOLLGATE_ACCESS_LOG_SAMPLE")]
+    access_log_sample: f64,
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    let part = text.parse().ok().filter(|part| (0.0..=1.0).contains(part));
+    part.ok_or_else(|| format!("`{text}` is no part of all: write a number from 0 to 1, for example 0.01"))
 }
 
 // === impl LimitArguments ===
@@ -33,6 +42,7 @@ impl LimitArguments {
         settings.max_calls = number(self.max_calls.get());
         settings.call_queue = number(self.call_queue);
         settings.call_queue_timeout = Duration::from_millis(self.call_queue_timeout.get().into());
+        settings.log_sample = Sample::of(self.access_log_sample);
         settings.bad_credentials_per_address = self.bad_credentials_per_address.get();
     }
 }
@@ -56,5 +66,8 @@ mod tests {
         assert_eq!(format!("{settings:?}"), format!("{default:?}"));
         Only::parse_from(["x", "--max-calls=7", "--call-queue=0"]).limits.apply(&mut settings);
         assert_eq!((settings.max_calls, settings.call_queue), (7, 0));
+        for bad in ["-0.1", "1.1", "NaN", "many"] {
+            assert!(Only::try_parse_from(["x", &format!("--access-log-sample={bad}")]).is_err(), "{bad}");
+        }
     }
 }

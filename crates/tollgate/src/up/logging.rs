@@ -11,7 +11,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Most that waits to be written, in bytes; what comes on top is lost.
 const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
@@ -41,21 +46,34 @@ enum Item {
     Flush(Sender<()>),
 }
 
-/// Starts logging what a filter lets through.
-pub(crate) fn start(filter: &str) -> anyhow::Result<Log> {
+/// Parts of the program that send log lines to a collector. What they log themselves is not sent, or each batch would make
+/// the next one.
+const SENDERS: [&str; 6] = ["opentelemetry", "reqwest", "hyper", "h2", "rustls", "tower"];
+
+/// Starts logging what a filter lets through; also to a collector, where there is one.
+pub(crate) fn start(filter: &str, collector: Option<&SdkLoggerProvider>) -> anyhow::Result<Log> {
     let filter =
         EnvFilter::builder().parse(filter).with_context(|| format!("`{filter}` is no log filter"))?;
     let lines = Lines::start(io::stderr()).context("cannot start the log")?;
     let writer = lines.clone();
-    tracing_subscriber::fmt()
+    let stderr = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
         .with_current_span(false)
         .with_span_list(false)
-        .with_env_filter(filter)
         .with_writer(move || writer.clone())
         // Its complaints go to stderr, too, and panic when that is what fails.
-        .log_internal_errors(false)
+        .log_internal_errors(false);
+    let collector = collector.map(|provider| {
+        let is_sent = |metadata: &tracing::Metadata<'_>| {
+            !SENDERS.iter().any(|sender| metadata.target().starts_with(sender))
+        };
+        OpenTelemetryTracingBridge::new(provider).with_filter(filter_fn(is_sent))
+    });
+    tracing_subscriber::registry()
+        .with(stderr)
+        .with(collector)
+        .with(filter)
         .try_init()
         .map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))?;
     Ok(Log(lines))
