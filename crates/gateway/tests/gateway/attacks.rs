@@ -103,6 +103,10 @@ async fn no_spelling_of_a_path_leads_around_its_route() {
         "/pipeline/default/v1/secret%0d%0aapikey:%20x",
         "/pipeline/default/v1/items/..%2fsecret",
         "/pipeline/default/v1\\secret",
+        // Overlong UTF-8: a slash and a dot in two bytes and three.
+        "/pipeline/default/v1%c0%afsecret",
+        "/pipeline/default/v1/%c0%ae%c0%ae/secret",
+        "/pipeline/default/v1/%e0%80%afsecret",
     ] {
         assert_eq!(world.call(&test, get(path, &[])).await.code(), "request-malformed", "{path}");
     }
@@ -112,6 +116,15 @@ async fn no_spelling_of_a_path_leads_around_its_route() {
         "/pipeline/default/V1/secret",
         "/pipeline/default/v01/secret",
         "/pipeline/default/v1/secret;x",
+        "/pipeline/default/v1;x/secret",
+        "/pipeline/default/v1/secret;x=1",
+        "/pipeline/default/v1/secret.",
+        "/pipeline/default/v1/secret.json",
+        "/pipeline/default/v1/Secret",
+        "/PIPELINE/default/v1/secret",
+        "/pipeline/Default/v1/secret",
+        "/pipeline/default/v1/secret%20",
+        "/pipeline/default/v1/..;/secret",
         "/pipeline/default/v1/items/",
         "/",
     ] {
@@ -135,6 +148,34 @@ async fn what_a_caller_sends_twice_is_never_chosen_from() {
     }
     let joined = format!("{key}, {key}");
     assert_eq!(world.call(&test, get(path, &[("apikey", &joined)])).await.code(), "api-key-invalid");
+}
+
+#[tokio::test]
+async fn what_looks_like_the_header_of_the_key_is_not() {
+    let test = EnvironmentName::test();
+    let mut world = World::new();
+    world.deploy(&SECRET.replace("apiKey: {query: true}", "apiKey: true"));
+    let alice = world.consumer(&test, "alice", &["secret"]);
+    let (_, key) = world.key(&test, alice);
+    world.publish();
+    let path = "/pipeline/default/v1/secret";
+    for name in ["api_key", "api-key", "x-apikey", "apikey_", "apikey1"] {
+        assert_eq!(world.call(&test, get(path, &[(name, &key)])).await.code(), "api-key-missing", "{name}");
+    }
+    let in_query = format!("{path}?apikey={key}");
+    assert_eq!(world.call(&test, get(&in_query, &[])).await.code(), "api-key-missing");
+    for authorization in
+        [format!("ApiKey {key}"), format!("Bearer {key}"), format!("Basic {key}"), key.clone()]
+    {
+        let reply = world.call(&test, get(path, &[("authorization", &authorization)])).await;
+        assert_eq!(reply.code(), "api-key-missing", "{authorization}");
+    }
+    let long = format!("{key}{}", "A".repeat(30_000));
+    assert_eq!(world.call(&test, get(path, &[("apikey", &long)])).await.code(), "api-key-invalid");
+    for around in [format!("\"{key}\""), format!("{key},"), format!("{key};x"), format!("{key}\u{e9}")] {
+        let reply = world.call(&test, get(path, &[("apikey", &around)])).await;
+        assert_eq!(reply.code(), "api-key-invalid", "{around:?}");
+    }
 }
 
 #[tokio::test]

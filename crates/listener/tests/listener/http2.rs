@@ -306,3 +306,82 @@ async fn no_more_requests_run_at_once_than_may() {
     kinds(stream).await;
     assert!(server.seen().len() <= 3, "{:?}", server.seen());
 }
+
+#[tokio::test]
+async fn what_http2_forbids_in_a_head_does_not_get_through() {
+    // A literal field that no table keeps; name and value shorter than 127 bytes.
+    let field = |name: &str, value: &str| {
+        let length = |text: &str| u8::try_from(text.len()).expect("short");
+        [&[0, length(name)], name.as_bytes(), &[length(value)], value.as_bytes()].concat()
+    };
+    let server = echo(cleartext(), patient()).await;
+    for (name, value) in [
+        // What would cut the request anew where it is written down as HTTP/1.1.
+        ("transfer-encoding", "chunked"),
+        ("connection", "close"),
+        ("keep-alive", "1"),
+        ("upgrade", "h2c"),
+        ("te", "gzip"),
+        ("x", "y\r\nz: a"),
+        ("x", "y\nz: a"),
+        ("x", "y\0"),
+        ("x\r\ny", "z"),
+        ("x y", "z"),
+        ("x:y", "z"),
+        ("Host", "b"),
+        ("content-length", "1, 1"),
+        ("content-length", "-1"),
+        // Pseudo-headers that come late, twice, or that there are not.
+        (":path", "/other"),
+        (":authority", "b"),
+        (":x", "y"),
+        (":status", "200"),
+    ] {
+        let mut stream = raw(&server, &[]).await;
+        let head = [GET, &field(name, value)].concat();
+        let _ = stream.write_all(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &head)).await;
+        let _ = stream.write_all(&frame(GOAWAY, 0, 0, &[0; 8])).await;
+        let _ = stream.shutdown().await;
+        kinds(stream).await;
+        assert_eq!(server.seen(), [""; 0], "{name:?}: {value:?} got through");
+    }
+}
+
+#[tokio::test]
+async fn a_window_that_is_opened_too_far_ends_the_connection() {
+    const WINDOW_UPDATE: u8 = 8;
+    let server = echo(cleartext(), patient()).await;
+    for increment in [0_u32, 0x7fff_ffff] {
+        let mut stream = raw(&server, &[]).await;
+        for _ in 0..3 {
+            let _ = stream.write_all(&frame(WINDOW_UPDATE, 0, 0, &increment.to_be_bytes())).await;
+        }
+        let found = kinds(stream).await;
+        assert!(found.contains(&GOAWAY), "{increment}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_nobody_reads_fill_the_window_of_their_connection_and_no_more() {
+    let server = start(cleartext(), patient(), async |_, _| std::future::pending().await).await;
+    let mut stream = raw(&server, &[]).await;
+    let piece = vec![0; 16 * 1024];
+    let post = b"\x83\x84\x86\x41\x01a";
+    let mut written = 0;
+    // The server's windows say how much may be sent; whoever sends more is cut off.
+    for stream_id in (1..200).step_by(2) {
+        let _ = stream.write_all(&frame(HEADERS, END_HEADERS, stream_id, post)).await;
+        for _ in 0..4 {
+            if stream.write_all(&frame(DATA, 0, stream_id, &piece)).await.is_ok() {
+                written += piece.len();
+            }
+        }
+    }
+    assert!(written > 0);
+    let found = kinds(stream).await;
+    assert!(found.contains(&GOAWAY), "{found:?}");
+    // Others are served all the same.
+    let mut other = client(&server).await;
+    drop(other.send_request(request(Method::GET, "")));
+    assert!(server.seen().len() <= 101);
+}
