@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, bail};
 
 mod axe;
+mod bench;
 mod fuzz;
 mod packages;
 
@@ -16,7 +17,10 @@ const USAGE: &str = "\
 cargo xtask test    installs what the tests need, builds the binary, runs every test
 cargo xtask ci      formatting, lints, then the same as `test`
 cargo xtask fuzz TARGET SECONDS
-                    looks for inputs that break a target, led by coverage";
+                    looks for inputs that break a target, led by coverage
+cargo xtask bench gateway [ROUNDS [SECONDS [JOB…]]]
+                    what a call costs beside HAProxy, nginx and Envoy, which it installs; jobs are key, hs256, es256,
+                    es256-new and proxied";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -24,6 +28,7 @@ fn main() -> ExitCode {
     let done = match arguments[..] {
         ["test"] => test(),
         ["ci"] => ci(),
+        ["bench", what, ref rest @ ..] => bench::bench(what, rest),
         ["fuzz", target, seconds] => fuzz::fuzz(target, seconds),
         _ => {
             eprintln!("{USAGE}");

@@ -32,6 +32,18 @@ const NEEDED: [Package; 7] = [
     Package { name: "prometheus", programs: &["prometheus", "promtool"] },
 ];
 
+/// What gateways are measured against, besides Envoy, which Debian does not have.
+const COMPARED: [Package; 5] = [
+    Package { name: "haproxy", programs: &["haproxy"] },
+    Package { name: "nginx-light", programs: &["nginx"] },
+    Package { name: "libnginx-mod-http-js", programs: &["ngx_http_js_module.so"] },
+    Package { name: "python3-venv", programs: &["python3"] },
+    Package { name: "util-linux", programs: &["taskset"] },
+];
+
+/// Where Debian's packages put the modules of nginx.
+const NGINX_MODULES: &str = "/usr/lib/nginx/modules";
+
 /// Installs without starting a service: it would listen on a port that somebody may want. What `policy-rc.d` says is
 /// heeded by every package of Debian; one that is there already stays.
 const INSTALL: &str = "\
@@ -53,7 +65,20 @@ DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recomm
 ///
 /// With what to do by hand, when this account may not install packages or the system is no Debian.
 pub(crate) fn ensure() -> anyhow::Result<()> {
-    let missing = missing();
+    ensure_all(&NEEDED, "the tests")
+}
+
+/// Installs what gateways are measured against.
+///
+/// # Errors
+///
+/// As [`ensure`].
+pub(crate) fn ensure_for_benchmark() -> anyhow::Result<()> {
+    ensure_all(&COMPARED, "the benchmarks")
+}
+
+fn ensure_all(needed: &[Package], who: &str) -> anyhow::Result<()> {
+    let missing = missing(needed);
     if missing.is_empty() {
         return Ok(());
     }
@@ -61,26 +86,26 @@ pub(crate) fn ensure() -> anyhow::Result<()> {
     let listed = names.join(" ");
     if !Path::new("/usr/bin/apt-get").exists() {
         let programs: Vec<&str> = missing.iter().flat_map(|package| package.programs).copied().collect();
-        bail!("the tests need {listed}: install them so that {} are in PATH", programs.join(", "));
+        bail!("{who} need {listed}: install them so that {} are in PATH", programs.join(", "));
     }
     let Some(root) = as_root(is_root()?, has_program("sudo"), std::io::stdin().is_terminal()) else {
         bail!(
-            "the tests need {listed}: run `apt-get install --no-install-recommends {listed}` as root, and stop the \
+            "{who} need {listed}: run `apt-get install --no-install-recommends {listed}` as root, and stop the \
              services that it starts"
         );
     };
     let words = [root, &["sh", "-c", INSTALL, "install"], &names].concat();
     let (program, arguments) = words.split_first().context("a command has a program")?;
     run(Command::new(program).args(arguments))
-        .with_context(|| format!("the tests need {listed}, and they could not be installed"))?;
-    match self::missing().first() {
+        .with_context(|| format!("{who} need {listed}, and they could not be installed"))?;
+    match self::missing(needed).first() {
         None => Ok(()),
         Some(package) => bail!("{} was installed and cannot be found", package.name),
     }
 }
 
-fn missing() -> Vec<&'static Package> {
-    NEEDED.iter().filter(|package| !package.is_installed()).collect()
+fn missing(needed: &[Package]) -> Vec<&Package> {
+    needed.iter().filter(|package| !package.is_installed()).collect()
 }
 
 /// Returns what to put in front of a command so that root runs it; `None` when this account has no way to.
@@ -117,6 +142,7 @@ impl Package {
     fn is_installed(&self) -> bool {
         let versions = std::fs::read_dir(POSTGRESQL).into_iter().flatten().flatten();
         let mut places: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
+        places.push(NGINX_MODULES.into());
         places.extend(path_directories());
         places.iter().any(|place| self.programs.iter().all(|program| place.join(program).exists()))
     }
