@@ -41,6 +41,7 @@ const SEVERAL_VERSIONS: &[(&str, &str)] = &[
     ("getrandom", "ahash holds an older one"),
     ("hashbrown", "hashlink of sqlx"),
     ("r-efi", "getrandom, on UEFI only"),
+    ("rand", "opentelemetry_sdk holds an older one"),
     ("rand_core", "imbl"),
     ("sha2", "sqlx-core"),
     ("syn", "macros that are not moved yet; built, not shipped"),
