@@ -24,12 +24,15 @@ use tollgate_model::triggers::Scope as TokenScope;
 use tollgate_snapshot::{Broken, ConsumerEntry, Scope};
 
 use crate::body::{self, BodyMemory, BodyTimeouts, Share};
-use crate::checks::{Permit, Target, bearer}; use crate::forms; use crate::gateway::{Gateway, Received, method_name}; use crate::payload::{BoxError, Payload, Stream}; 
+use crate::checks::{Permit, Target, bearer};
+use crate::forms;
+use crate::gateway::{Gateway, Received, method_name};
+use crate::payload::{BoxError, Payload, Stream};
 use crate::problem::{Answer, Code, Problem};
 use crate::proxying;
 use crate::request::{API_KEY, API_KEY_PARAMETER, decode_segment};
-use crate::tokens::{TokenChecks, TokenError};
 use crate::spans::{SpanPlace, UpstreamSpan};
+use crate::tokens::{TokenChecks, TokenError};
 use crate::trace::Trace;
 use crate::watch::{Unwatched, Watch};
 use crate::why::Why;
@@ -344,7 +347,7 @@ impl Host for Run<'_> {
         trace.write(&mut request.headers);
         Box::pin(async move {
             let (began_at, started) = (self.gateway.clock.now(), Instant::now());
-            let uri = request.url.parse::<http::Uri>().ok();
+            let uri = request.call.urls.first().cloned();
             let method = request.method.clone();
             let outcome = self.gateway.upstreams.call(request, &settings).await;
             let call = UpstreamSpan {

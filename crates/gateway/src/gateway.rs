@@ -35,7 +35,10 @@ use crate::cors;
 use crate::enforcement;
 use crate::explain::cut;
 use crate::flows::{self, Run};
-use crate::front::{Front, Origin}; use crate::look_alikes; use crate::metrics::{Exposition, Held, Kind, Metrics, Outcome}; use crate::overload::Overload; 
+use crate::front::{Front, Origin};
+use crate::look_alikes;
+use crate::metrics::{Exposition, Held, Kind, Metrics, Outcome};
+use crate::overload::Overload;
 use crate::pages;
 use crate::passwords::PasswordChecks;
 use crate::payload::{BoxError, Payload};
@@ -195,7 +198,6 @@ struct AccessLine<'a> {
     remote: SocketAddr,
     request_id: RequestId,
     began: Timestamp,
-    now: Timestamp,
     record: Record,
     gateway: &'a Gateway,
     in_flight: Held,
@@ -316,7 +318,6 @@ impl Gateway {
             remote,
             request_id,
             began: now,
-            now,
             record: Record::default(),
             gateway: self,
             in_flight,
@@ -419,7 +420,7 @@ impl Gateway {
             Decided::Flow(passed) => passed,
         };
         record.quota = permit.take_quota();
-        let _running = self.overload.begin(endpoint).await?;
+        let running = self.overload.begin(endpoint).await?;
         self.usage.count(&PassedCall {
             endpoint,
             consumer: permit.consumer(),
@@ -427,7 +428,8 @@ impl Gateway {
             credentials: target.shown(),
             now: received.now,
         });
-        let answer = flows::answer(self, permit, &target, received, &parameters, body).await?;
+        let mut answer = flows::answer(self, permit, &target, received, &parameters, body).await?;
+        answer.body_mut().hold(running);
         let (method, accepted) = (&received.parts.method, received.parts.headers.get(ACCEPT_ENCODING));
         Ok(compression::compress(endpoint, method, accepted, answer).await)
     }
@@ -604,6 +606,8 @@ impl AccessLine<'_> {
             took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         };
         Some((realm, call))
+    }
+
     /// Tells whoever takes spans of the call, when its trace is recorded.
     fn tell(&self, spans: &dyn Spans, took: Duration) {
         let mut trace = Trace::of(&self.parts.headers, self.request_id);
@@ -625,7 +629,7 @@ impl AccessLine<'_> {
             pipeline: endpoint.map(|endpoint| (endpoint.pipeline.as_str(), endpoint.version_text.as_str())),
             consumer: record.known.consumer.as_ref().map(|consumer| consumer.name.as_str()),
         };
-        spans.call(trace.place(self.now, took), &call);
+        spans.call(trace.place(self.began, took), &call);
     }
 }
 

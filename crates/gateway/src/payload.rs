@@ -8,6 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
+use crate::overload::Running;
+
 /// An error of any kind.
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -22,7 +24,11 @@ pub struct Payload(Inner);
 
 enum Inner {
     Whole(Full<Bytes>),
-    Stream(Stream),
+    Stream {
+        body: Stream,
+        /// The place of the call among those that run: given back when the body has ended or nobody wants it any more.
+        running: Option<Running>,
+    },
 }
 
 // === impl Payload ===
@@ -33,7 +39,14 @@ impl Payload {
     where
         B: Body<Data = Bytes, Error = BoxError> + Send + 'static,
     {
-        Self(Inner::Stream(Box::pin(body)))
+        Self(Inner::Stream { body: Box::pin(body), running: None })
+    }
+
+    /// Keeps the place of a call for as long as its answer is passed on; gives it back at once when all is in memory.
+    pub(crate) fn hold(&mut self, place: Running) {
+        if let Inner::Stream { running, .. } = &mut self.0 {
+            *running = Some(place);
+        }
     }
 
     /// Tells whether all of it is in memory.
@@ -70,21 +83,21 @@ impl Body for Payload {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.0 {
             Inner::Whole(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
-            Inner::Stream(body) => body.as_mut().poll_frame(context),
+            Inner::Stream { body, .. } => body.as_mut().poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Inner::Whole(body) => body.is_end_stream(),
-            Inner::Stream(body) => body.is_end_stream(),
+            Inner::Stream { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Inner::Whole(body) => body.size_hint(),
-            Inner::Stream(body) => body.size_hint(),
+            Inner::Stream { body, .. } => body.size_hint(),
         }
     }
 }

@@ -11,8 +11,8 @@ use serde::Serialize;
 use tollgate_model::explanations::Check;
 use tollgate_model::ids::RequestId;
 
-use crate::payload::Payload;
 use crate::bad_credentials::Guess;
+use crate::payload::Payload;
 use crate::rate_limits::Decision;
 use crate::why::Why;
 
@@ -126,7 +126,10 @@ impl Code {
             Self::PolicyNotConformant => Check::Enforcement,
             Self::RequestTooLarge => Check::DeclaredLength,
             Self::ApiKeyMissing => Check::ApiKeyPresent,
- Self::ApiKeyInvalid | Self::TooManyBadCredentials => Check::ApiKeyKnown, Self::ClientCertificateMissing => Check::CertificatePresent, Self::ClientCertificateInvalid => Check::CertificateKnown, Self::ClientCertificateConsumerMismatch => Check::CertificateBinding, 
+            Self::ApiKeyInvalid | Self::TooManyBadCredentials => Check::ApiKeyKnown,
+            Self::ClientCertificateMissing => Check::CertificatePresent,
+            Self::ClientCertificateInvalid => Check::CertificateKnown,
+            Self::ClientCertificateConsumerMismatch => Check::CertificateBinding,
             Self::ConsumerNotAllowed => Check::ApiKeyAssociation,
             Self::BasicAuthInvalid => Check::BasicAuthValid,
             Self::JwtMissing => Check::TokenPresent,

@@ -21,7 +21,7 @@ use std::sync::{Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use tollgate_model::ids::{BasicAuthId, CertificateId, ConsumerId, KeyId}; 
+use tollgate_model::ids::{BasicAuthId, CertificateId, ConsumerId, KeyId};
 use tollgate_model::triggers::{Interval, Limit};
 use tollgate_snapshot::ApiId;
 

@@ -20,7 +20,8 @@ mod series;
 mod shared;
 
 pub use builder::{Builder, KINDS, ObjectChange, Snapshot};
-pub use certificates::{CertificateEntry, Certificates}; pub use endpoints::{ApiId, Endpoint, EndpointRoute, Schedule}; 
+pub use certificates::{CertificateEntry, Certificates};
+pub use endpoints::{ApiId, Endpoint, EndpointRoute, Schedule};
 pub use enforcement::{Enforced, Enforcer};
 pub use files::{Image, RestoreError};
 pub use issuers::{FetchedKeys, IssuerEntry, KeyRing, KeySlot, KeySource, REFETCH_AFTER};

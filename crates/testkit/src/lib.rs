@@ -3,8 +3,8 @@
 //! directories only.
 
 mod authority;
-mod issuer;
 mod collector;
+mod issuer;
 mod postgres;
 mod proxy;
 mod sources;
@@ -13,8 +13,8 @@ mod upstream;
 mod waiting;
 
 pub use authority::{Authority, Leaf};
-pub use issuer::{FakeIssuer, IssuerMood};
 pub use collector::{Collector, SentLine, SentSpan};
+pub use issuer::{FakeIssuer, IssuerMood};
 pub use postgres::Postgres;
 pub use proxy::FaultProxy;
 pub use sources::{FixedClock, SeededRandom};

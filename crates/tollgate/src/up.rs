@@ -39,9 +39,9 @@ mod explainer;
 mod first_start;
 mod four_eyes;
 mod heartbeat;
+mod inherited;
 mod issuers;
 mod keys;
-mod inherited;
 mod limits;
 mod listeners;
 mod logging;
@@ -200,7 +200,24 @@ async fn serve_with(arguments: UpArguments, spans: Option<Arc<dyn Spans>>) -> an
         usage.clone(),
         refusals.clone(),
     );
- if let Some(spans) = spans { gateway.tell_spans(spans); } let ring = gateway.issuer_keys().clone(); let issuers = IssuerTask::new(ring, shared.clone(), clock.clone(), data.issuer_keys_path()); let parts = Parts { clock, random, master, shared, usage, refusals, gateway, issuers, entrances, takes_calls, shutdown }; 
+    if let Some(spans) = spans {
+        gateway.tell_spans(spans);
+    }
+    let ring = gateway.issuer_keys().clone();
+    let issuers = IssuerTask::new(ring, shared.clone(), clock.clone(), data.issuer_keys_path());
+    let parts = Parts {
+        clock,
+        random,
+        master,
+        shared,
+        usage,
+        refusals,
+        gateway,
+        issuers,
+        entrances,
+        takes_calls,
+        shutdown,
+    };
 
     let from_disk = restore(&data, &parts).await;
     let mut tasks = JoinSet::new();

@@ -7,12 +7,13 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tollgate_gateway::ListenerId;
 use tollgate_listener::Entrance;
 use tollgate_model::environments::{Exposure, Realm};
 use tollgate_model::names::EnvironmentName;
 use tollgate_testkit::{Answer, Upstream};
 
-use crate::world::{World, get, request};
+use crate::world::{World, get, remote, request};
 
 fn proxy(name: &str, trigger: &str, url: &str, more: &str) -> String {
     format!(
@@ -514,4 +515,20 @@ async fn http2_is_spoken_on_either_side() {
     let answer = sender.send_request(request.expect("a request")).await.expect("an answer");
     let text = answer.into_body().collect().await.expect("a body").to_bytes();
     assert_eq!(String::from_utf8_lossy(&text), "HTTP/2.0 Some(\"2 tollgate\") hello");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_passed_on_keeps_its_place_until_it_has_ended() {
+    let test = EnvironmentName::test();
+    let upstream = Raw::start("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nab", false).await;
+    let mut world = World::new();
+    world.deploy(&proxy("slow", ", concurrency: { limit: 1, queue: 0 }", &upstream.url(), ""));
+    world.publish();
+    let listener = ListenerId { environment: test.clone(), exposure: Exposure::External };
+    let first = world.gateway.handle(&listener, remote(), get(&path("slow"), &[])).await;
+    assert_eq!(first.status(), StatusCode::OK);
+    assert_eq!(world.call(&test, get(&path("slow"), &[])).await.code(), "overloaded");
+    drop(first);
+    let next = world.gateway.handle(&listener, remote(), get(&path("slow"), &[])).await;
+    assert_eq!(next.status(), StatusCode::OK, "whoever hangs up gives the place back");
 }
