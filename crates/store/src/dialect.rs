@@ -97,11 +97,19 @@ impl Dialect {
 
     /// Returns a migration in the words of this database.
     pub(crate) fn schema(self, sql: &str) -> String {
-        let (key_text, generated) = match self {
-            Self::Sqlite => ("TEXT COLLATE BINARY", "VIRTUAL"),
-            Self::Postgres => ("TEXT COLLATE \"C\"", "STORED"),
+        let (key_text, generated, json) = match self {
+            Self::Sqlite => ("TEXT COLLATE BINARY", "VIRTUAL", "body"),
+            Self::Postgres => ("TEXT COLLATE \"C\"", "STORED", "body::json"),
         };
-        sql.replace("KEY_TEXT", key_text).replace("GENERATED_HOW", generated)
+        sql.replace("KEY_TEXT", key_text).replace("GENERATED_HOW", generated).replace("BODY_JSON", json)
+    }
+
+    /// Returns the function that gives where in a text another one begins, counted from 1; 0 when it is not in it.
+    pub(crate) fn position(self) -> &'static str {
+        match self {
+            Self::Sqlite => "instr",
+            Self::Postgres => "strpos",
+        }
     }
 
     /// Tells whether a failed COMMIT certainly stored nothing.

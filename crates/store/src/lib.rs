@@ -16,6 +16,7 @@ mod connections;
 mod dialect;
 mod hashes;
 mod journal;
+mod lookups;
 mod migrations;
 mod objects;
 mod past;

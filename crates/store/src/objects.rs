@@ -242,7 +242,7 @@ pub(crate) fn end_of(prefix: &str) -> String {
     format!("{prefix}{}", char::MAX)
 }
 
-fn read_as<T: Object>(row: &AnyRow) -> Result<Stored<T>, ReadError> {
+pub(crate) fn read_as<T: Object>(row: &AnyRow) -> Result<Stored<T>, ReadError> {
     parse(&read_object(row)?)
 }
 

@@ -17,6 +17,7 @@ use super::{JournalRow, number, read, select_entries};
 use crate::changes::JournalEntry;
 use crate::connections::{LONG, Lease, Unavailable, bounded};
 use crate::hashes::{Hash, from_hex, link, link_format_1};
+use crate::lookups::{handle_of, owner_of};
 use crate::objects::{ReadError, read_object};
 use crate::past::sortable;
 use crate::refusals::Outcome;
@@ -102,7 +103,7 @@ impl Store {
         let head =
             sqlx::query("SELECT seq, hash FROM head WHERE id = 1").fetch_optional(lease.connection()).await?;
         chain.compare_head(head.as_ref())?;
-        let objects = sqlx::query("SELECT realm, kind, key, revision, body FROM objects")
+        let objects = sqlx::query("SELECT realm, kind, key, revision, body, owner, handle FROM objects")
             .fetch_all(lease.connection())
             .await?;
         lease.execute("COMMIT").await?;
@@ -231,12 +232,17 @@ impl Chain {
                 Err(error) => return Err(error.into()),
             };
             let name = format!("{} `{}` of realm `{}`", object.kind, object.key, object.realm);
+            let found_by: (Option<String>, Option<String>) = (row.try_get(5)?, row.try_get(6)?);
+            let finds_it = found_by == (owner_of(&object), handle_of(&object));
             match self.objects.remove(&(object.realm, object.kind, object.key)) {
                 None => {
                     return Err(broken(object.revision, &format!("it did not write {name}, which is there")));
                 }
                 Some((seq, body)) if seq != object.revision || body != object.body => {
                     return Err(broken(seq, &format!("{name} is not what it wrote")));
+                }
+                Some((seq, _)) if !finds_it => {
+                    return Err(broken(seq, &format!("{name} is found as that of another")));
                 }
                 Some(_) => {}
             }

@@ -21,6 +21,7 @@ macro_rules! contracts {
 }
 
 mod journal;
+mod lookups;
 mod past;
 mod tampering;
 mod traffic;

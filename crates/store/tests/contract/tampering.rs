@@ -27,6 +27,9 @@ const OLD_SCHEMA: [&str; 4] = [
 
 const TABLES: [&str; 4] = ["journal", "journal_objects", "objects", "head"];
 
+/// Columns that the database computes.
+const GENERATED: [&str; 3] = ["at_sorted", "owner", "handle"];
+
 /// A project is made, made again beside another, deleted; then a deploy is refused, and a project made.
 ///
 /// The first three entries were written by an older version.
@@ -76,7 +79,7 @@ impl Tampered {
             let row =
                 connection.fetch_one(sqlx::AssertSqlSafe(format!("SELECT * FROM {table}"))).await.unwrap();
             let names = row.columns().iter().map(|column| column.name().to_owned());
-            columns.push((table, names.filter(|name| name != "at_sorted").collect()));
+            columns.push((table, names.filter(|name| !GENERATED.contains(&name.as_str())).collect()));
             database.tamper(&format!("CREATE TABLE backup_{table} AS SELECT * FROM {table}")).await;
         }
         connection.close().await.unwrap();
