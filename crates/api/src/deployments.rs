@@ -20,7 +20,6 @@ use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
 use crate::past::Then;
 use crate::pipelines::verdict as judged;
-use crate::problem::Problem;
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -146,9 +145,9 @@ struct RollbackBody {
 struct ListQuery {
     /// Only this environment.
     environment: Option<EnvironmentName>,
-    /// Only those whose name contains this, a page at a time, by name; needs `environment`.
+    /// Only those whose name contains this.
     search: Option<String>,
-    /// How many at most: 1 to 500. Heeded with `search`; without, the list is whole.
+    /// How many at most: 1 to 500. Without it, and without a cursor, all.
     limit: Option<u32>,
     /// `next` of the page before.
     cursor: Option<String>,
@@ -285,17 +284,14 @@ async fn list(
     Ask(query): Ask<ListQuery>,
 ) -> Answer<Json<ListView<DeploymentView>>> {
     let ListQuery { environment, search, limit, cursor } = query;
-    if let Some(search) = search {
-        let environment = environment.ok_or_else(|| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "`search` needs an environment")
-                .hint("give `environment` too")
-        })?;
-        let request = ListRequest { limit, cursor };
-        let page = api.app.deployments().page(&op, &environment, &search, request).await?;
-        return Ok(ListView::page(page, |deployment| DeploymentView::from(&deployment)));
+    let (environment, search) = (environment.as_ref(), search.as_deref().unwrap_or_default());
+    let deployments = api.app.deployments();
+    if limit.is_none() && cursor.is_none() && search.is_empty() {
+        let whole = deployments.list(&op, environment).await?;
+        return Ok(ListView::whole(whole, |deployment| DeploymentView::from(&deployment)));
     }
-    let deployments = api.app.deployments().list(&op, environment.as_ref()).await?;
-    Ok(ListView::whole(deployments, |deployment| DeploymentView::from(&deployment)))
+    let page = deployments.list_page(&op, environment, search, ListRequest { limit, cursor }).await?;
+    Ok(ListView::page(page, |deployment| DeploymentView::from(&deployment)))
 }
 
 async fn deploy(

@@ -40,8 +40,8 @@ impl BasicAuths {
     ) -> Result<Vec<BasicAuth>, Error> {
         op.demand_in(Permission::BasicAuthRead, Place::environment(environment))?;
         let consumer = self.0.consumer(&op.realm, environment, consumer).await?.value.id;
-        let all = self.0.all::<BasicAuth>(&op.realm, &format!("{environment}/")).await?;
-        Ok(all.into_iter().map(|stored| stored.value).filter(|it| it.consumer == consumer).collect())
+        let all = self.0.store().owned::<BasicAuth>(&op.realm, &[consumer.to_string()]).await?;
+        Ok(all.into_iter().map(|stored| stored.value).collect())
     }
 
     /// Makes a credential; a password that is made up is in this answer and nowhere else.
@@ -125,8 +125,9 @@ impl BasicAuths {
 
     /// Refuses a user name that has a working credential in this environment.
     async fn check_free(&self, op: &Op, environment: &EnvironmentName, username: &str) -> Result<(), Error> {
-        let all = self.0.all::<BasicAuth>(&op.realm, &format!("{environment}/")).await?;
-        if all.iter().all(|it| it.value.username != username || it.value.revoked_at.is_some()) {
+        let prefix = format!("{environment}/");
+        let same = self.0.store().with_handle::<BasicAuth>(&op.realm, &prefix, username).await?;
+        if same.iter().all(|it| it.value.revoked_at.is_some()) {
             return Ok(());
         }
         Err(Error::conflict("already-exists", format!("user name `{username}` is taken in {environment}"))

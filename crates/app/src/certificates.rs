@@ -55,13 +55,11 @@ impl Certificates {
     ) -> Result<Vec<CertificateView>, Error> {
         op.demand_in(Permission::CertificateRead, Place::environment(environment))?;
         let consumer = self.0.consumer(&op.realm, environment, consumer).await?.value;
-        let all = self.0.all::<Certificate>(&op.realm, &format!("{environment}/")).await?;
+        let bound = self.0.store().owned::<Certificate>(&op.realm, &[consumer.id.to_string()]).await?;
         let mut views = Vec::new();
-        for Stored { value: certificate, .. } in all {
-            if certificate.consumer == consumer.id {
-                let last_used_at = self.0.last_shown(certificate.id).await?;
-                views.push(CertificateView { certificate, consumer: consumer.name.clone(), last_used_at });
-            }
+        for Stored { value: certificate, .. } in bound {
+            let last_used_at = self.0.last_shown(certificate.id).await?;
+            views.push(CertificateView { certificate, consumer: consumer.name.clone(), last_used_at });
         }
         Ok(views)
     }

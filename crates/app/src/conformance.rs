@@ -1,13 +1,18 @@
 //! Conformance: how what runs stands to today's policies.
 
-use tollgate_model::names::EnvironmentName;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::versions::Version;
-use tollgate_policy::Conformance;
+use tollgate_policy::{Conformance, ConformanceItem, ScopeGap, Standing};
 
 use crate::App;
 use crate::access::{Op, Permission};
 use crate::errors::Error;
 use crate::judging;
+use crate::lists::{ListPage, ListRequest};
+use crate::standings::{Judged, Standings};
 
 /// Use cases of conformance.
 pub struct ConformanceReports(pub(crate) App);
@@ -19,6 +24,56 @@ pub struct ConformanceReport {
     pub policy_version: Version,
     /// Each environment.
     pub environments: Vec<Conformance>,
+}
+
+/// How every environment stands, in numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConformanceSummary {
+    /// The version of the policies that judged.
+    pub policy_version: Version,
+    /// Each environment.
+    pub environments: Vec<StandingCounts>,
+}
+
+/// How an environment stands, in numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingCounts {
+    /// Where.
+    pub environment: EnvironmentName,
+    /// How many deployments run.
+    pub deployments: usize,
+    /// How many of them the policies would admit without a waiver.
+    pub conformant: usize,
+    /// How many of them the policies would admit with waivers only.
+    pub waived: usize,
+    /// How many they would not.
+    pub not_conformant: usize,
+    /// How many are login flows.
+    pub login_flows: usize,
+}
+
+/// Which deployments of an environment to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConformanceFilter {
+    /// Only those that stand so.
+    pub standing: Option<Standing>,
+    /// Only login flows.
+    pub login_flows: bool,
+    /// Only those of pipelines whose names hold this.
+    pub name: String,
+}
+
+/// A page of the deployments of an environment, with how all of them stand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConformanceList {
+    /// The version of the policies that judged.
+    pub policy_version: Version,
+    /// All deployments of the environment.
+    pub counts: StandingCounts,
+    /// Those that fit: what does not conform first, then by name.
+    pub items: ListPage<ConformanceItem>,
+    /// Scopes that a deployment demands and no deployed login flow offers: nobody can call it.
+    pub scope_gaps: Vec<ScopeGap>,
 }
 
 // === impl ConformanceReports ===
@@ -35,23 +90,146 @@ impl ConformanceReports {
         environment: Option<&EnvironmentName>,
     ) -> Result<ConformanceReport, Error> {
         self.0.demand_list(op, Permission::PolicyRead, environment).await?;
-        let ruling = self.0.ruling(&op.realm).await?;
-        let prefix = environment.map(|name| format!("{name}/")).unwrap_or_default();
-        let deployed = self.0.deployed_for(op, &[Permission::PolicyRead], &prefix).await?;
-        let policies = &ruling.policies.value;
-        let policy_version = policies.version();
-        let names = policies.environments().filter(|name| {
-            environment.is_none_or(|wanted| wanted == *name)
-                && op.may_somewhere_in(Permission::PolicyRead, name)
-        });
-        let (names, now): (Vec<_>, _) = (names.cloned().collect(), op.now);
+        let standings = self.0.standings(op).await?;
+        let (names, op) = (readable(op, &standings, environment), op.clone());
         judging::away(move || {
-            let judge = ruling.judge(now);
-            let environments = judging::in_each(&names, &deployed, |name, here| {
-                Ok(tollgate_policy::conformance(&judge, name, here.iter().copied())?)
-            })?;
-            Ok(ConformanceReport { policy_version, environments })
+            let environments = names.iter().map(|name| {
+                let here = readable_in(&op, &standings, name);
+                let items = here.clone().filter_map(|(_, it)| it.item()).collect();
+                tollgate_policy::conformance_of(name, items, here.map(|(_, it)| it.deployed()))
+            });
+            let policy_version = standings.policies().value.version();
+            Ok(ConformanceReport { policy_version, environments: environments.collect() })
         })
         .await
+    }
+
+    /// Counts what runs in every environment by how it stands, where the actor may read that.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::Forbidden`], [`crate::errors::ErrorKind::Unavailable`].
+    pub async fn summary(&self, op: &Op) -> Result<ConformanceSummary, Error> {
+        self.0.demand_list(op, Permission::PolicyRead, None).await?;
+        let standings = self.0.standings(op).await?;
+        let names = readable(op, &standings, None);
+        Ok(ConformanceSummary {
+            policy_version: standings.policies().value.version(),
+            environments: names.iter().map(|name| StandingCounts::new(op, &standings, name)).collect(),
+        })
+    }
+
+    /// Returns a page of what runs in an environment, with why it does not conform; what does not comes first.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`] when there is no such environment.
+    pub async fn list(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        filter: &ConformanceFilter,
+        request: ListRequest,
+    ) -> Result<ConformanceList, Error> {
+        self.0.demand_list(op, Permission::PolicyRead, Some(environment)).await?;
+        let standings = self.0.standings(op).await?;
+        // What needs somebody comes first; the keys of an environment differ after its name only.
+        let mut fitting = BTreeMap::new();
+        for (key, judged) in readable_in(op, &standings, environment) {
+            if let Some(standing) = judged.standing()
+                && filter.takes(judged, standing)
+            {
+                fitting.insert(format!("{}/{key}", rank(standing)), judged);
+            }
+        }
+        let page = ListPage::of(fitting.into_iter(), request, |(place, _)| place.clone());
+        let ListPage { items, next } = page;
+        let items = items.into_iter().filter_map(|(_, judged)| judged.item()).collect();
+        let here = readable_in(op, &standings, environment).map(|(_, it)| it.deployed());
+        Ok(ConformanceList {
+            policy_version: standings.policies().value.version(),
+            counts: StandingCounts::new(op, &standings, environment),
+            items: ListPage { items, next },
+            scope_gaps: tollgate_policy::conformance_of(environment, Vec::new(), here).scope_gaps,
+        })
+    }
+
+    /// Returns what runs of a pipeline in an environment and does not conform, or would not without a waiver.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`] when there is no such environment.
+    pub async fn of_pipeline(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        pipeline: &PipelineName,
+    ) -> Result<Vec<ConformanceItem>, Error> {
+        self.0.demand_list(op, Permission::PolicyRead, Some(environment)).await?;
+        let standings = self.0.standings(op).await?;
+        let here = readable_in(op, &standings, environment);
+        let of_it = here.filter(|(_, judged)| judged.deployment.pipeline == *pipeline);
+        Ok(of_it.filter_map(|(_, judged)| judged.item()).collect())
+    }
+}
+
+/// Returns the environments in which the actor may read how deployments stand.
+fn readable(op: &Op, standings: &Standings, environment: Option<&EnvironmentName>) -> Vec<EnvironmentName> {
+    let names = standings.policies().value.environments().filter(|name| {
+        environment.is_none_or(|wanted| wanted == *name) && op.may_somewhere_in(Permission::PolicyRead, name)
+    });
+    names.cloned().collect()
+}
+
+fn readable_in<'a>(
+    op: &'a Op,
+    standings: &'a Standings,
+    environment: &'a EnvironmentName,
+) -> impl Iterator<Item = (&'a String, &'a Arc<Judged>)> + Clone {
+    standings.of(op, &[Permission::PolicyRead], environment)
+}
+
+/// Returns the place of a standing in a list: what needs somebody first.
+fn rank(standing: Standing) -> u8 {
+    match standing {
+        Standing::NotConformant => 0,
+        Standing::Waived => 1,
+        Standing::Conformant => 2,
+    }
+}
+
+// === impl StandingCounts ===
+
+impl StandingCounts {
+    fn new(op: &Op, standings: &Standings, environment: &EnvironmentName) -> Self {
+        let mut counts = Self {
+            environment: environment.clone(),
+            deployments: 0,
+            conformant: 0,
+            waived: 0,
+            not_conformant: 0,
+            login_flows: 0,
+        };
+        for (_, judged) in readable_in(op, standings, environment) {
+            let Some(standing) = judged.standing() else { continue };
+            counts.deployments += 1;
+            match standing {
+                Standing::Conformant => counts.conformant += 1,
+                Standing::Waived => counts.waived += 1,
+                Standing::NotConformant => counts.not_conformant += 1,
+            }
+            counts.login_flows += usize::from(judged.is_login_flow());
+        }
+        counts
+    }
+}
+
+// === impl ConformanceFilter ===
+
+impl ConformanceFilter {
+    fn takes(&self, judged: &Judged, standing: Standing) -> bool {
+        self.standing.is_none_or(|wanted| wanted == standing)
+            && (!self.login_flows || judged.is_login_flow())
+            && judged.deployment.pipeline.as_str().contains(&self.name)
     }
 }

@@ -1,6 +1,6 @@
 //! Consumers: made in several environments at once, associated with the pipelines that they may call.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use tollgate_credential::keys::IssuedKey;
@@ -9,7 +9,7 @@ use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::ids::ConsumerId;
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName};
 use tollgate_model::objects::{Kind, Object, keys};
-use tollgate_store::{CommitError, Expect, Stored};
+use tollgate_store::{CommitError, Expect, Page, Stored};
 
 use crate::App;
 use crate::access::{Op, Permission, Place};
@@ -46,6 +46,19 @@ pub struct CreatedConsumer {
     pub key: Option<ShownKey>,
     /// Its revision.
     pub revision: u64,
+}
+
+/// A consumer, and what is known of its credentials.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConsumerCredentials {
+    /// The consumer.
+    pub consumer: Consumer,
+    /// Its API keys, oldest first; `None` for whom these are not to see.
+    pub keys: Option<Vec<ApiKey>>,
+    /// Its Basic Auth credentials, oldest first; likewise.
+    pub logins: Option<Vec<BasicAuth>>,
+    /// When one of its keys was last used, to about a minute; likewise.
+    pub last_used_at: Option<Timestamp>,
 }
 
 // === impl Consumers ===
@@ -124,10 +137,70 @@ impl Consumers {
         environment: &EnvironmentName,
         request: ListRequest,
     ) -> Result<ListPage<Consumer>, Error> {
+        self.search(op, environment, "", request).await
+    }
+
+    /// Returns a page of the consumers of an environment whose names hold a text.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`] when there is no such environment.
+    pub async fn search(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        text: &str,
+        request: ListRequest,
+    ) -> Result<ListPage<Consumer>, Error> {
         op.demand_in(Permission::ConsumerRead, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
-        let page = self.0.page::<Consumer>(&op.realm, format!("{environment}/"), request).await?;
+        let prefix = format!("{environment}/");
+        let page = if text.is_empty() {
+            self.0.page::<Consumer>(&op.realm, prefix, request).await?
+        } else {
+            let page = Page { prefix, after: request.cursor.clone(), limit: request.size() + 1 };
+            let found = self.0.store().search::<Consumer>(&op.realm, &page, text).await?;
+            ListPage::of(found.into_iter(), request, |stored| stored.value.key())
+        };
         Ok(page.map(|stored| stored.value))
+    }
+
+    /// Returns consumers with what is known of their credentials, as far as the actor may read it.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::Unavailable`].
+    pub async fn with_credentials(
+        &self,
+        op: &Op,
+        consumers: Vec<Consumer>,
+    ) -> Result<Vec<ConsumerCredentials>, Error> {
+        let ids: Vec<String> = consumers.iter().map(|it| it.id.to_string()).collect();
+        let keys = self.0.store().owned::<ApiKey>(&op.realm, &ids).await?;
+        let logins = self.0.store().owned::<BasicAuth>(&op.realm, &ids).await?;
+        let used = self.0.last_uses(keys.iter().map(|stored| stored.value.id)).await?;
+        let mut keys_of: HashMap<ConsumerId, Vec<ApiKey>> = HashMap::new();
+        for Stored { value, .. } in keys {
+            keys_of.entry(value.consumer).or_default().push(value);
+        }
+        let mut logins_of: HashMap<ConsumerId, Vec<BasicAuth>> = HashMap::new();
+        for Stored { value, .. } in logins {
+            logins_of.entry(value.consumer).or_default().push(value);
+        }
+        let view = |consumer: Consumer| {
+            let place = Place::environment(&consumer.environment);
+            let keys = keys_of.remove(&consumer.id).unwrap_or_default();
+            let sees_keys = op.may(Permission::ApiKeyRead, place);
+            let sees_logins = op.may(Permission::BasicAuthRead, place);
+            let last_used_at = keys.iter().filter_map(|key| used.get(&key.id).copied()).max();
+            ConsumerCredentials {
+                last_used_at: last_used_at.filter(|_| sees_keys),
+                keys: sees_keys.then_some(keys),
+                logins: sees_logins.then(|| logins_of.remove(&consumer.id).unwrap_or_default()),
+                consumer,
+            }
+        };
+        Ok(consumers.into_iter().map(view).collect())
     }
 
     /// Returns a consumer with its revision.
@@ -225,21 +298,15 @@ impl Consumers {
             let consumer = self.0.consumer(&op.realm, environment, name).await?;
             let mut draft = Draft::new(op, "consumer.delete");
             draft.delete::<Consumer>(consumer.value.key(), expect(&consumer, if_match));
-            let prefix = format!("{environment}/");
-            for key in self.0.all::<ApiKey>(&op.realm, &prefix).await? {
-                if key.value.consumer == consumer.value.id {
-                    draft.delete::<ApiKey>(key.value.key(), Expect::Any);
-                }
+            let owner = [consumer.value.id.to_string()];
+            for key in self.0.store().owned::<ApiKey>(&op.realm, &owner).await? {
+                draft.delete::<ApiKey>(key.value.key(), Expect::Any);
             }
-            for credential in self.0.all::<BasicAuth>(&op.realm, &prefix).await? {
-                if credential.value.consumer == consumer.value.id {
-                    draft.delete::<BasicAuth>(credential.value.key(), Expect::Any);
-                }
+            for credential in self.0.store().owned::<BasicAuth>(&op.realm, &owner).await? {
+                draft.delete::<BasicAuth>(credential.value.key(), Expect::Any);
             }
-            for certificate in self.0.all::<Certificate>(&op.realm, &prefix).await? {
-                if certificate.value.consumer == consumer.value.id {
-                    draft.delete::<Certificate>(certificate.value.key(), Expect::Any);
-                }
+            for certificate in self.0.store().owned::<Certificate>(&op.realm, &owner).await? {
+                draft.delete::<Certificate>(certificate.value.key(), Expect::Any);
             }
             match self.0.commit(op, draft).await {
                 Ok(_) => return Ok(()),

@@ -93,8 +93,9 @@ impl App {
         environment: &EnvironmentName,
         id: ConsumerId,
     ) -> Result<Stored<Consumer>, Error> {
-        let consumers = self.all::<Consumer>(realm, &format!("{environment}/")).await?;
-        consumers.into_iter().find(|consumer| consumer.value.id == id).ok_or_else(|| {
+        let prefix = format!("{environment}/");
+        let mut found = self.store().with_handle::<Consumer>(realm, &prefix, &id.to_string()).await?;
+        found.pop().ok_or_else(|| {
             Error::not_found("the consumer of this credential no longer exists").hint("make a new consumer")
         })
     }

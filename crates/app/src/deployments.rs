@@ -3,7 +3,6 @@
 mod candidates;
 mod dry_run;
 mod openapi;
-mod pages;
 mod place;
 mod reads;
 mod routes;
@@ -12,7 +11,6 @@ pub use candidates::RollbackCandidate;
 pub use openapi::GatewayUrl;
 pub use reads::{DeploymentUrl, DeploymentView, HistoryItem};
 
-use tollgate_model::consumers::Consumer;
 use tollgate_model::deployments::{DeployAction, Deployment, RouteClaim};
 use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::objects::Object;
@@ -220,8 +218,7 @@ impl Deployments {
         let trigger = version.pipeline.trigger.http().filter(|_| version.pipeline.trigger.is_exposed());
         if let Some(trigger) = trigger.filter(|trigger| trigger.demands_key()) {
             let asked = if trigger.api_key.is_on() { "an API key" } else { "a client certificate" };
-            let consumers = self.0.all::<Consumer>(&op.realm, &format!("{environment}/")).await?;
-            nobody_associated = !consumers.iter().any(|consumer| consumer.value.pipelines.contains(name));
+            nobody_associated = !self.0.is_called(&op.realm, environment, name).await?;
             if nobody_associated {
                 reminders.push(format!(
                     "`{name}` asks for {asked}, but no consumer of {environment} is associated with it: \

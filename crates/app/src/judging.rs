@@ -1,8 +1,6 @@
 //! Judging everything that runs: away from the threads that serve, environments beside each other.
 
-use tollgate_model::deployments::Deployment;
 use tollgate_model::names::EnvironmentName;
-use tollgate_model::pipelines::PipelineVersion;
 
 use crate::errors::Error;
 
@@ -18,25 +16,16 @@ pub(crate) async fn away<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
 }
 
-/// Judges each environment with what runs there, in the order given.
+/// Judges each environment, in the order given.
 pub(crate) fn in_each<T: Send>(
     environments: &[EnvironmentName],
-    deployed: &[(Deployment, PipelineVersion)],
-    judge: impl Fn(&EnvironmentName, &[(&Deployment, &PipelineVersion)]) -> Result<T, Error> + Sync,
+    judge: impl Fn(&EnvironmentName) -> Result<T, Error> + Sync,
 ) -> Result<Vec<T>, Error> {
-    let one = |environment: &EnvironmentName| {
-        let here: Vec<_> = deployed
-            .iter()
-            .filter(|(deployment, _)| deployment.environment == *environment)
-            .map(|(deployment, version)| (deployment, version))
-            .collect();
-        judge(environment, &here)
-    };
     let mut judged = Vec::with_capacity(environments.len());
     for environments in environments.chunks(AT_ONCE) {
         std::thread::scope(|scope| {
-            let one = &one;
-            let threads: Vec<_> = environments.iter().map(|name| scope.spawn(move || one(name))).collect();
+            let judge = &judge;
+            let threads: Vec<_> = environments.iter().map(|name| scope.spawn(move || judge(name))).collect();
             for thread in threads {
                 judged.push(thread.join().map_err(|_| Error::internal("judging panicked"))??);
             }

@@ -7,7 +7,7 @@ mod identify;
 use jiff::Timestamp;
 use tollgate_credential::keys::{IssuedKey, PlainKey};
 use tollgate_model::consumers::{ApiKey, Consumer, CredentialState};
-use tollgate_model::ids::{ConsumerId, KeyId};
+use tollgate_model::ids::KeyId;
 use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName};
 use tollgate_model::objects::keys;
 use tollgate_store::{Expect, Stored};
@@ -75,12 +75,15 @@ impl Keys {
     ) -> Result<Vec<KeyView>, Error> {
         op.demand_in(Permission::ApiKeyRead, Place::environment(environment))?;
         let consumer = self.0.consumer(&op.realm, environment, consumer).await?.value;
-        let mut views = Vec::new();
-        for Stored { value: key, revision } in self.of_consumer(op, environment, consumer.id).await? {
-            let last_used_at = self.0.last_used(&op.realm, key.id).await?;
-            views.push(KeyView { key, consumer: consumer.name.clone(), last_used_at, revision });
-        }
-        Ok(views)
+        let keys = self.0.store().owned::<ApiKey>(&op.realm, &[consumer.id.to_string()]).await?;
+        let used = self.0.last_uses(keys.iter().map(|stored| stored.value.id)).await?;
+        let view = |Stored { value: key, revision }: Stored<ApiKey>| KeyView {
+            last_used_at: used.get(&key.id).copied(),
+            consumer: consumer.name.clone(),
+            key,
+            revision,
+        };
+        Ok(keys.into_iter().map(view).collect())
     }
 
     /// Issues a key; its plain form is in this answer and nowhere else.
@@ -249,23 +252,12 @@ impl Keys {
 
     /// Refuses a secret that a key of this environment has, revoked or not.
     async fn check_unknown(&self, op: &Op, environment: &EnvironmentName, digest: &str) -> Result<(), Error> {
-        let here = self.0.all::<ApiKey>(&op.realm, &format!("{environment}/")).await?;
-        if here.iter().all(|stored| stored.value.digest != digest) {
+        let prefix = format!("{environment}/");
+        if self.0.store().with_handle::<ApiKey>(&op.realm, &prefix, digest).await?.is_empty() {
             return Ok(());
         }
         let message = "a key with this secret exists in this environment already";
         Err(Error::conflict("already-exists", message).hint("a key has one owner: issue a new key instead"))
-    }
-
-    async fn of_consumer(
-        &self,
-        op: &Op,
-        environment: &EnvironmentName,
-        consumer: ConsumerId,
-    ) -> Result<Vec<Stored<ApiKey>>, Error> {
-        let mut keys = self.0.all::<ApiKey>(&op.realm, &format!("{environment}/")).await?;
-        keys.retain(|key| key.value.consumer == consumer);
-        Ok(keys)
     }
 
     async fn find(&self, op: &Op, environment: &EnvironmentName, id: KeyId) -> Result<Stored<ApiKey>, Error> {

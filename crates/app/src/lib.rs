@@ -36,6 +36,7 @@ pub mod refusals;
 pub mod refused_calls;
 pub mod roles;
 pub mod schedule;
+pub mod search;
 pub mod shadow;
 pub mod signing_keys;
 pub mod traffic;
@@ -43,6 +44,7 @@ pub mod usage;
 pub mod users;
 pub mod waivers;
 
+mod callers;
 mod changes;
 mod credentials;
 mod directory;
@@ -50,11 +52,12 @@ mod judging;
 mod past;
 mod places;
 mod realm_settings;
+mod standings;
 
 // What use cases take and give, so that API and console need no crate below this one.
 pub use tollgate_credential::passwords::Password;
 pub use tollgate_policy::{
-    Conformance, ConformanceItem, Effect, EnvironmentMeaning, Impact, PolicyDiff, Standing,
+    Conformance, ConformanceItem, Effect, EnvironmentMeaning, Impact, PolicyDiff, ScopeGap, Standing,
 };
 pub use tollgate_store::{
     About, CallBatch, JournalEntry, JournalFilter, Outcome, Refusal, Stored, TrafficBatch,
@@ -85,6 +88,8 @@ struct Parts {
     /// Refused attempts that are not in the journal yet.
     refusals: refusals::Waiting,
     checkpoints: evidence::KeptCheckpoints,
+    /// How what runs stood when it was last asked.
+    standings: standings::Kept,
     /// Held by one of the decisions that were overtaken.
     turns: Mutex<()>,
     /// Absent where there is none, as in tests.
@@ -159,6 +164,8 @@ resources! {
     roles: roles::RoleUseCases,
     /// Returns the runs of scheduled pipelines.
     schedule: schedule::Schedule,
+    /// Returns the search over pipelines and consumers.
+    search: search::Search,
     /// Returns the use cases of shadow policies.
     shadow: shadow::Shadow,
     /// Returns the use cases of signing keys and token revocations.
@@ -186,6 +193,7 @@ impl App {
             sign_ins: users::SignIns::default(),
             refusals: refusals::Waiting::default(),
             checkpoints: evidence::KeptCheckpoints::default(),
+            standings: standings::Kept::default(),
             turns: Mutex::new(()),
             gateway: OnceLock::new(),
         };

@@ -3,11 +3,10 @@
 mod check;
 mod mend;
 
-use tollgate_model::consumers::Consumer;
 use tollgate_model::document::{self, Located};
 use tollgate_model::environments::{Environment, Project};
 use tollgate_model::names::{PipelineName, ProjectName};
-use tollgate_model::objects::{Kind, keys};
+use tollgate_model::objects::{Kind, Object as _, keys};
 use tollgate_model::pipelines::{Pipeline, PipelineHead, PipelineVersion};
 use tollgate_model::verdicts::Verdict;
 use tollgate_model::versions::Version;
@@ -180,15 +179,44 @@ impl Pipelines {
     ///
     /// [`ErrorKind::Forbidden`], [`ErrorKind::Unavailable`].
     pub async fn list(&self, op: &Op, request: ListRequest) -> Result<ListPage<PipelineHead>, Error> {
-        op.demand_anywhere(Permission::PipelineRead)?;
         if op.may(Permission::PipelineRead, Place::REALM) {
             let page = self.0.page::<PipelineHead>(&op.realm, String::new(), request).await?;
             return Ok(page.map(|stored| stored.value));
         }
-        let all = self.0.all::<PipelineHead>(&op.realm, "").await?;
-        let visible = |head: &PipelineHead| op.may(Permission::PipelineRead, Place::project(&head.project));
-        let heads = all.into_iter().map(|stored| stored.value).filter(visible);
-        Ok(ListPage::of(heads, request, |head| head.name.to_string()))
+        self.search(op, None, "", request).await
+    }
+
+    /// Returns a page of the pipelines whose names hold a text, of one project or of all that the actor may read, by name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipelines::list`]. A project without pipelines, or that does not exist, has an empty page.
+    pub async fn search(
+        &self,
+        op: &Op,
+        project: Option<&ProjectName>,
+        text: &str,
+        request: ListRequest,
+    ) -> Result<ListPage<PipelineHead>, Error> {
+        match project {
+            Some(project) => op.demand_in(Permission::PipelineRead, Place::project(project))?,
+            None => op.demand_anywhere(Permission::PipelineRead)?,
+        }
+        // Which projects' pipelines there are is known without reading them all; those of the page are read.
+        let standings = self.0.standings(op).await?;
+        let visible = standings.owners().iter().filter(|(name, of)| {
+            project.is_none_or(|project| project == *of)
+                && name.as_str().contains(text)
+                && op.may(Permission::PipelineRead, Place::project(of))
+        });
+        let ListPage { items, next } = ListPage::of(visible, request, |(name, _)| name.to_string());
+        let names: Vec<String> = items.into_iter().map(|(name, _)| keys::pipeline(name)).collect();
+        let heads = self.0.store().get_many::<PipelineHead>(&op.realm, &names).await?;
+        let mut heads: Vec<PipelineHead> = heads.into_iter().map(|stored| stored.value).collect();
+        // One that was moved since is where the actor may not read, perhaps.
+        heads.retain(|head| op.may(Permission::PipelineRead, Place::project(&head.project)));
+        heads.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(ListPage { items: heads, next })
     }
 
     /// Returns a page of one project's pipelines by name.
@@ -202,10 +230,7 @@ impl Pipelines {
         project: &ProjectName,
         request: ListRequest,
     ) -> Result<ListPage<PipelineHead>, Error> {
-        op.demand_in(Permission::PipelineRead, Place::project(project))?;
-        let all = self.0.all::<PipelineHead>(&op.realm, "").await?;
-        let heads = all.into_iter().map(|stored| stored.value).filter(|head| head.project == *project);
-        Ok(ListPage::of(heads, request, |head| head.name.to_string()))
+        self.search(op, Some(project), "", request).await
     }
 
     /// Returns every version, judged, oldest first.
@@ -327,13 +352,18 @@ impl Pipelines {
     /// Takes a pipeline away from every consumer; tells whether one had it.
     async fn dissociate(&self, op: &Op, name: &PipelineName, draft: &mut Draft) -> Result<bool, Error> {
         let mut found = false;
-        for Stored { value: mut consumer, revision } in self.0.all::<Consumer>(&op.realm, "").await? {
-            if consumer.pipelines.remove(name) {
-                draft.put(&consumer, Expect::Revision(revision))?;
-                found = true;
+        let mut after = None;
+        loop {
+            let callers = self.0.callers_after(&op.realm, "", name, after).await?;
+            let Some(last) = callers.last() else { return Ok(found) };
+            after = Some(last.value.key());
+            for Stored { value: mut consumer, revision } in callers {
+                if consumer.pipelines.remove(name) {
+                    draft.put(&consumer, Expect::Revision(revision))?;
+                    found = true;
+                }
             }
         }
-        Ok(found)
     }
 
     async fn verdicts(&self, op: &Op, pipeline: &Pipeline) -> Result<Vec<Verdict>, Error> {

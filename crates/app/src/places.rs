@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use tollgate_model::deployments::Deployment;
 use tollgate_model::names::{EnvironmentName, PipelineName, ProjectName, RealmName};
 use tollgate_model::objects::{Kind, keys};
-use tollgate_model::pipelines::{PipelineHead, PipelineVersion};
+use tollgate_model::pipelines::PipelineHead;
 use tollgate_store::{Expect, Stored};
 
 use crate::App;
@@ -16,11 +15,30 @@ use crate::errors::Error;
 use crate::pipelines::no_pipeline;
 
 /// The project of each pipeline.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Owners(BTreeMap<PipelineName, ProjectName>);
 
 // === impl Owners ===
 
 impl Owners {
+    /// Notes in which project a pipeline lies by now; `None` when it is gone.
+    pub(crate) fn note(&mut self, pipeline: PipelineName, project: Option<ProjectName>) {
+        match project {
+            Some(project) => self.0.insert(pipeline, project),
+            None => self.0.remove(&pipeline),
+        };
+    }
+
+    /// Returns the project of a pipeline; `None` when there is no such pipeline.
+    pub(crate) fn project(&self, pipeline: &PipelineName) -> Option<&ProjectName> {
+        self.0.get(pipeline)
+    }
+
+    /// Returns every pipeline with its project, by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PipelineName, &ProjectName)> {
+        self.0.iter()
+    }
+
     /// Tells whether an actor may do one of these things to what a pipeline does, or did, in an environment.
     ///
     /// What a pipeline did that is gone lies in no project: it takes the right over all of them.
@@ -97,20 +115,5 @@ impl App {
     pub(crate) async fn owners(&self, realm: &RealmName) -> Result<Owners, Error> {
         let heads = self.all::<PipelineHead>(realm, "").await?.into_iter().map(|stored| stored.value);
         Ok(Owners(heads.map(|head| (head.name, head.project)).collect()))
-    }
-
-    /// Returns what runs where the actor has one of these permissions; as [`App::deployed`] otherwise.
-    pub(crate) async fn deployed_for(
-        &self,
-        op: &Op,
-        permissions: &[Permission],
-        prefix: &str,
-    ) -> Result<Vec<(Deployment, PipelineVersion)>, Error> {
-        let mut deployed = self.deployed(&op.realm, prefix).await?;
-        if !permissions.iter().any(|permission| op.may(*permission, Place::REALM)) {
-            let owners = self.owners(&op.realm).await?;
-            deployed.retain(|(it, _)| owners.may(op, permissions, &it.environment, &it.pipeline));
-        }
-        Ok(deployed)
     }
 }

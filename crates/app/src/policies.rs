@@ -1,6 +1,7 @@
 //! Policies: read, compare, change. Every change is a new version of all of them together.
 
 mod edits;
+mod trial;
 mod versions;
 
 use jiff::Timestamp;
@@ -20,6 +21,7 @@ use crate::errors::Error;
 use crate::judging;
 
 pub use edits::{PolicyEdit, PolicyValues};
+pub use trial::{RuleTrial, RuleTrialIn};
 pub(crate) use versions::check_reason;
 
 /// Use cases of policies.
@@ -249,19 +251,30 @@ impl App {
     ) -> Result<PolicyImpact, Error> {
         // Whoever changes the policies of the whole realm sees the whole of what that does.
         let seen = [Permission::PolicyRead, Permission::PolicyUpdate];
-        let deployed = self.deployed_for(op, &seen, "").await?;
         let shown = |name: &&EnvironmentName| {
             let is_seen = seen.iter().any(|permission| op.may_somewhere_in(*permission, name));
             is_seen && proposed.environments().any(|other| other == *name)
         };
         let names: Vec<EnvironmentName> =
             ruling.policies.value.environments().filter(shown).cloned().collect();
-        let (ruling, now) = (ruling.clone(), op.now);
+        let standings = self.standings(op).await?;
+        // What was judged by other policies or waivers, as when they changed since the ruling was read, is judged anew.
+        let is_today = standings.judged_by(ruling);
+        let (ruling, op, now) = (ruling.clone(), op.clone(), op.now);
         judging::away(move || {
             let (today, tomorrow) = (ruling.judge(now), Judge::new(&proposed, &waivers, now));
             let meaning = tollgate_policy::meaning(&today, &tomorrow)?;
-            let environments = judging::in_each(&names, &deployed, |name, here| {
-                Ok(tollgate_policy::impact(&today, &tomorrow, name, here.iter().copied())?)
+            let environments = judging::in_each(&names, |name| {
+                let here = standings.of(&op, &seen, name).map(|(_, it)| it);
+                if is_today {
+                    let judged = here.filter_map(|it| {
+                        let (deployment, version) = it.deployed();
+                        Some((deployment, version, it.verdict.as_ref()?.conforms()))
+                    });
+                    Ok(tollgate_policy::impact_on(&tomorrow, name, judged)?)
+                } else {
+                    Ok(tollgate_policy::impact(&today, &tomorrow, name, here.map(|it| it.deployed()))?)
+                }
             })?;
             Ok(PolicyImpact { proposed, meaning, environments })
         })

@@ -194,6 +194,16 @@ impl Shadow {
         self.put(op, &ruling, running, shadow, reason, if_match).await
     }
 
+    /// Tells whether one runs.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Forbidden`], [`ErrorKind::Unavailable`].
+    pub async fn runs(&self, op: &Op) -> Result<bool, Error> {
+        op.demand(Permission::PolicyRead)?;
+        Ok(self.running(&op.realm).await?.is_some())
+    }
+
     /// Returns the shadow with what it would do, and what it would have refused since it began.
     ///
     /// # Errors

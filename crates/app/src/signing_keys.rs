@@ -199,8 +199,9 @@ impl SigningKeys {
         if self.0.store().get::<TokenRevocation>(&op.realm, &revocation).await?.is_some() {
             return Ok(Some("the token was revoked".to_owned()));
         }
-        let consumers = self.0.all::<Consumer>(&op.realm, &format!("{environment}/")).await?;
-        let consumer = consumers.into_iter().find(|it| it.value.id.to_string() == claims.subject);
+        let prefix = format!("{environment}/");
+        let consumer =
+            self.0.store().with_handle::<Consumer>(&op.realm, &prefix, &claims.subject).await?.pop();
         Ok(match consumer.map(|it| it.value.tokens_revoked_before) {
             None => Some("the token's consumer no longer exists".to_owned()),
             Some(Some(before)) if claims.issued_at <= before.as_second() => {

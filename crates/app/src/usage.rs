@@ -1,5 +1,7 @@
 //! When keys and client certificates were last used: gathered by gateways, written now and then, outside the call path.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use tollgate_model::ids::{CertificateId, KeyId};
 use tollgate_model::names::RealmName;
@@ -52,6 +54,24 @@ impl KeyUsage {
 // === impl App ===
 
 impl App {
+    /// Returns when each of these keys was last used, of those that were.
+    pub(crate) async fn last_uses(
+        &self,
+        keys: impl Iterator<Item = KeyId>,
+    ) -> Result<HashMap<KeyId, Timestamp>, Error> {
+        let keys: HashMap<String, KeyId> = keys.map(|key| (key.to_string(), key)).collect();
+        let names: Vec<String> = keys.keys().cloned().collect();
+        let realm = RealmName::default();
+        let records = self.store().get_records(RecordTable::LastUse, &realm, &names).await;
+        let mut used = HashMap::new();
+        for (name, text) in records.map_err(Error::unavailable)? {
+            if let Some(key) = keys.get(&name) {
+                used.insert(*key, text.parse().map_err(Error::internal)?);
+            }
+        }
+        Ok(used)
+    }
+
     /// Returns when a key was last used.
     pub(crate) async fn last_used(&self, _: &RealmName, key: KeyId) -> Result<Option<Timestamp>, Error> {
         self.last_use(&key.to_string()).await

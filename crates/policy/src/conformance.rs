@@ -98,8 +98,17 @@ pub fn conformance<'a>(
             Ok(ConformanceItem::new(deployment, &version.pipeline, verdict))
         })
         .collect::<Result<Vec<_>, _>>()?;
+    Ok(conformance_of(environment, items, deployed))
+}
+
+/// Sums up what was judged in an environment: `items` are the verdicts on what is `deployed`.
+pub fn conformance_of<'a>(
+    environment: &EnvironmentName,
+    items: Vec<ConformanceItem>,
+    deployed: impl IntoIterator<Item = (&'a Deployment, &'a PipelineVersion)> + Clone,
+) -> Conformance {
     let count = |standing| items.iter().filter(|item| item.standing == standing).count();
-    Ok(Conformance {
+    Conformance {
         environment: environment.clone(),
         deployments: items.len(),
         conformant: count(Standing::Conformant),
@@ -107,7 +116,7 @@ pub fn conformance<'a>(
         not_conformant: count(Standing::NotConformant),
         scope_gaps: scope_gaps(deployed),
         items,
-    })
+    }
 }
 
 /// Finds the scopes that are demanded and not offered.
@@ -149,7 +158,8 @@ fn scope_gaps<'a>(
 // === impl ConformanceItem ===
 
 impl ConformanceItem {
-    pub(crate) fn new(deployment: &Deployment, pipeline: &Pipeline, verdict: Verdict) -> Self {
+    /// Says how a deployment stands by a verdict on its pipeline.
+    pub fn new(deployment: &Deployment, pipeline: &Pipeline, verdict: Verdict) -> Self {
         Self {
             pipeline: deployment.pipeline.clone(),
             project: pipeline.project.clone(),

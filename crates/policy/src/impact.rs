@@ -41,6 +41,23 @@ pub fn impact<'a>(
     environment: &EnvironmentName,
     deployed: impl IntoIterator<Item = (&'a Deployment, &'a PipelineVersion)>,
 ) -> Result<Impact, UnknownEnvironment> {
+    let mut judged = Vec::new();
+    for (deployment, version) in deployed {
+        judged.push((deployment, version, today.verdict(&version.pipeline, environment)?.conforms()));
+    }
+    impact_on(proposed, environment, judged)
+}
+
+/// Compares what a judge says of what runs in an environment with whether it conforms today, as somebody judged it.
+///
+/// # Errors
+///
+/// [`UnknownEnvironment`] when the judge has no value for it.
+pub fn impact_on<'a>(
+    proposed: &Judge<'_>,
+    environment: &EnvironmentName,
+    judged: impl IntoIterator<Item = (&'a Deployment, &'a PipelineVersion, bool)>,
+) -> Result<Impact, UnknownEnvironment> {
     let mut impact = Impact {
         environment: environment.clone(),
         falls_out: Vec::new(),
@@ -54,8 +71,7 @@ pub fn impact<'a>(
             .and_then(Enforcement::at_gateway)
             .map(|at| at.at_gateway),
     };
-    for (deployment, version) in deployed {
-        let before = today.verdict(&version.pipeline, environment)?.conforms();
+    for (deployment, version, before) in judged {
         let after = proposed.verdict(&version.pipeline, environment)?;
         impact.not_conformant += usize::from(!after.conforms());
         impact.unchanged += usize::from(before == after.conforms());

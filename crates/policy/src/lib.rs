@@ -14,10 +14,10 @@ mod meaning;
 mod rules;
 mod tokens;
 
-pub use conformance::{Conformance, ConformanceItem, ScopeGap, Standing, conformance};
+pub use conformance::{Conformance, ConformanceItem, ScopeGap, Standing, conformance, conformance_of};
 pub use diff::{Change, PolicyChange, PolicyDiff, ValueChange, diff};
 pub use fixes::{ApplyFixError, apply_fix};
-pub use impact::{Impact, impact};
+pub use impact::{Impact, impact, impact_on};
 pub use judge::{Admission, AdmitError, Judge, Refusal, UnknownEnvironment};
 pub use login_flows::is_login_flow;
 pub use meaning::{Effect, EnvironmentMeaning, Meaning, SettingChange, SwitchChange, Switches, meaning};

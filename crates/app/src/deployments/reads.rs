@@ -18,6 +18,9 @@ use super::Deployments;
 use crate::App;
 use crate::access::{Op, Permission};
 use crate::errors::Error;
+use crate::judging;
+use crate::lists::{ListPage, ListRequest};
+use crate::standings::Judged;
 
 /// Most entries of a deployment's history that are looked at.
 const MAX_HISTORY: u32 = 500;
@@ -78,11 +81,29 @@ impl DeploymentView {
         let others = judge.policies().environments().filter(|name| **name != deployment.environment);
         let elsewhere =
             others.map(|name| judge.verdict(&version.pipeline, name)).collect::<Result<_, _>>()?;
+        Ok(Self::of(realm, deployment, version, verdict, elsewhere))
+    }
+
+    /// Makes one of what was judged before; `None` where the policies do not say.
+    fn of_judged(realm: &RealmName, judged: &Judged, judge: &Judge<'_>) -> Option<Self> {
+        let (deployment, version) = judged.deployed();
+        let verdict = judged.verdict.clone()?;
+        let elsewhere = judged.elsewhere(judge).to_vec();
+        Some(Self::of(realm, deployment.clone(), version, verdict, elsewhere))
+    }
+
+    fn of(
+        realm: &RealmName,
+        deployment: Deployment,
+        version: &PipelineVersion,
+        verdict: Verdict,
+        elsewhere: Vec<Verdict>,
+    ) -> Self {
         let urls = exposed_paths(realm, &version.pipeline, version.version.major)
             .into_iter()
             .map(|path| DeploymentUrl { exposure: path.exposure, path: path.path })
             .collect();
-        Ok(Self { project: version.pipeline.project.clone(), deployment, verdict, elsewhere, urls })
+        Self { project: version.pipeline.project.clone(), deployment, verdict, elsewhere, urls }
     }
 }
 
@@ -99,15 +120,54 @@ impl Deployments {
         op: &Op,
         environment: Option<&EnvironmentName>,
     ) -> Result<Vec<DeploymentView>, Error> {
+        Ok(self.list_all(op, environment, "", None).await?.items)
+    }
+
+    /// Returns a page of what runs, in one environment or in all, of what the actor may read: ordered by environment and
+    /// name, of pipelines whose names hold `name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Deployments::list`].
+    pub async fn list_page(
+        &self,
+        op: &Op,
+        environment: Option<&EnvironmentName>,
+        name: &str,
+        request: ListRequest,
+    ) -> Result<ListPage<DeploymentView>, Error> {
+        self.list_all(op, environment, name, Some(request)).await
+    }
+
+    async fn list_all(
+        &self,
+        op: &Op,
+        environment: Option<&EnvironmentName>,
+        name: &str,
+        request: Option<ListRequest>,
+    ) -> Result<ListPage<DeploymentView>, Error> {
         self.0.demand_list(op, Permission::DeploymentRead, environment).await?;
-        let ruling = self.0.ruling(&op.realm).await?;
-        let judge = ruling.judge(op.now);
-        let prefix = environment.map(|name| format!("{name}/")).unwrap_or_default();
-        let deployed = self.0.deployed_for(op, &[Permission::DeploymentRead], &prefix).await?;
-        deployed
-            .into_iter()
-            .map(|(deployment, version)| DeploymentView::new(&op.realm, deployment, &version, &judge))
-            .collect()
+        let standings = self.0.standings(op).await?;
+        let mut names: Vec<_> = standings.policies().value.environments().cloned().collect();
+        names.retain(|it| environment.is_none_or(|wanted| wanted == it));
+        let (op, name) = (op.clone(), name.to_owned());
+        judging::away(move || {
+            let ruling = standings.ruling();
+            let judge = ruling.judge(op.now);
+            let found = names.iter().flat_map(|it| standings.of(&op, &[Permission::DeploymentRead], it));
+            let found = found.filter(|(_, it)| it.deployment.pipeline.as_str().contains(&name));
+            // Keys of environments follow each other in another order than their names: `a-b/` comes before `a/`.
+            let mut found: Vec<_> = found.collect();
+            found.sort_by_key(|(key, _)| *key);
+            let page = match request {
+                Some(request) => ListPage::of(found.into_iter(), request, |(key, _)| (*key).clone()),
+                None => ListPage { items: found, next: None },
+            };
+            let views =
+                page.items.iter().filter_map(|(_, it)| DeploymentView::of_judged(&op.realm, it, &judge));
+            Ok(ListPage { items: views.collect(), next: page.next })
+        })
+        .await
     }
 
     /// Returns one deployment with its revision.

@@ -38,15 +38,19 @@ impl Keys {
         let prefix = format!("{environment}/");
         let wanted: HashMap<String, KeyDigest> =
             digests.iter().map(|digest| (digest.to_string(), *digest)).collect();
-        let mut keys = self.0.all::<ApiKey>(&op.realm, &prefix).await?;
-        keys.retain(|key| !key.value.imported && wanted.contains_key(&key.value.digest));
+        let mut keys = Vec::new();
+        for digest in wanted.keys() {
+            keys.extend(self.0.store().with_handle::<ApiKey>(&op.realm, &prefix, digest).await?);
+        }
+        keys.retain(|key| !key.value.imported);
+        keys.sort_by_key(|key| key.value.id);
         let owners: HashSet<_> = keys.iter().map(|key| key.value.consumer).collect();
-        let consumers = if owners.is_empty() { Vec::new() } else { self.0.all(&op.realm, &prefix).await? };
-        let names: HashMap<_, _> = consumers
-            .into_iter()
-            .map(|Stored { value: Consumer { id, name, .. }, .. }| (id, name))
-            .filter(|(id, _)| owners.contains(id))
-            .collect();
+        let mut names = HashMap::new();
+        for owner in owners {
+            let found =
+                self.0.store().with_handle::<Consumer>(&op.realm, &prefix, &owner.to_string()).await?;
+            names.extend(found.into_iter().map(|stored| (stored.value.id, stored.value.name)));
+        }
         let mut all = Vec::with_capacity(keys.len());
         for Stored { value: key, revision } in keys {
             // A consumer that was deleted at this moment took its keys along.

@@ -10,6 +10,7 @@ use tollgate_app::attestations::Which;
 use tollgate_app::calls::Days;
 use tollgate_app::certificates::NewCertificate;
 use tollgate_app::change_requests::Proposal;
+use tollgate_app::conformance::ConformanceFilter;
 use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::groups::GroupEdit;
 use tollgate_app::keys::UntilUnused;
@@ -90,8 +91,12 @@ async fn nobody_may_do_anything_without_permission() {
         change_requests.reject(change, "", None);
         change_requests.withdraw(change, "", None);
         conformance.report(None);
+        conformance.summary();
+        conformance.list(test, &ConformanceFilter::default(), page());
+        conformance.of_pipeline(test, shop);
         consumers.create(new_consumer("bob"));
         consumers.list(test, page());
+        consumers.search(test, "", page());
         consumers.get(test, ann);
         consumers.associate(test, ann, names(), None);
         consumers.dissociate(test, ann, names(), None);
@@ -108,7 +113,7 @@ async fn nobody_may_do_anything_without_permission() {
         deployments.list(None);
         deployments.get(test, shop, None);
         deployments.history(test, shop);
-        deployments.page(test, "", page());
+        deployments.list_page(None, "", page());
         deployments.openapi(test, shop, None, None);
         environments.list();
         environments.get(test);
@@ -157,6 +162,7 @@ async fn nobody_may_do_anything_without_permission() {
         pipelines.save(document("other", KEYED));
         pipelines.get(shop);
         pipelines.list(page());
+        pipelines.search(None, "", page());
         pipelines.list_of_project(project, page());
         pipelines.versions(shop);
         pipelines.version(shop, Version::FIRST);
@@ -165,6 +171,7 @@ async fn nobody_may_do_anything_without_permission() {
         policies.get();
         policies.versions();
         policies.version(Version::FIRST);
+        policies.last_changes();
         policies.diff(Version::FIRST, None);
         policies.impact(&tightening());
         policies.set(&tightening(), "", None);
@@ -189,6 +196,7 @@ async fn nobody_may_do_anything_without_permission() {
         shadow.set(&shadowed(), "", None);
         shadow.remove_rule(rule, "", None);
         shadow.report();
+        shadow.runs();
         shadow.promote("", None, None);
         shadow.end(None);
         signing_keys.list(test);

@@ -314,7 +314,7 @@ async fn what_runs_is_found_by_name_a_page_at_a_time() {
     }
     let page = async |op: &Op, search: &str, cursor: Option<String>| {
         let request = ListRequest { limit: Some(2), cursor };
-        let page = deployments.page(op, &world.test, search, request).await.unwrap();
+        let page = deployments.list_page(op, Some(&world.test), search, request).await.unwrap();
         let names: Vec<_> = page.items.iter().map(|it| it.deployment.pipeline.to_string()).collect();
         (names.join(" "), page.next)
     };
