@@ -34,3 +34,31 @@ document.addEventListener("htmx:beforeSwap", (event) => {
     event.detail.isError = false;
   }
 });
+
+// The search box: `/` goes to it, the arrow keys through what it suggests, Escape puts the suggestions away.
+document.addEventListener("keydown", (event) => {
+  const box = document.getElementById("search");
+  const suggestions = document.getElementById("suggestions");
+  if (!box || !suggestions) return;
+  const writing = event.target.closest("input, textarea, select, [contenteditable]");
+  if (event.key === "/" && !writing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    event.preventDefault();
+    box.focus();
+    return;
+  }
+  if (event.target !== box && !suggestions.contains(event.target)) return;
+  if (event.key === "Escape") {
+    suggestions.replaceChildren();
+    box.focus();
+    return;
+  }
+  if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
+  const stops = [box, ...suggestions.querySelectorAll("a")];
+  const next = stops.indexOf(event.target) + (event.key === "ArrowDown" ? 1 : -1);
+  event.preventDefault();
+  stops[(next + stops.length) % stops.length].focus();
+});
+document.addEventListener("click", (event) => {
+  const suggestions = document.getElementById("suggestions");
+  if (suggestions && !event.target.closest(".search")) suggestions.replaceChildren();
+});

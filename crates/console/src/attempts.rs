@@ -18,7 +18,7 @@ use crate::Console;
 pub(crate) struct Who(Arc<Mutex<Option<Op>>>);
 
 /// What the journal calls what a form does when it is done.
-const ACTIONS: [(&str, &str); 29] = [
+const ACTIONS: [(&str, &str); 44] = [
     ("/sign-in", "user.sign-in"),
     ("/sign-out", "user.sign-out"),
     ("/realms/{realm}/consumers", "consumer.create"),
@@ -43,6 +43,21 @@ const ACTIONS: [(&str, &str); 29] = [
     ("/realms/{realm}/accounts/delete", "account.delete"),
     ("/realms/{realm}/signing-keys/rotate", "signing-key.rotate"),
     ("/realms/{realm}/signing-keys/revoke", "signing-key.revoke"),
+    ("/realms/{realm}/consumers/{environment}/{consumer}/keys/import", "api-key.import"),
+    ("/realms/{realm}/consumers/{environment}/{consumer}/logins", "basic-auth.create"),
+    ("/realms/{realm}/consumers/{environment}/{consumer}/logins/{login}/revoke", "basic-auth.revoke"),
+    ("/realms/{realm}/consumers/{environment}/{consumer}/revoke-tokens", "consumer.revoke-tokens"),
+    ("/realms/{realm}/pick-pipelines", "pipeline.read"),
+    ("/realms/{realm}/new-rule", "policy.set"),
+    ("/realms/{realm}/new-rule/try", "policy.read"),
+    ("/realms/{realm}/rules/{rule}", "policy.set"),
+    ("/realms/{realm}/rules/{rule}/remove", "policy.remove"),
+    ("/realms/{realm}/policy-values/{which}", "policy.set"),
+    ("/realms/{realm}/policy-values/{which}/impact", "policy.read"),
+    ("/realms/{realm}/policies/shadow/promote", "shadow.promote"),
+    ("/realms/{realm}/policies/shadow/end", "shadow.end"),
+    ("/realms/{realm}/signing-keys/revoke-token", "token.revoke"),
+    ("/realms/{realm}/signing-keys/inspect", "token.inspect"),
     ("/realms/{realm}/waivers", "waiver.create"),
     ("/realms/{realm}/waivers/end", "waiver.end"),
     ("/realms/{realm}/explain", "call.explain"),

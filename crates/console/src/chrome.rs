@@ -30,6 +30,8 @@ pub(crate) enum Section {
     Traffic,
     Calls,
     Explain,
+    /// Not in the navigation.
+    Search,
 }
 
 /// One entry of the navigation.
@@ -54,6 +56,8 @@ pub(crate) struct Chrome {
     /// The first page that whoever looks may open.
     pub(crate) home: String,
     pub(crate) user: String,
+    /// What stands in the search box.
+    pub(crate) q: String,
     /// What was just done.
     pub(crate) notice: Option<String>,
     pub(crate) groups: Vec<Group>,
@@ -139,6 +143,7 @@ impl Chrome {
             home: home(&visitor.op),
             title: title.into(),
             user: visitor.op.actor.name.clone(),
+            q: String::new(),
             notice: None,
             realm,
             groups: groups.into_iter().filter(|group| !group.entries.is_empty()).collect(),

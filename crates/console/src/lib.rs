@@ -24,6 +24,7 @@ mod remembered;
 mod times;
 mod visitor;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -37,6 +38,8 @@ pub struct ConsoleSettings {
     pub version: String,
     /// Whether session cookies are always sent over TLS only; else those of a browser that came over TLS.
     pub secure_cookies: bool,
+    /// Where the external listener of each environment is, as callers near this server reach it: `http://127.0.0.1:7001`.
+    pub gateways: BTreeMap<String, String>,
 }
 
 /// What every page can reach.

@@ -15,6 +15,7 @@ mod pipelines;
 mod policies;
 mod realm_settings;
 mod roles;
+mod search;
 mod sign_in;
 mod signing_keys;
 mod traffic;
@@ -56,6 +57,7 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(traffic::routes())
         .merge(calls::routes())
         .merge(explain::routes())
+        .merge(search::routes())
 }
 
 /// Leads to the first page that somebody may open: in realm `default`, else in the first realm where they may do something.

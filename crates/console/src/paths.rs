@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use http::StatusCode;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::answers::Answer;
 use crate::errors::Failure;
@@ -16,6 +17,11 @@ where
 {
     text.parse()
         .map_err(|error: T::Err| Failure::plain(StatusCode::NOT_FOUND, capitalised(&error.to_string())))
+}
+
+/// Writes a text as a part of a query.
+pub(crate) fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 /// Returns a path of ours, and the overview in place of anything else: a link must not send somebody who just signed in

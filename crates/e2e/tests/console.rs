@@ -1,5 +1,7 @@
 //! The console in a real browser: the journey by clicks alone.
 
+use serde_json::json;
+use thirtyfour::prelude::*;
 use tollgate_e2e::{Browser, Home, Server};
 
 const ORDERS: &str = "kind: Pipeline
@@ -10,6 +12,26 @@ trigger: { type: rest, methods: [GET], externalApi: true }
 steps:
   - json: { ok: true }
 ";
+
+const LOGIN: &str = "kind: Pipeline
+name: login
+project: store
+description: Gives the shop its tokens
+trigger: { type: rest, methods: [POST], externalApi: true, apiKey: true }
+steps:
+  - json: { user: portal }
+  - jwtGenerate: { expiresInMs: 900000 }
+";
+
+/// Clicks what has this name in the card of an environment.
+async fn click_in(browser: &Browser, environment: &str, name: &str) {
+    let path = format!(
+        "//section[@aria-labelledby='env-{environment}']//*[self::a or self::button][normalize-space(.)='{name}']"
+    );
+    let found = browser.driver.query(By::XPath(path)).and_displayed().first().await;
+    let found = found.unwrap_or_else(|error| panic!("nothing named `{name}` in {environment}: {error}"));
+    found.click().await.expect("clicks");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_journey_by_clicks() {
@@ -51,10 +73,7 @@ async fn the_journey_by_clicks() {
     browser.see("Missing external JWT").await;
     browser.check("deploy-refused").await;
     // `test` comes second and asks for less.
-    browser
-        .open(&format!("{}/realms/default/pipelines/orders/deploy?environment=test", server.url("console")))
-        .await;
-    browser.click("Turn on and save as 1.1").await;
+    click_in(&browser, "test", "Turn on and save as 1.1").await;
     browser.see("Reminder").await;
     browser.check("deploy").await;
     browser.click("Deploy in test").await;
@@ -74,9 +93,11 @@ async fn the_journey_by_clicks() {
     browser.choose("pipeline", "orders").await;
     browser.check("consumer-new").await;
     browser.click("Make consumer").await;
-    browser.see("Keep the key now").await;
+    browser.see("Keep it now").await;
     let key = browser.text().await;
     let key = key.split_whitespace().find(|word| word.starts_with("tg_test_")).expect("a key").to_owned();
+    browser.see(&format!("{}/pipeline/default/v1/orders", server.url("test"))).await;
+    browser.click("Copy").await;
     home.keep_secret(&key);
     let call = async |key: &str| {
         server.call("test", "/pipeline/default/v1/orders", &[("apikey", key)], None).await.status
@@ -89,6 +110,39 @@ async fn the_journey_by_clicks() {
     browser.see("works").await;
     browser.check("consumer").await;
 
+    // A login flow, which the consumer may call, too.
+    browser.click("Pipelines").await;
+    browser.click("New pipeline").await;
+    browser.fill("document", LOGIN).await;
+    browser.see("It is a login flow").await;
+    browser.click("Save as the next version").await;
+    browser.see("login flow").await;
+    browser.click("Deploy").await;
+    browser.see("What the policies say comes first").await;
+    click_in(&browser, "test", "Deploy in test").await;
+    browser.see("login 1.0 runs in test").await;
+    browser.click("Consumers").await;
+    browser.see("Named callers").await;
+    browser.click("test").await;
+    browser.click("shop").await;
+    browser.choose("pipeline", "login").await;
+    browser.click("Save").await;
+    let log_in = async || {
+        let login = server
+            .call(
+                "test",
+                "/pipeline/default/v1/login",
+                &[("apikey", &key)],
+                Some(&json!({ "user": "portal" })),
+            )
+            .await;
+        assert_eq!(login.status, 200, "{}", login.text);
+        let token = login.headers.get("authorization").and_then(|it| it.strip_prefix("Bearer "));
+        token.expect("a token").to_owned()
+    };
+    let token = log_in().await;
+    home.keep_secret(&token);
+
     browser.click("Policies").await;
     browser.click("Edit external-api-access").await;
     browser.choose("test", "jwt-with-api-key").await;
@@ -96,20 +150,34 @@ async fn the_journey_by_clicks() {
     browser.fill("confirmation", "external-api-access").await;
     browser.click("Save policy").await;
     browser.see("1 not conformant").await;
-    browser.open(&format!("{}/realms/default/policies/conformance/test", server.url("console"))).await;
+    browser.check("policies-not-conformant").await;
+    let card = "a.card[href$='/policies/conformance/test']";
+    browser.driver.query(By::Css(card)).first().await.expect("a card").click().await.expect("clicks");
     browser.see("set /trigger/jwt to true").await;
     browser.check("conformance").await;
+    browser.click("Login flows 1").await;
+    browser.see("computed from its steps").await;
+    browser.check("login-flows").await;
     browser.click("Overview").await;
     browser.see("Needs somebody now").await;
     browser.check("overview").await;
 
-    browser
-        .open(&format!("{}/realms/default/pipelines/orders/deploy?environment=test", server.url("console")))
-        .await;
-    browser.click("Turn on and save as 1.2").await;
-    browser.click("Deploy in test").await;
+    browser.click("Pipelines").await;
+    browser.click("orders").await;
+    browser.see("Verdicts").await;
+    browser.click("Deploy").await;
+    browser.see("What the policies say comes first").await;
+    click_in(&browser, "test", "Turn on and save as 1.2").await;
+    browser.see("orders 1.2").await;
+    click_in(&browser, "test", "Deploy in test").await;
     browser.see("orders 1.2 runs in test").await;
-    browser.click("Roll back").await;
+    assert_eq!(call(&key).await, 401, "a key alone is not enough any more");
+    let bearer = format!("Bearer {token}");
+    let with_token = [("apikey", key.as_str()), ("authorization", bearer.as_str())];
+    let called = server.call("test", "/pipeline/default/v1/orders", &with_token, None).await;
+    assert_eq!(called.status, 200, "{}", called.text);
+    let path = "//article[.//a[normalize-space(.)='orders 1.2']]//a[normalize-space(.)='Roll back']";
+    browser.driver.query(By::XPath(path)).first().await.expect("a link").click().await.expect("clicks");
     browser.see("would be refused").await;
     browser.check("rollback").await;
 

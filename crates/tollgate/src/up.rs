@@ -357,6 +357,7 @@ async fn control(
         tollgate_console::ConsoleSettings {
             version: settings.version.clone(),
             secure_cookies: settings.secure_cookies,
+            gateways: demo_calls::gateways(&bound, &parts.entrances),
         },
     );
     let router = tollgate_api::router(app, settings, pages);

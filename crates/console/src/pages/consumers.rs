@@ -1,6 +1,8 @@
 //! Consumers: who may call what, with which keys.
 
 mod keys;
+mod logins;
+mod pick;
 
 use std::collections::BTreeSet;
 
@@ -11,33 +13,37 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use tollgate_app::access::Op;
-use tollgate_app::consumers::NewConsumer;
+use tollgate_app::consumers::{ConsumerCredentials, NewConsumer};
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::keys::NewKey;
 use tollgate_app::lists::ListRequest;
-use tollgate_model::consumers::CredentialState;
+use tollgate_model::consumers::{BasicAuth, CredentialState};
 use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName, PipelineName};
 
-use super::environments::{Tab, chosen, environments};
+use self::pick::Picker;
+use super::environments::{Switch, environments, kept};
 use crate::Console;
 use crate::answers::{Answer, page, render, see_other};
 use crate::chrome::{Chrome, Section};
-use crate::forms::{FieldList, Refusal};
-use crate::paths::named;
+use crate::forms::{FieldList, Refusal, capitalised};
+use crate::paths::{encoded, named};
 use crate::times::Moment;
 use crate::visitor::Visitor;
 
 /// Consumers on a page of the list.
 const PAGE: u32 = 50;
-/// Most pipelines that are offered to be picked.
-const OFFERED: u32 = 500;
+/// Most pipelines of a consumer that a line of the list names.
+const NAMED: usize = 3;
+/// Most pipelines among which one that runs is looked for, for the call to try.
+const TRIED: usize = 10;
 
 #[derive(Template)]
 #[template(path = "pages/consumers/index.html")]
 struct ConsumersPage {
     chrome: Chrome,
-    tabs: Vec<Tab>,
+    switch: Switch,
     environment: String,
+    q: String,
     consumers: Vec<Row>,
     next: Option<String>,
 }
@@ -45,8 +51,11 @@ struct ConsumersPage {
 struct Row {
     name: String,
     description: String,
-    pipelines: usize,
-    made: Moment,
+    pipelines: String,
+    /// What there is of keys; `None` for whom they are not to see.
+    keys: Option<String>,
+    logins: Option<String>,
+    used: Option<Moment>,
 }
 
 #[derive(Template)]
@@ -56,14 +65,15 @@ struct NewPage<'a> {
     name: &'a str,
     description: &'a str,
     environments: Vec<Pick>,
-    pipelines: Vec<Pick>,
+    picker: Picker,
     problem: Option<Refusal>,
+    /// What is wrong with the name.
+    name_fault: Option<String>,
 }
 
 /// Something that can be ticked.
 struct Pick {
     name: String,
-    about: String,
     ticked: bool,
 }
 
@@ -73,13 +83,13 @@ struct MadePage {
     chrome: Chrome,
     title: String,
     back: String,
-    keys: Vec<ShownKeyView>,
+    secrets: Vec<ShownSecret>,
 }
 
-/// A key that is shown this once.
-struct ShownKeyView {
-    environment: String,
-    key: String,
+/// A secret that is shown this once, with a call to try it.
+enum ShownSecret {
+    Key { environment: String, key: String, url: String },
+    Login { environment: String, user: String, password: String, url: String },
 }
 
 #[derive(Template)]
@@ -91,9 +101,45 @@ struct ConsumerPage {
     description: String,
     made: Moment,
     revision: u64,
-    pipelines: Vec<Pick>,
+    picker: Picker,
+    /// What it may call by now, for whoever is overtaken.
+    had: Vec<String>,
     /// `None` for whom keys are not to see.
     keys: Option<Vec<KeyRow>>,
+    /// Likewise.
+    logins: Option<Vec<LoginRow>>,
+    /// Since when tokens count, if some were revoked.
+    tokens_from: Option<Moment>,
+    /// What deleting it breaks.
+    breaks: String,
+    filled: Filled,
+    problem: Option<Refusal>,
+    meanwhile: Vec<Meanwhile>,
+}
+
+/// What somebody wrote into the forms of a consumer, and which field of it is wrong.
+#[derive(Default)]
+struct Filled {
+    key_name: String,
+    days: String,
+    import_name: String,
+    username: String,
+    /// The name of the field; empty for none.
+    wrong: &'static str,
+}
+
+/// What changed while somebody wrote.
+struct Meanwhile {
+    what: &'static str,
+    then: String,
+    now: String,
+}
+
+struct LoginRow {
+    id: String,
+    user: String,
+    made: Moment,
+    active: bool,
 }
 
 struct KeyRow {
@@ -111,6 +157,8 @@ struct KeyRow {
 #[derive(Deserialize)]
 struct ListQuery {
     environment: Option<String>,
+    #[serde(default)]
+    q: String,
     cursor: Option<String>,
     /// What a new consumer is to call.
     pipeline: Option<String>,
@@ -129,28 +177,26 @@ pub(super) fn routes() -> Router<Console> {
         .route("/realms/{realm}/consumers/{environment}/{consumer}", get(show))
         .route("/realms/{realm}/consumers/{environment}/{consumer}/pipelines", post(associate))
         .route("/realms/{realm}/consumers/{environment}/{consumer}/delete", post(delete))
+        .route("/realms/{realm}/pick-pipelines", post(pick::find))
         .merge(keys::routes())
+        .merge(logins::routes())
 }
 
 async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Query<ListQuery>) -> Answer {
     let op = &visitor.op;
-    let (environment, tabs) = chosen(&console, op, query.environment.as_deref()).await?;
+    let (environment, switch) = kept(&console, &visitor, query.environment.as_deref(), "").await?;
     let request = ListRequest { limit: Some(PAGE), cursor: query.cursor };
-    let list = console.app.consumers().list(op, &environment, request).await?;
+    let text = query.q.trim().to_lowercase();
+    let list = console.app.consumers().search(op, &environment, &text, request).await?;
+    let consumers = console.app.consumers().with_credentials(op, list.items).await?;
     page(&ConsumersPage {
         chrome: Chrome::new(&visitor, Section::Consumers, "Consumers"),
-        tabs,
-        consumers: list
-            .items
-            .into_iter()
-            .map(|it| Row {
-                name: it.name.to_string(),
-                pipelines: it.pipelines.len(),
-                made: Moment::new(it.created_at, op.now),
-                description: it.description,
-            })
-            .collect(),
-        next: list.next.map(|cursor| format!("?environment={environment}&cursor={cursor}")),
+        switch,
+        consumers: consumers.iter().map(|it| Row::new(it, op.now)).collect(),
+        next: list.next.map(|cursor| {
+            format!("?environment={environment}&q={}&cursor={}", encoded(&query.q), encoded(&cursor))
+        }),
+        q: query.q,
         environment: environment.to_string(),
     })
 }
@@ -163,44 +209,53 @@ async fn new(State(console): State<Console>, visitor: Visitor, Query(query): Que
         name: "",
         description: "",
         environments: pick_environments(&console, &visitor.op, &ticked).await?,
-        pipelines: pick_pipelines(&console, &visitor.op, &pipelines).await?,
+        picker: Picker::new(&console, &visitor.op, &pipelines, "", "").await?,
         problem: None,
+        name_fault: None,
     })
 }
 
 async fn create(State(console): State<Console>, visitor: Visitor, fields: FieldList) -> Answer<Response> {
     let op = &visitor.op;
     let (name, description) = (fields.one("name").trim(), fields.one("description").trim());
-    let made = match new_consumer(&fields) {
-        Ok(input) => console.app.consumers().create(op, input).await.map_err(Refusal::with_status),
-        Err(refusal) => Err((http::StatusCode::UNPROCESSABLE_ENTITY, refusal)),
+    let mut name_fault = ConsumerName::parse(name).err().map(|error| capitalised(&error.to_string()));
+    let made = if fields.one("action") == "find" {
+        let mut again = NewPage::of(&console, &visitor, &fields, name, description).await?;
+        again.name_fault = None;
+        return Ok(page(&again)?.into_response());
+    } else {
+        match new_consumer(&fields) {
+            Ok(input) => console.app.consumers().create(op, input).await.map_err(Refusal::with_status),
+            Err(refusal) => Err((http::StatusCode::UNPROCESSABLE_ENTITY, refusal)),
+        }
     };
     match made {
         Ok(created) => {
-            let keys = created.iter().filter_map(|it| {
-                let plain = it.key.as_ref()?.plain.as_ref()?;
-                Some(ShownKeyView {
-                    environment: it.consumer.environment.to_string(),
+            let mut secrets = Vec::new();
+            for it in &created {
+                let Some(plain) = it.key.as_ref().and_then(|key| key.plain.as_ref()) else { continue };
+                let (environment, pipelines) = (&it.consumer.environment, &it.consumer.pipelines);
+                secrets.push(ShownSecret::Key {
+                    environment: environment.to_string(),
                     key: plain.expose_secret().to_owned(),
-                })
-            });
+                    url: example_url(&console, op, environment, pipelines).await,
+                });
+            }
             let made = MadePage {
                 chrome: Chrome::new(&visitor, Section::Consumers, format!("{name} was made")),
                 title: format!("{name} was made"),
                 back: format!("/realms/{}/consumers", op.realm),
-                keys: keys.collect(),
+                secrets,
             };
             Ok(page(&made)?.into_response())
         }
         Err((status, problem)) if status.is_client_error() => {
-            let again = NewPage {
-                chrome: Chrome::new(&visitor, Section::Consumers, "New consumer"),
-                name,
-                description,
-                environments: pick_environments(&console, op, &fields.all("environment")).await?,
-                pipelines: pick_pipelines(&console, op, &fields.all("pipeline")).await?,
-                problem: Some(problem),
-            };
+            let mut again = NewPage::of(&console, &visitor, &fields, name, description).await?;
+            if status == http::StatusCode::CONFLICT {
+                name_fault.get_or_insert_with(|| format!("{}.", problem.message));
+            }
+            again.name_fault = name_fault;
+            again.problem = Some(problem);
             Ok(render(status, &again)?.into_response())
         }
         Err((status, problem)) => Err(problem.into_failure(status)),
@@ -208,25 +263,25 @@ async fn create(State(console): State<Console>, visitor: Visitor, fields: FieldL
 }
 
 async fn show(State(console): State<Console>, visitor: Visitor, Path(path): Path<ConsumerPath>) -> Answer {
-    let op = &visitor.op;
-    let (environment, name) = place(&path)?;
-    let consumer = console.app.consumers().get(op, &environment, &name).await?;
-    let keys = match console.app.keys().list(op, &environment, &name).await {
-        Ok(keys) => Some(keys.iter().rev().map(|it| KeyRow::new(it, op.now)).collect()),
-        Err(error) if error.kind == ErrorKind::Forbidden => None,
-        Err(error) => return Err(error.into()),
-    };
-    let associated = consumer.value.pipelines.iter().map(ToString::to_string).collect();
-    page(&ConsumerPage {
-        chrome: Chrome::new(&visitor, Section::Consumers, name.to_string()),
-        environment: environment.to_string(),
-        name: name.to_string(),
-        description: consumer.value.description,
-        made: Moment::new(consumer.value.created_at, op.now),
-        revision: consumer.revision,
-        pipelines: pick_pipelines(&console, op, &associated).await?,
-        keys,
-    })
+    page(&ConsumerPage::new(&console, &visitor, &path).await?)
+}
+
+/// Shows a consumer with what somebody wrote, and why it was refused.
+async fn show_again(
+    console: &Console,
+    visitor: &Visitor,
+    path: &ConsumerPath,
+    filled: Filled,
+    status: http::StatusCode,
+    problem: Refusal,
+) -> Answer<Response> {
+    if !matches!(status.as_u16(), 409 | 412 | 422) {
+        return Err(problem.into_failure(status));
+    }
+    let mut again = ConsumerPage::new(console, visitor, path).await?;
+    again.filled = filled;
+    again.problem = Some(problem);
+    Ok(render(status, &again)?.into_response())
 }
 
 /// Makes the associations what is ticked, as far as pipelines were offered.
@@ -242,19 +297,38 @@ async fn associate(
     let names =
         |field| fields.all(field).iter().map(|it| named(it)).collect::<Answer<BTreeSet<PipelineName>>>();
     let (ticked, offered) = (names("pipeline")?, names("offered")?);
+    if fields.one("action") == "find" {
+        let mut again = ConsumerPage::new(&console, &visitor, &path).await?;
+        again.picker = Picker::of_form(&console, op, &fields).await?;
+        return Ok(page(&again)?.into_response());
+    }
     let today = console.app.consumers().get(op, &environment, &name).await?.value.pipelines;
     let more: BTreeSet<_> = ticked.difference(&today).cloned().collect();
     let less: BTreeSet<_> =
         today.intersection(&offered).filter(|it| !ticked.contains(*it)).cloned().collect();
-    let mut revision = revision;
-    if !more.is_empty() {
-        let stored = console.app.consumers().associate(op, &environment, &name, more, revision).await?;
-        revision = Some(stored.revision);
+    let changed = async {
+        let mut revision = revision;
+        if !more.is_empty() {
+            let stored = console.app.consumers().associate(op, &environment, &name, more, revision).await?;
+            revision = Some(stored.revision);
+        }
+        if !less.is_empty() {
+            console.app.consumers().dissociate(op, &environment, &name, less, revision).await?;
+        }
+        Ok::<_, tollgate_app::errors::Error>(())
+    };
+    match changed.await {
+        Ok(()) => Ok(see_other(&consumer_path(op, &environment, &name))),
+        Err(error) if error.kind == ErrorKind::PreconditionFailed => {
+            let (status, problem) = Refusal::with_status(error);
+            let mut again = ConsumerPage::new(&console, &visitor, &path).await?;
+            again.picker = Picker::of_form(&console, op, &fields).await?;
+            again.meanwhile = Meanwhile::of(&fields.all("had"), &again.had);
+            again.problem = Some(problem);
+            Ok(render(status, &again)?.into_response())
+        }
+        Err(error) => Err(error.into()),
     }
-    if !less.is_empty() {
-        console.app.consumers().dissociate(op, &environment, &name, less, revision).await?;
-    }
-    Ok(see_other(&consumer_path(op, &environment, &name)))
 }
 
 async fn delete(
@@ -296,26 +370,193 @@ async fn pick_environments(console: &Console, op: &Op, ticked: &BTreeSet<String>
     let names = environments(console, op).await?;
     let pick = |name: EnvironmentName| {
         let name = name.to_string();
-        Pick { ticked: ticked.contains(&name), about: String::new(), name }
+        Pick { ticked: ticked.contains(&name), name }
     };
     Ok(names.into_iter().map(pick).collect())
 }
 
-/// Returns the pipelines to pick from, ordered by project.
-async fn pick_pipelines(console: &Console, op: &Op, ticked: &BTreeSet<String>) -> Answer<Vec<Pick>> {
-    let request = ListRequest { limit: Some(OFFERED), cursor: None };
-    let list = console.app.pipelines().list(op, request).await?;
-    let mut picks: Vec<Pick> = list
-        .items
-        .into_iter()
-        .map(|head| Pick {
-            ticked: ticked.contains(head.name.as_str()),
-            about: head.project.to_string(),
-            name: head.name.to_string(),
+/// Returns the URL of something that a consumer may call and that runs; of none, when nothing does.
+async fn example_url(
+    console: &Console,
+    op: &Op,
+    environment: &EnvironmentName,
+    pipelines: &BTreeSet<PipelineName>,
+) -> String {
+    let gateway = console.settings.gateways.get(environment.as_str()).map_or("GATEWAY", String::as_str);
+    for pipeline in pipelines.iter().take(TRIED) {
+        // Whoever may not see what runs is shown where it would answer.
+        let Ok(running) = console.app.deployments().get(op, environment, pipeline, None).await else {
+            continue;
+        };
+        if let Some(url) = running.value.urls.first() {
+            return format!("{gateway}{}", url.path);
+        }
+    }
+    let name = pipelines.first().map_or("PIPELINE", PipelineName::as_str);
+    format!("{gateway}/pipeline/{}/v1/{name}", op.realm)
+}
+
+// === impl NewPage ===
+
+impl<'a> NewPage<'a> {
+    /// Shows what was written once more.
+    async fn of(
+        console: &Console,
+        visitor: &Visitor,
+        fields: &FieldList,
+        name: &'a str,
+        description: &'a str,
+    ) -> Answer<NewPage<'a>> {
+        Ok(Self {
+            chrome: Chrome::new(visitor, Section::Consumers, "New consumer"),
+            name,
+            description,
+            environments: pick_environments(console, &visitor.op, &fields.all("environment")).await?,
+            picker: Picker::of_form(console, &visitor.op, fields).await?,
+            problem: None,
+            name_fault: None,
         })
-        .collect();
-    picks.sort_by(|one, other| (&one.about, &one.name).cmp(&(&other.about, &other.name)));
-    Ok(picks)
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    fn new(it: &ConsumerCredentials, now: jiff::Timestamp) -> Self {
+        let consumer = &it.consumer;
+        let mut pipelines: Vec<String> =
+            consumer.pipelines.iter().take(NAMED).map(ToString::to_string).collect();
+        if consumer.pipelines.len() > NAMED {
+            pipelines.push(format!("{} more", consumer.pipelines.len() - NAMED));
+        }
+        let keys = it.keys.as_ref().map(|keys| {
+            let works = keys.iter().filter(|key| key.state(now) == CredentialState::Active).count();
+            match (works, keys.len() - works) {
+                (0, 0) => "none".to_owned(),
+                (works, 0) => works.to_string(),
+                (works, dead) => format!("{works} (and {dead} that work no more)"),
+            }
+        });
+        let logins = it.logins.as_ref().map(|logins| {
+            let users: Vec<&str> = logins
+                .iter()
+                .filter(|login| login.revoked_at.is_none())
+                .map(|login| login.username.as_str())
+                .collect();
+            if users.is_empty() { "none".to_owned() } else { users.join(", ") }
+        });
+        Self {
+            name: consumer.name.to_string(),
+            description: consumer.description.clone(),
+            pipelines: if pipelines.is_empty() { "none".to_owned() } else { pipelines.join(", ") },
+            keys,
+            logins,
+            used: it.last_used_at.map(|at| Moment::new(at, now)),
+        }
+    }
+}
+
+// === impl ShownSecret ===
+
+impl ShownSecret {
+    /// Says where it can be tried.
+    fn at(mut self, place: &str) -> Self {
+        let (Self::Key { url, .. } | Self::Login { url, .. }) = &mut self;
+        place.clone_into(url);
+        self
+    }
+}
+
+// === impl Meanwhile ===
+
+impl Meanwhile {
+    fn of(then: &BTreeSet<String>, now: &[String]) -> Vec<Self> {
+        let now: BTreeSet<String> = now.iter().cloned().collect();
+        let list = |names: &BTreeSet<String>| {
+            if names.is_empty() {
+                "nothing".to_owned()
+            } else {
+                names.iter().cloned().collect::<Vec<_>>().join(", ")
+            }
+        };
+        if *then == now {
+            return vec![Self {
+                what: "Its credentials",
+                then: "as they were shown".to_owned(),
+                now: "made, rotated or revoked since".to_owned(),
+            }];
+        }
+        vec![Self { what: "May call", then: list(then), now: list(&now) }]
+    }
+}
+
+// === impl ConsumerPage ===
+
+impl ConsumerPage {
+    async fn new(console: &Console, visitor: &Visitor, path: &ConsumerPath) -> Answer<Self> {
+        let op = &visitor.op;
+        let (environment, name) = place(path)?;
+        let consumer = console.app.consumers().get(op, &environment, &name).await?;
+        let keys: Option<Vec<KeyRow>> = match console.app.keys().list(op, &environment, &name).await {
+            Ok(keys) => Some(keys.iter().rev().map(|it| KeyRow::new(it, op.now)).collect()),
+            Err(error) if error.kind == ErrorKind::Forbidden => None,
+            Err(error) => return Err(error.into()),
+        };
+        let logins: Option<Vec<LoginRow>> = match console.app.basic_auth().list(op, &environment, &name).await
+        {
+            Ok(logins) => Some(logins.iter().rev().map(|it| LoginRow::new(it, op.now)).collect()),
+            Err(error) if error.kind == ErrorKind::Forbidden => None,
+            Err(error) => return Err(error.into()),
+        };
+        let had: Vec<String> = consumer.value.pipelines.iter().map(ToString::to_string).collect();
+        let works = keys.iter().flatten().filter(|key| key.active).count();
+        let used =
+            keys.iter().flatten().filter_map(|key| key.used.as_ref()).map(|used| used.relative.as_str());
+        let users = logins.iter().flatten().filter(|login| login.active).count();
+        let breaks = format!(
+            "{works} API key{} and {users} password{} stop working at once{}, and so does every token that was issued to it. \
+             It may call {}.",
+            if works == 1 { "" } else { "s" },
+            if users == 1 { "" } else { "s" },
+            used.last().map(|used| format!(" (a key was used {used})")).unwrap_or_default(),
+            match had.len() {
+                0 => "nothing".to_owned(),
+                1 => "1 pipeline".to_owned(),
+                many => format!("{many} pipelines"),
+            },
+        );
+        let picked = had.iter().cloned().collect();
+        Ok(Self {
+            chrome: Chrome::new(visitor, Section::Consumers, name.to_string()),
+            environment: environment.to_string(),
+            name: name.to_string(),
+            description: consumer.value.description,
+            made: Moment::new(consumer.value.created_at, op.now),
+            revision: consumer.revision,
+            picker: Picker::new(console, op, &picked, "", "").await?,
+            had,
+            keys,
+            logins,
+            tokens_from: consumer.value.tokens_revoked_before.map(|at| Moment::new(at, op.now)),
+            breaks,
+            filled: Filled::default(),
+            problem: None,
+            meanwhile: Vec::new(),
+        })
+    }
+}
+
+// === impl LoginRow ===
+
+impl LoginRow {
+    fn new(login: &BasicAuth, now: jiff::Timestamp) -> Self {
+        Self {
+            id: login.id.to_string(),
+            user: login.username.clone(),
+            made: Moment::new(login.created_at, now),
+            active: login.revoked_at.is_none(),
+        }
+    }
 }
 
 // === impl KeyRow ===

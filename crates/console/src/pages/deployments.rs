@@ -109,7 +109,7 @@ async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Q
     let rest = if search.is_empty() { String::new() } else { format!("&search={search}") };
     let (environment, switch) = kept(&console, &visitor, query.environment.as_deref(), &rest).await?;
     let request = ListRequest { limit: Some(PAGE), cursor: query.cursor };
-    let list = console.app.deployments().page(op, &environment, &search, request).await?;
+    let list = console.app.deployments().list_page(op, Some(&environment), &search, request).await?;
     let mut chrome = Chrome::new(&visitor, Section::Deployments, "Deployments");
     chrome.notice = match &query.deployed {
         Some(id) => deployed(&console, &visitor, &environment, id).await?,

@@ -1,4 +1,4 @@
-//! The environments of a realm: as tabs of a page, and on pages of their own.
+//! The environments of a realm: as a switch of a page, and on pages of their own.
 
 mod manage;
 
@@ -14,29 +14,10 @@ use crate::errors::Failure;
 use crate::paths::named;
 use crate::visitor::Visitor;
 
-/// One of the tabs.
-pub(super) struct Tab {
-    pub(super) name: String,
-    pub(super) here: bool,
-}
-
 /// Returns the names of the environments.
 pub(super) async fn environments(console: &Console, op: &Op) -> Answer<Vec<EnvironmentName>> {
     let all = console.app.environments().list(op).await?;
     Ok(all.into_iter().map(|it| it.environment.name).collect())
-}
-
-/// Returns the environment that was asked for, the first when none was, and the tabs of all.
-pub(super) async fn chosen(
-    console: &Console,
-    op: &Op,
-    asked: Option<&str>,
-) -> Answer<(EnvironmentName, Vec<Tab>)> {
-    let names = environments(console, op).await?;
-    let first = names.first().map(ToString::to_string).unwrap_or_default();
-    let chosen: EnvironmentName = named(asked.unwrap_or(&first))?;
-    let tabs = names.iter().map(|name| Tab { name: name.to_string(), here: *name == chosen }).collect();
-    Ok((chosen, tabs))
 }
 
 /// A switch between environments, which keeps what else a page was asked for. Its template is

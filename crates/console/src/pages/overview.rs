@@ -6,9 +6,11 @@ use askama::Template;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
+use tollgate_app::Standing;
+use tollgate_app::conformance::{ConformanceFilter, StandingCounts};
 use tollgate_app::errors::ErrorKind;
+use tollgate_app::lists::ListRequest;
 use tollgate_app::traffic::{TrafficQuery, TrafficRange, TrafficReport};
-use tollgate_app::{Conformance, Standing};
 use tollgate_model::names::EnvironmentName;
 
 use super::traffic::CallsChart;
@@ -81,23 +83,43 @@ pub(super) fn routes() -> Router<Console> {
 }
 
 async fn show(State(console): State<Console>, visitor: Visitor) -> Answer {
-    let report = console.app.conformance().report(&visitor.op, None).await?;
+    let summary = console.app.conformance().summary(&visitor.op).await?;
     let mut attention = Attention::gather(&console, &visitor).await?;
     let mut environments = Vec::new();
-    for conformance in &report.environments {
-        let traffic = traffic(&console, &visitor, &conformance.environment).await?;
+    for counts in &summary.environments {
+        let traffic = traffic(&console, &visitor, &counts.environment).await?;
         environments.push(Card {
+            name: counts.environment.to_string(),
+            standing: StandingView::from(counts),
             traffic: traffic.as_ref().map(TrafficView::new),
-            concerns: attention.of(&conformance.environment),
-            ..Card::new(conformance)
+            waiting: waiting(&console, &visitor, counts).await?,
+            more_waiting: counts.not_conformant.saturating_sub(NAMED),
+            concerns: attention.of(&counts.environment),
         });
     }
     page(&OverviewPage {
         chrome: Chrome::new(&visitor, Section::Overview, "Overview"),
-        policy_version: report.policy_version.to_string(),
+        policy_version: summary.policy_version.to_string(),
         realm_concerns: attention.of_realm,
         environments,
     })
+}
+
+/// Returns the first of what does not conform.
+async fn waiting(console: &Console, visitor: &Visitor, counts: &StandingCounts) -> Answer<Vec<Waiting>> {
+    if counts.not_conformant == 0 {
+        return Ok(Vec::new());
+    }
+    let filter =
+        ConformanceFilter { standing: Some(Standing::NotConformant), ..ConformanceFilter::default() };
+    let request = ListRequest { limit: u32::try_from(NAMED).ok(), cursor: None };
+    let list = console.app.conformance().list(&visitor.op, &counts.environment, &filter, request).await?;
+    let waiting = list.items.items.iter().map(|item| Waiting {
+        pipeline: item.pipeline.to_string(),
+        version: item.version.to_string(),
+        reasons: reasons(item.violations.iter().map(|violation| violation.message.as_str())),
+    });
+    Ok(waiting.collect())
 }
 
 /// Returns the traffic of the last hour; `None` for somebody who may not see it.
@@ -112,27 +134,6 @@ async fn traffic(
         Ok(report) => Ok(Some(report)),
         Err(error) if error.kind == ErrorKind::Forbidden => Ok(None),
         Err(error) => Err(error.into()),
-    }
-}
-
-// === impl Card ===
-
-impl Card {
-    fn new(conformance: &Conformance) -> Self {
-        let out = || conformance.items.iter().filter(|item| item.standing == Standing::NotConformant);
-        let waiting = out().take(NAMED).map(|item| Waiting {
-            pipeline: item.pipeline.to_string(),
-            version: item.version.to_string(),
-            reasons: reasons(item.violations.iter().map(|violation| violation.message.as_str())),
-        });
-        Self {
-            name: conformance.environment.to_string(),
-            standing: StandingView::new(conformance),
-            traffic: None,
-            waiting: waiting.collect(),
-            more_waiting: out().count().saturating_sub(NAMED),
-            concerns: Vec::new(),
-        }
     }
 }
 
@@ -160,9 +161,9 @@ impl TrafficView {
 
 // === impl StandingView ===
 
-impl StandingView {
-    pub(super) fn new(conformance: &Conformance) -> Self {
-        let Conformance { deployments, conformant, waived, not_conformant, .. } = *conformance;
+impl From<&StandingCounts> for StandingView {
+    fn from(counts: &StandingCounts) -> Self {
+        let StandingCounts { deployments, conformant, waived, not_conformant, .. } = *counts;
         let parts = [("good", conformant), ("waived", waived), ("bad", not_conformant)];
         Self { deployments, conformant, waived, not_conformant, bar: bar(parts) }
     }

@@ -3,6 +3,10 @@
 mod conformance;
 mod edit;
 mod impact;
+mod rules;
+mod save;
+mod shadow;
+mod values;
 mod versions;
 
 use askama::Template;
@@ -10,8 +14,9 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::routing::get;
 use serde::Deserialize;
+use tollgate_app::errors::ErrorKind;
 use tollgate_model::names::EnvironmentName;
-use tollgate_model::policies::{AccessRequirement, Policy, RuleMode};
+use tollgate_model::policies::{AccessRequirement, Policy, PolicyVersion, RuleMode};
 
 use super::overview::StandingView;
 use crate::Console;
@@ -29,6 +34,8 @@ struct PoliciesPage {
     cards: Vec<Card>,
     environments: Vec<String>,
     policies: Vec<Row>,
+    /// Whether shadow policies run.
+    shadow: bool,
 }
 
 /// The last change.
@@ -42,13 +49,17 @@ struct Card {
     environment: String,
     title: String,
     standing: StandingView,
+    login_flows: usize,
 }
 
 struct Row {
     name: String,
     about: String,
     values: Vec<String>,
-    editable: bool,
+    /// The end of the path of the page that changes it.
+    edit: String,
+    /// When it was changed last, and by whom; `None` for a long time ago.
+    changed: Option<(Moment, String)>,
 }
 
 #[derive(Deserialize)]
@@ -62,13 +73,22 @@ pub(super) fn routes() -> Router<Console> {
         .route("/realms/{realm}/policies", get(index))
         .merge(conformance::routes())
         .merge(edit::routes())
+        .merge(rules::routes())
+        .merge(shadow::routes())
+        .merge(values::routes())
         .merge(versions::routes())
 }
 
 async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Query<IndexQuery>) -> Answer {
     let op = &visitor.op;
     let policies = console.app.policies().get(op).await?.value;
-    let report = console.app.conformance().report(op, None).await?;
+    let summary = console.app.conformance().summary(op).await?;
+    let changes = console.app.policies().last_changes(op).await?;
+    let shadow = match console.app.shadow().runs(op).await {
+        Ok(runs) => runs,
+        Err(error) if error.kind == ErrorKind::Forbidden => false,
+        Err(error) => return Err(error.into()),
+    };
     let saved = console.app.policies().version(op, policies.version()).await.ok();
     let environments: Vec<EnvironmentName> = policies.environments().cloned().collect();
     let mut chrome = Chrome::new(&visitor, Section::Policies, "Policies");
@@ -85,16 +105,21 @@ async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Q
             by: version.created_by,
             reason: version.reason,
         }),
-        cards: report
+        cards: summary
             .environments
             .iter()
             .map(|it| Card {
                 title: deploys_of(&it.environment),
                 environment: it.environment.to_string(),
-                standing: StandingView::new(it),
+                standing: StandingView::from(it),
+                login_flows: it.login_flows,
             })
             .collect(),
-        policies: policies.policies().map(|policy| Row::new(policy, &environments)).collect(),
+        policies: policies
+            .policies()
+            .map(|policy| Row::new(policy, &environments, changes.get(&policy.name()), op.now))
+            .collect(),
+        shadow,
         environments: environments.iter().map(ToString::to_string).collect(),
     })
 }
@@ -110,7 +135,12 @@ fn deploys_of(environment: &EnvironmentName) -> String {
 // === impl Row ===
 
 impl Row {
-    fn new(policy: &Policy, environments: &[EnvironmentName]) -> Self {
+    fn new(
+        policy: &Policy,
+        environments: &[EnvironmentName],
+        changed: Option<&PolicyVersion>,
+        now: jiff::Timestamp,
+    ) -> Self {
         let value = |environment| match policy {
             Policy::Access(file) => {
                 file.environments.get(environment).map(|it: &AccessRequirement| it.label().to_owned())
@@ -122,7 +152,12 @@ impl Row {
             name: policy.name().to_string(),
             about: about(policy),
             values: environments.iter().map(|it| value(it).unwrap_or_default()).collect(),
-            editable: matches!(policy, Policy::Access(_)),
+            edit: match policy {
+                Policy::Rule(rule) => format!("rules/{}", rule.name),
+                other => values::path_of(&other.name())
+                    .unwrap_or_else(|| format!("policies/{}/edit", other.name())),
+            },
+            changed: changed.map(|it| (Moment::new(it.created_at, now), it.created_by.clone())),
         }
     }
 }

@@ -3,17 +3,18 @@
 use askama::Template;
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
-use tollgate_model::keysets::SigningKeyState;
+use tollgate_app::errors::ErrorKind;
+use tollgate_model::keysets::{Algorithm, SigningKeyState};
 use tollgate_model::names::EnvironmentName;
 
-use super::environments::{Tab, chosen};
+use super::environments::{Switch, kept};
 use crate::Console;
-use crate::answers::{Answer, page, see_other};
+use crate::answers::{Answer, page, render, see_other};
 use crate::chrome::{Chrome, Section};
-use crate::forms::Fields;
+use crate::forms::{Fields, Refusal};
 use crate::paths::named;
 use crate::times::Moment;
 use crate::visitor::Visitor;
@@ -24,9 +25,29 @@ const HOUR_SECONDS: u32 = 3_600;
 #[template(path = "pages/signing_keys.html")]
 struct SigningKeysPage {
     chrome: Chrome,
-    tabs: Vec<Tab>,
+    switch: Switch,
     environment: String,
     keys: Vec<Row>,
+    /// Where the public keys are published.
+    jwks: String,
+    algorithms: [&'static str; 4],
+    filled: Filled,
+    problem: Option<Refusal>,
+    /// What was just done.
+    inspected: Option<Inspected>,
+}
+
+/// What somebody wrote that was refused.
+#[derive(Default)]
+struct Filled {
+    jti: String,
+}
+
+/// What a token says, and whether it is taken.
+struct Inspected {
+    claims: String,
+    /// Why it would be refused; `None` when it would be taken.
+    refused: Option<String>,
 }
 
 struct Row {
@@ -49,6 +70,9 @@ struct RotateForm {
     environment: String,
     /// How long tokens of the old key are taken still, in hours.
     overlap_hours: u16,
+    /// The algorithm of the new key; empty for that of the old one.
+    #[serde(default)]
+    algorithm: String,
 }
 
 #[derive(Deserialize)]
@@ -57,39 +81,67 @@ struct RevokeForm {
     kid: String,
 }
 
+#[derive(Deserialize)]
+struct RevokeTokenForm {
+    environment: String,
+    jti: String,
+}
+
+#[derive(Deserialize)]
+struct InspectForm {
+    environment: String,
+    token: String,
+}
+
 pub(super) fn routes() -> Router<Console> {
     Router::new()
         .route("/realms/{realm}/signing-keys", get(index))
         .route("/realms/{realm}/signing-keys/rotate", post(rotate))
         .route("/realms/{realm}/signing-keys/revoke", post(revoke))
+        .route("/realms/{realm}/signing-keys/revoke-token", post(revoke_token))
+        .route("/realms/{realm}/signing-keys/inspect", post(inspect))
 }
 
 async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Query<ListQuery>) -> Answer {
-    let op = &visitor.op;
-    let (environment, tabs) = chosen(&console, op, query.environment.as_deref()).await?;
-    let keys = console.app.signing_keys().list(op, &environment).await?;
-    let rows = keys.iter().rev().map(|key| {
-        let (mark, at) = match key.state {
-            SigningKeyState::Active => (("good", "signs"), None),
-            SigningKeyState::Retiring { until } if until <= op.now => (("", "retired"), Some(until)),
-            SigningKeyState::Retiring { until } => (("waived", "verifies until"), Some(until)),
-            SigningKeyState::Revoked { at } => (("bad", "revoked"), Some(at)),
-        };
-        Row {
-            kid: key.kid.clone(),
-            algorithm: key.algorithm.to_string(),
-            mark,
-            moment: at.map(|at| Moment::new(at, op.now)),
-            made: Moment::new(key.created_at, op.now),
-            revocable: !matches!(key.state, SigningKeyState::Revoked { .. }),
-        }
-    });
-    page(&SigningKeysPage {
-        chrome: Chrome::new(&visitor, Section::SigningKeys, "Signing keys"),
-        tabs,
-        environment: environment.to_string(),
-        keys: rows.collect(),
-    })
+    page(&SigningKeysPage::new(&console, &visitor, query.environment.as_deref()).await?)
+}
+
+// === impl SigningKeysPage ===
+
+impl SigningKeysPage {
+    async fn new(console: &Console, visitor: &Visitor, environment: Option<&str>) -> Answer<Self> {
+        let op = &visitor.op;
+        let (environment, switch) = kept(console, visitor, environment, "").await?;
+        let keys = console.app.signing_keys().list(op, &environment).await?;
+        let rows = keys.iter().rev().map(|key| {
+            let (mark, at) = match key.state {
+                SigningKeyState::Active => (("good", "signs"), None),
+                SigningKeyState::Retiring { until } if until <= op.now => (("", "retired"), Some(until)),
+                SigningKeyState::Retiring { until } => (("waived", "verifies until"), Some(until)),
+                SigningKeyState::Revoked { at } => (("bad", "revoked"), Some(at)),
+            };
+            Row {
+                kid: key.kid.clone(),
+                algorithm: key.algorithm.to_string(),
+                mark,
+                moment: at.map(|at| Moment::new(at, op.now)),
+                made: Moment::new(key.created_at, op.now),
+                revocable: !matches!(key.state, SigningKeyState::Revoked { .. }),
+            }
+        });
+        let gateway = console.settings.gateways.get(environment.as_str());
+        Ok(Self {
+            chrome: Chrome::new(visitor, Section::SigningKeys, "Signing keys"),
+            switch,
+            environment: environment.to_string(),
+            keys: rows.collect(),
+            jwks: gateway.map(|gateway| format!("{gateway}/.well-known/jwks.json")).unwrap_or_default(),
+            algorithms: ["ES256", "EdDSA", "RS256", "HS256"],
+            filled: Filled::default(),
+            problem: None,
+            inspected: None,
+        })
+    }
 }
 
 async fn rotate(
@@ -99,7 +151,11 @@ async fn rotate(
 ) -> Answer<Response> {
     let environment: EnvironmentName = named(&form.environment)?;
     let overlap_seconds = u32::from(form.overlap_hours) * HOUR_SECONDS;
-    console.app.signing_keys().rotate(&visitor.op, &environment, None, overlap_seconds).await?;
+    let algorithm = match form.algorithm.as_str() {
+        "" => None,
+        written => Some(named::<Algorithm>(written)?),
+    };
+    console.app.signing_keys().rotate(&visitor.op, &environment, algorithm, overlap_seconds).await?;
     Ok(back(&visitor, &environment))
 }
 
@@ -111,6 +167,54 @@ async fn revoke(
     let environment: EnvironmentName = named(&form.environment)?;
     console.app.signing_keys().revoke(&visitor.op, &environment, &form.kid).await?;
     Ok(back(&visitor, &environment))
+}
+
+/// Revokes one token by its id.
+async fn revoke_token(
+    State(console): State<Console>,
+    visitor: Visitor,
+    Fields(form): Fields<RevokeTokenForm>,
+) -> Answer<Response> {
+    let environment: EnvironmentName = named(&form.environment)?;
+    let jti = form.jti.trim();
+    match console.app.signing_keys().revoke_token(&visitor.op, &environment, jti, None).await {
+        Ok(_) => {
+            Ok(see_other(&format!("/realms/{}/signing-keys?environment={environment}", visitor.op.realm)))
+        }
+        Err(error) if matches!(error.kind, ErrorKind::Invalid | ErrorKind::Conflict) => {
+            let (status, problem) = Refusal::with_status(error);
+            let mut again = SigningKeysPage::new(&console, &visitor, Some(environment.as_str())).await?;
+            again.filled = Filled { jti: form.jti };
+            again.problem = Some(problem);
+            Ok(render(status, &again)?.into_response())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Tells what a token says, and whether it is taken. The token stands in no address and is not shown again.
+async fn inspect(
+    State(console): State<Console>,
+    visitor: Visitor,
+    Fields(form): Fields<InspectForm>,
+) -> Answer<Response> {
+    let environment: EnvironmentName = named(&form.environment)?;
+    let mut again = SigningKeysPage::new(&console, &visitor, Some(environment.as_str())).await?;
+    match console.app.signing_keys().inspect(&visitor.op, &environment, form.token.trim()).await {
+        Ok(token) => {
+            again.inspected = Some(Inspected {
+                claims: serde_json::to_string_pretty(&token.claims).unwrap_or_default(),
+                refused: token.refused,
+            });
+            Ok(page(&again)?.into_response())
+        }
+        Err(error) if error.kind == ErrorKind::Invalid => {
+            let (status, problem) = Refusal::with_status(error);
+            again.problem = Some(problem);
+            Ok(render(status, &again)?.into_response())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn back(visitor: &Visitor, environment: &EnvironmentName) -> Response {

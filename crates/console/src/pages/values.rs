@@ -12,7 +12,7 @@ use tollgate_app::Password;
 use tollgate_app::accounts::AccountFields;
 use tollgate_model::names::{EnvironmentName, ValueName};
 
-use super::environments::{Tab, chosen};
+use super::environments::{Switch, kept};
 use crate::Console;
 use crate::answers::{Answer, page, see_other};
 use crate::chrome::{Chrome, Section};
@@ -26,7 +26,7 @@ use crate::visitor::Visitor;
 #[template(path = "pages/values/globals.html")]
 struct GlobalsPage {
     chrome: Chrome,
-    tabs: Vec<Tab>,
+    switch: Switch,
     environment: String,
     globals: Vec<GlobalRow>,
 }
@@ -41,7 +41,7 @@ struct GlobalRow {
 #[template(path = "pages/values/accounts.html")]
 struct AccountsPage {
     chrome: Chrome,
-    tabs: Vec<Tab>,
+    switch: Switch,
     environment: String,
     accounts: Vec<AccountRow>,
 }
@@ -90,11 +90,11 @@ pub(super) fn routes() -> Router<Console> {
 
 async fn globals(State(console): State<Console>, visitor: Visitor, Query(query): Query<ListQuery>) -> Answer {
     let op = &visitor.op;
-    let (environment, tabs) = chosen(&console, op, query.environment.as_deref()).await?;
+    let (environment, switch) = kept(&console, &visitor, query.environment.as_deref(), "").await?;
     let globals = console.app.globals().list(op, &environment).await?;
     page(&GlobalsPage {
         chrome: Chrome::new(&visitor, Section::Globals, "Globals"),
-        tabs,
+        switch,
         environment: environment.to_string(),
         globals: globals
             .into_iter()
@@ -135,11 +135,11 @@ async fn accounts(
     Query(query): Query<ListQuery>,
 ) -> Answer {
     let op = &visitor.op;
-    let (environment, tabs) = chosen(&console, op, query.environment.as_deref()).await?;
+    let (environment, switch) = kept(&console, &visitor, query.environment.as_deref(), "").await?;
     let accounts = console.app.accounts().list(op, &environment).await?;
     page(&AccountsPage {
         chrome: Chrome::new(&visitor, Section::Accounts, "Accounts"),
-        tabs,
+        switch,
         environment: environment.to_string(),
         accounts: accounts
             .into_iter()

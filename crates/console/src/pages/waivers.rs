@@ -164,12 +164,10 @@ async fn end(
 impl NewPage {
     async fn new(console: &Console, visitor: &Visitor, form: WaiverForm) -> Answer<Self> {
         let environment = named(&form.environment)?;
-        let report = console.app.conformance().report(&visitor.op, Some(&environment)).await?;
-        let broken: BTreeSet<String> = report
-            .environments
+        let pipeline = named(&form.pipeline)?;
+        let items = console.app.conformance().of_pipeline(&visitor.op, &environment, &pipeline).await?;
+        let broken: BTreeSet<String> = items
             .iter()
-            .flat_map(|it| &it.items)
-            .filter(|item| item.pipeline.as_str() == form.pipeline)
             .flat_map(|item| &item.violations)
             .map(|violation| violation.policy.to_string())
             .collect();

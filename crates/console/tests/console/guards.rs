@@ -42,6 +42,13 @@ const PAGES: &[&str] = &[
     "/realms/default/settings",
     "/realms/default/audit",
     "/realms/default/audit/1",
+    "/realms/default/policies/conformance/test?show=login-flows",
+    "/realms/default/policies/shadow",
+    "/realms/default/policy-values/sensitive-fields",
+    "/realms/default/policy-values/login-flows",
+    "/realms/default/policy-values/enforcement",
+    "/realms/default/new-rule",
+    "/realms/default/search?q=orders",
 ];
 
 #[tokio::test]

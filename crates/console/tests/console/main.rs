@@ -3,7 +3,9 @@
 mod account;
 mod audit;
 mod change_requests;
+mod credentials;
 mod editor;
+mod governance;
 mod guards;
 mod journey;
 mod monitor;

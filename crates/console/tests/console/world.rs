@@ -54,7 +54,11 @@ impl World {
             app.users().create_first_admin(&op, Some(password)).await.expect("an admin").expect("the first");
         let token = admin.token.plain.expose_secret();
         op.actor = app.users().authenticate(token, op.now).await.expect("signed in").actor;
-        let settings = ConsoleSettings { version: "9.9".to_owned(), secure_cookies: false };
+        let settings = ConsoleSettings {
+            version: "9.9".to_owned(),
+            gateways: [("test".to_owned(), "http://127.0.0.1:7001".to_owned())].into(),
+            ..ConsoleSettings::default()
+        };
         let router = tollgate_console::router(app.clone(), settings);
         let mut world = Self { _directory: directory, app, router, cookie: String::new(), op };
         world.cookie = world.sign_in("admin", PASSWORD).await;

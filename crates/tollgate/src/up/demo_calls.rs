@@ -1,5 +1,6 @@
 //! The calls that the demo prints, ready to paste.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tollgate_model::environments::Exposure;
 use tollgate_model::names::EnvironmentName;
 
+use super::entrances::Entrances;
 use super::listeners::{Name, Place};
 
 /// Where a caller on this machine reaches the server.
@@ -39,6 +41,19 @@ impl Addresses {
         };
         Self { console: url(console), test: of(EnvironmentName::test()), prod: of(EnvironmentName::prod()) }
     }
+}
+
+/// Returns where callers reach the external listener of each environment.
+pub(crate) fn gateways(bound: &[(Name, SocketAddr)], entrances: &Entrances) -> BTreeMap<String, String> {
+    let gateway = |(name, address): &(Name, SocketAddr)| {
+        let Name::Environment(Place { environment, exposure: Exposure::External, mtls: false }) = name else {
+            return None;
+        };
+        let url = url(*address);
+        let url = if entrances.has_tls(name) { url.replacen("http:", "https:", 1) } else { url };
+        Some((environment.to_string(), url))
+    };
+    bound.iter().filter_map(gateway).collect()
 }
 
 /// Returns the URL of an address; one that means "all addresses" is reached over loopback.

@@ -1,23 +1,25 @@
-//! Keys of a consumer: made and shown once, rotated with an overlap, revoked at once.
+//! Keys of a consumer: made or brought, shown once, rotated with an overlap, revoked at once.
 
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tollgate_app::keys::{NewKey, ShownKey};
 use tollgate_model::ids::KeyId;
 use tollgate_model::names::CredentialName;
 
-use super::{ConsumerPath, MadePage, ShownKeyView, consumer_path, place};
+use super::{ConsumerPath, Filled, MadePage, ShownSecret, consumer_path, example_url, place, show_again};
 use crate::Console;
 use crate::answers::{Answer, page, see_other};
 use crate::chrome::{Chrome, Section};
-use crate::forms::Fields;
+use crate::forms::{Fields, Refusal};
 use crate::paths::named;
 use crate::visitor::Visitor;
 
 const HOUR_SECONDS: u32 = 3_600;
+const DAY_HOURS: i64 = 24;
 
 #[derive(Deserialize)]
 struct KeyPath {
@@ -29,6 +31,12 @@ struct KeyPath {
 #[derive(Deserialize)]
 struct NewKeyForm {
     name: String,
+    /// After how many days it stops working by itself; empty for never.
+    #[serde(default)]
+    days: String,
+    /// A key of another system, to be taken over.
+    #[serde(default)]
+    secret: String,
 }
 
 #[derive(Deserialize)]
@@ -40,6 +48,7 @@ struct RotateForm {
 pub(super) fn routes() -> Router<Console> {
     Router::new()
         .route("/realms/{realm}/consumers/{environment}/{consumer}/keys", post(create))
+        .route("/realms/{realm}/consumers/{environment}/{consumer}/keys/import", post(import))
         .route("/realms/{realm}/consumers/{environment}/{consumer}/keys/{key}/rotate", post(rotate))
         .route("/realms/{realm}/consumers/{environment}/{consumer}/keys/{key}/revoke", post(revoke))
 }
@@ -51,9 +60,49 @@ async fn create(
     Fields(form): Fields<NewKeyForm>,
 ) -> Answer<Response> {
     let (environment, consumer) = place(&path)?;
-    let input = NewKey { name: named::<CredentialName>(form.name.trim())?, expires_at: None };
-    let shown = console.app.keys().create(&visitor.op, &environment, &consumer, input).await?;
-    show_once(&visitor, &path, &shown, format!("A key of {consumer} was made"))
+    let input = match form.input(visitor.op.now) {
+        Ok(input) => input,
+        Err((wrong, problem)) => {
+            let status = http::StatusCode::UNPROCESSABLE_ENTITY;
+            return show_again(&console, &visitor, &path, form.filled(wrong), status, problem).await;
+        }
+    };
+    match console.app.keys().create(&visitor.op, &environment, &consumer, input).await {
+        Ok(shown) => {
+            show_once(&console, &visitor, &path, &shown, format!("A key of {consumer} was made")).await
+        }
+        Err(error) => {
+            let (status, problem) = Refusal::with_status(error);
+            show_again(&console, &visitor, &path, form.filled("name"), status, problem).await
+        }
+    }
+}
+
+async fn import(
+    State(console): State<Console>,
+    visitor: Visitor,
+    Path(path): Path<ConsumerPath>,
+    Fields(form): Fields<NewKeyForm>,
+) -> Answer<Response> {
+    let (environment, consumer) = place(&path)?;
+    let imported = match form.input(visitor.op.now) {
+        Ok(input) => {
+            let secret = form.secret.trim();
+            let keys = console.app.keys();
+            keys.import(&visitor.op, &environment, &consumer, input, secret)
+                .await
+                .map_err(Refusal::with_status)
+        }
+        Err((_, problem)) => Err((http::StatusCode::UNPROCESSABLE_ENTITY, problem)),
+    };
+    match imported {
+        Ok(_) => Ok(see_other(&consumer_path(&visitor.op, &environment, &consumer))),
+        // The secret is not shown again: it has to be pasted once more.
+        Err((status, problem)) => {
+            let filled = Filled { import_name: form.name, wrong: "secret", ..Filled::default() };
+            show_again(&console, &visitor, &path, filled, status, problem).await
+        }
+    }
 }
 
 async fn rotate(
@@ -67,7 +116,7 @@ async fn rotate(
     let (environment, consumer) = place(&path)?;
     let overlap_seconds = u32::from(form.overlap_hours) * HOUR_SECONDS;
     let shown = console.app.keys().rotate(&visitor.op, &environment, key, overlap_seconds, None).await?;
-    show_once(&visitor, &path, &shown, format!("A key of {consumer} was rotated"))
+    show_once(&console, &visitor, &path, &shown, format!("A key of {consumer} was rotated")).await
 }
 
 async fn revoke(
@@ -82,17 +131,52 @@ async fn revoke(
     Ok(see_other(&consumer_path(&visitor.op, &environment, &consumer)))
 }
 
-fn show_once(visitor: &Visitor, path: &ConsumerPath, shown: &ShownKey, title: String) -> Answer<Response> {
+async fn show_once(
+    console: &Console,
+    visitor: &Visitor,
+    path: &ConsumerPath,
+    shown: &ShownKey,
+    title: String,
+) -> Answer<Response> {
     let (environment, consumer) = place(path)?;
-    let key = shown.plain.as_ref().map(|plain| ShownKeyView {
+    // Whoever makes keys may not be allowed to read consumers.
+    let pipelines = match console.app.consumers().get(&visitor.op, &environment, &consumer).await {
+        Ok(consumer) => consumer.value.pipelines,
+        Err(_) => std::collections::BTreeSet::new(),
+    };
+    let url = example_url(console, &visitor.op, &environment, &pipelines).await;
+    let secret = shown.plain.as_ref().map(|plain| ShownSecret::Key {
         environment: environment.to_string(),
         key: plain.expose_secret().to_owned(),
+        url,
     });
     let made = MadePage {
         chrome: Chrome::new(visitor, Section::Consumers, title.clone()),
         title,
         back: consumer_path(&visitor.op, &environment, &consumer),
-        keys: key.into_iter().collect(),
+        secrets: secret.into_iter().collect(),
     };
     Ok(page(&made)?.into_response())
+}
+
+// === impl NewKeyForm ===
+
+impl NewKeyForm {
+    fn input(&self, now: Timestamp) -> Result<NewKey, (&'static str, Refusal)> {
+        let name = CredentialName::parse(self.name.trim()).map_err(|error| ("name", Refusal::of(error)))?;
+        let days = self.days.trim();
+        let expires_at = if days.is_empty() {
+            None
+        } else {
+            let days: i64 =
+                days.parse().map_err(|_| ("days", Refusal::of("write a number of days, or nothing")))?;
+            let end = now.checked_add(SignedDuration::from_hours(days.saturating_mul(DAY_HOURS)));
+            Some(end.map_err(|_| ("days", Refusal::of("these are too many days")))?)
+        };
+        Ok(NewKey { name, expires_at })
+    }
+
+    fn filled(self, wrong: &'static str) -> Filled {
+        Filled { key_name: self.name, days: self.days, wrong, ..Filled::default() }
+    }
 }

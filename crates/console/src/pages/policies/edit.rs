@@ -9,18 +9,18 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
 use serde::Deserialize;
-use tollgate_app::change_requests::Proposal;
-use tollgate_app::errors::ErrorKind;
 use tollgate_app::policies::{PolicyEdit, PolicyValues};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::policies::{AccessPolicy, AccessRequirement, Policies, PolicyName};
 
-use super::super::change_requests::{asked_path, four_eyes};
+use super::super::change_requests::four_eyes;
 use super::impact::{ImpactFragment, ImpactView};
+use super::save::{self, Outcome};
+use super::versions::Change;
 use crate::Console;
-use crate::answers::{Answer, page, refused, render, see_other};
+use crate::answers::{Answer, page, refused, render};
 use crate::chrome::{Chrome, Section};
-use crate::errors::{Failure, status_of};
+use crate::errors::Failure;
 use crate::forms::{Fields, Refusal};
 use crate::visitor::Visitor;
 
@@ -35,7 +35,11 @@ struct EditPage<'a> {
     reason: &'a str,
     /// The revision that the form was made of.
     revision: u64,
+    /// The version of the policies that it was made of.
+    version: String,
     problem: Option<Refusal>,
+    /// What somebody else changed since.
+    meanwhile: Vec<Change>,
     /// What is wrong with what was typed to confirm.
     unconfirmed: bool,
     /// Whether saving asks for the change in place of making it.
@@ -70,13 +74,19 @@ struct EditForm {
     confirmation: String,
     #[serde(default)]
     revision: u64,
+    /// The version that the form was made of.
+    #[serde(default)]
+    version: String,
+    /// `shadow` to begin with a shadow.
+    #[serde(default)]
+    action: String,
     #[serde(flatten)]
     values: BTreeMap<String, String>,
 }
 
 pub(super) fn routes() -> Router<Console> {
     Router::new()
-        .route("/realms/{realm}/policies/{policy}/edit", get(show).post(save))
+        .route("/realms/{realm}/policies/{policy}/edit", get(show).post(change))
         .route("/realms/{realm}/policies/{policy}/impact", post(preview))
 }
 
@@ -101,7 +111,7 @@ async fn preview(
     page(&ImpactFragment { impact: Some(ImpactView::new(&impact)) })
 }
 
-async fn save(
+async fn change(
     State(console): State<Console>,
     visitor: Visitor,
     Path(path): Path<PolicyPath>,
@@ -116,34 +126,28 @@ async fn save(
     again.choose(&form.values);
     again.reason = &form.reason;
     again.impact = Some(ImpactView::new(&impact));
+    if form.action == "shadow" {
+        return match save::shadow(&console, &visitor, &edit, &form.reason).await? {
+            Outcome::Done(response) => Ok(response),
+            Outcome::Again(status, problem) => {
+                again.problem = Some(problem);
+                Ok(render(status, &again)?.into_response())
+            }
+        };
+    }
     if form.confirmation.trim() != policy.as_str() {
         again.unconfirmed = true;
         return Ok(refused(&again)?.into_response());
     }
-    let proposal = Proposal::Policy { edit: &edit, if_match: Some(form.revision) };
-    match console.app.change_requests().ask(&visitor.op, proposal, &form.reason).await {
-        Ok(None) => {}
-        Ok(Some(asked)) => {
-            return Ok(see_other(&asked_path(&visitor.op, &asked.request.value)));
-        }
-        Err(error) if matches!(error.kind, ErrorKind::Invalid | ErrorKind::PreconditionFailed) => {
-            let status = status_of(error.kind);
-            again.problem = Some(error.into());
-            return Ok(render(status, &again)?.into_response());
-        }
-        Err(error) => return Err(error.into()),
-    }
-    match console.app.policies().set(&visitor.op, &edit, &form.reason, Some(form.revision)).await {
-        Ok(saved) => {
-            let version = saved.policies.version();
-            Ok(see_other(&format!("/realms/{}/policies?saved={version}", visitor.op.realm)))
-        }
-        Err(error) if matches!(error.kind, ErrorKind::Invalid | ErrorKind::PreconditionFailed) => {
-            let status = status_of(error.kind);
-            again.problem = Some(error.into());
+    match save::save(&console, &visitor, &edit, &form.reason, form.revision).await? {
+        Outcome::Done(response) => Ok(response),
+        Outcome::Again(status, problem) => {
+            if status == StatusCode::PRECONDITION_FAILED {
+                again.meanwhile = save::meanwhile(&console, &visitor, &form.version).await?;
+            }
+            again.problem = Some(problem);
             Ok(render(status, &again)?.into_response())
         }
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -197,7 +201,9 @@ impl<'a> EditPage<'a> {
             impact: None,
             reason: "",
             revision,
+            version: today.version().to_string(),
             problem: None,
+            meanwhile: Vec::new(),
             unconfirmed: false,
             is_asked: false,
         }

@@ -57,10 +57,11 @@ struct VersionPage {
     is_asked: bool,
 }
 
-struct Change {
-    what: String,
-    then: String,
-    now: String,
+/// A value that differs.
+pub(super) struct Change {
+    pub(super) what: String,
+    pub(super) then: String,
+    pub(super) now: String,
 }
 
 #[derive(Deserialize)]
@@ -151,7 +152,8 @@ impl VersionPage {
     }
 }
 
-fn changes(diff: &PolicyDiff) -> Vec<Change> {
+/// Lists what two versions differ in.
+pub(super) fn changes(diff: &PolicyDiff) -> Vec<Change> {
     let text = |value: &Value| if value.is_null() { "nothing".to_owned() } else { shown(value) };
     let mut changes = Vec::new();
     for policy in &diff.policies {

@@ -1,0 +1,162 @@
+//! Consumers and their credentials, and the search for them.
+
+use tollgate_app::pipelines::SavePipeline;
+
+use crate::world::World;
+
+const SHOP: &str = "/realms/default/consumers/test/shop";
+
+async fn with_shop() -> World {
+    let world = World::start().await;
+    for (name, project) in [("orders", "store"), ("invoices", "billing")] {
+        let document = format!(
+            "kind: Pipeline\nname: {name}\nproject: {project}\ntrigger: {{ type: rest }}\nsteps: [{{ json: 1 }}]\n"
+        );
+        let input = SavePipeline { document, ..SavePipeline::default() };
+        world.app.pipelines().save(&world.op, input).await.expect("saved");
+    }
+    let form = [("name", "shop"), ("environment", "test"), ("pipeline", "orders")];
+    assert_eq!(world.post("/realms/default/consumers", &form).await.status, 200);
+    world
+}
+
+fn field<'a>(page: &'a str, name: &str) -> &'a str {
+    let begin = format!("name=\"{name}\" value=\"");
+    page.split(begin.as_str()).nth(1).and_then(|rest| rest.split('"').next()).expect("a field")
+}
+
+#[tokio::test]
+async fn a_password_is_shown_once_and_revoked() {
+    let world = with_shop().await;
+    let made = world.post(&format!("{SHOP}/logins"), &[("username", "shop")]).await;
+    assert_eq!(made.status, 200, "{}", made.text);
+    let password = made
+        .text
+        .split("class=\"password\">")
+        .nth(1)
+        .and_then(|rest| rest.split('<').next())
+        .expect("a password");
+    assert!(made.text.contains("http://127.0.0.1:7001/pipeline/default/v1/orders"), "{}", made.text);
+    let page = world.get(SHOP).await.text;
+    assert!(!page.contains(password) && page.contains("Revoke shop"), "{page}");
+    assert!(
+        world
+            .get("/realms/default/consumers?environment=test")
+            .await
+            .text
+            .contains("<td class=\"wrap\">shop</td>")
+    );
+    let taken = world.post(&format!("{SHOP}/logins"), &[("username", "shop")]).await;
+    assert_eq!(taken.status, 409);
+    assert!(taken.text.contains("is taken") && taken.text.contains("aria-invalid"), "{}", taken.text);
+    let id = page.split("/logins/").nth(1).and_then(|rest| rest.split('/').next()).expect("an id");
+    assert_eq!(world.post(&format!("{SHOP}/logins/{id}/revoke"), &[]).await.status, 303);
+    assert!(world.get(SHOP).await.text.contains("revoked"));
+}
+
+#[tokio::test]
+async fn a_key_expires_and_one_of_another_system_is_imported_and_never_shown() {
+    let world = with_shop().await;
+    let made = world.post(&format!("{SHOP}/keys"), &[("name", "for-a-week"), ("days", "7")]).await;
+    assert!(made.status == 200 && made.text.contains("curl -H"), "{}", made.text);
+    assert!(world.get(SHOP).await.text.contains("in 7 days"));
+    let wrong = world.post(&format!("{SHOP}/keys"), &[("name", "two"), ("days", "soon")]).await;
+    assert!(
+        wrong.status == 422 && wrong.text.contains("number of days") && wrong.text.contains("value=\"two\""),
+        "{}",
+        wrong.text
+    );
+    let import = |secret| [("name", "old"), ("secret", secret)];
+    let short = world.post(&format!("{SHOP}/keys/import"), &import("short")).await;
+    assert!(short.status == 422 && short.text.contains("imported"), "{}", short.text);
+    let secret = "legacy-secret-0123456789";
+    assert_eq!(world.post(&format!("{SHOP}/keys/import"), &import(secret)).await.status, 303);
+    let again = world.post(&format!("{SHOP}/keys/import"), &import(secret)).await;
+    assert!(again.status == 409 && !again.text.contains(secret), "{}", again.text);
+    assert!(!world.get(SHOP).await.text.contains(secret));
+}
+
+#[tokio::test]
+async fn who_is_overtaken_keeps_what_they_picked_and_sees_what_changed() {
+    let world = with_shop().await;
+    let revision = field(&world.get(SHOP).await.text, "revision").to_owned();
+    let form = |pipelines: &[&'static str]| {
+        let mut form = vec![
+            ("revision", revision.as_str()),
+            ("had", "orders"),
+            ("offered", "orders"),
+            ("offered", "invoices"),
+        ];
+        form.extend(pipelines.iter().map(|name| ("pipeline", *name)));
+        form
+    };
+    let path = format!("{SHOP}/pipelines");
+    assert_eq!(world.post(&path, &form(&["orders", "invoices"])).await.status, 303);
+    let late = world.post(&path, &form(&[])).await;
+    assert_eq!(late.status, 412);
+    assert!(
+        late.text.contains("Changed meanwhile") && late.text.contains("invoices, orders"),
+        "{}",
+        late.text
+    );
+    assert!(!late.text.contains("value=\"orders\" checked"), "what was picked stays: {}", late.text);
+    let now = field(&late.text, "revision").to_owned();
+    assert_ne!(now, revision, "the next try goes over what was shown");
+}
+
+#[tokio::test]
+async fn pipelines_are_found_by_project_and_name_and_what_is_picked_stays() {
+    let world = with_shop().await;
+    let form = [("pipeline", "orders"), ("pick_project", "billing"), ("pick_q", "")];
+    let picker = world.post("/realms/default/pick-pipelines", &form).await;
+    assert_eq!(picker.status, 200);
+    assert!(
+        picker.text.contains("value=\"orders\" checked") && picker.text.contains("value=\"invoices\""),
+        "{}",
+        picker.text
+    );
+    let none = world.post("/realms/default/pick-pipelines", &[("pick_q", "nothing")]).await;
+    assert!(none.text.contains("No other pipeline fits"), "{}", none.text);
+    let form = [("name", "web"), ("environment", "test"), ("pick_q", "inv"), ("action", "find")];
+    let page = world.post("/realms/default/consumers", &form).await;
+    assert!(
+        page.status == 200 && page.text.contains("value=\"web\"") && page.text.contains("invoices"),
+        "without a script, too: {}",
+        page.text
+    );
+}
+
+#[tokio::test]
+async fn one_box_finds_pipelines_and_consumers() {
+    let world = with_shop().await;
+    let page = world.get("/realms/default/search?q=SHO").await;
+    assert!(page.status == 200 && page.text.contains("/consumers/test/shop"), "{}", page.text);
+    assert!(world.get("/realms/default/search?q=nvoice").await.text.contains("/pipelines/invoices"));
+    for nothing in ["", "%25", "%00", "%3Cscript%3E"] {
+        let page = world.get(&format!("/realms/default/search?q={nothing}")).await;
+        assert!(
+            page.status == 200 && !page.text.contains("/consumers/test/shop"),
+            "{nothing}: {}",
+            page.text
+        );
+        assert!(!page.text.contains("<script>"), "what people write is text");
+    }
+    let long = "a".repeat(4_000);
+    assert_eq!(world.get(&format!("/realms/default/search?q={long}")).await.status, 200);
+    let list = world.get("/realms/default/consumers?environment=test&q=zzz").await;
+    assert!(list.text.contains("has “zzz” in its name"), "{}", list.text);
+}
+
+#[tokio::test]
+async fn a_token_is_revoked_by_its_id_and_tokens_by_their_consumer() {
+    let world = with_shop().await;
+    let path = "/realms/default/signing-keys/revoke-token";
+    assert_eq!(world.post(path, &[("environment", "test"), ("jti", "abc-123")]).await.status, 303);
+    let wrong = world.post(path, &[("environment", "test"), ("jti", "no id")]).await;
+    assert!(wrong.status == 422 && wrong.text.contains("value=\"no id\""), "{}", wrong.text);
+    let look = [("environment", "test"), ("token", "not-a-token")];
+    let refused = world.post("/realms/default/signing-keys/inspect", &look).await;
+    assert!(refused.status == 422 && !refused.text.contains("not-a-token"), "{}", refused.text);
+    assert_eq!(world.post(&format!("{SHOP}/revoke-tokens"), &[]).await.status, 303);
+    assert!(world.get(SHOP).await.text.contains("are revoked"));
+}
