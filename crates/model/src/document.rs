@@ -21,9 +21,12 @@ use crate::policies::{
 };
 use crate::waivers::Waiver;
 
+mod edit;
 mod reader;
 mod tree;
+mod write;
 
+pub use edit::{Edit, edited};
 use tree::Tree;
 
 /// Longest text read, in bytes.
@@ -182,6 +185,24 @@ pub fn parse_pipeline(text: &str) -> Result<Located<Pipeline>, DocumentError> {
             Err(DocumentError::whole("this text holds more than one resource").hint("send them one by one"))
         }
     }
+}
+
+/// Reads a text that holds one document, whatever it says, as JSON.
+///
+/// # Errors
+///
+/// [`DocumentError`] when it is no YAML, or not one document. An empty text is null.
+pub fn parse_value(text: &str) -> Result<serde_json::Value, DocumentError> {
+    match tree::parse(text)?.as_slice() {
+        [] => Ok(serde_json::Value::Null),
+        [tree] => Ok(tree.value(Tree::ROOT)),
+        _ => Err(DocumentError::whole("this text holds more than one document")),
+    }
+}
+
+/// Writes a value as YAML.
+pub fn to_yaml(value: &serde_json::Value) -> String {
+    write::whole(value)
 }
 
 /// Returns the JSON Schema of a kind of resource file: `pipeline`, `policy`, `consumer`, `global`, `group`,

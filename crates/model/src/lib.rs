@@ -27,6 +27,7 @@ pub mod session_cookies;
 pub mod sources;
 pub mod steps;
 pub mod traffic;
+pub mod trials;
 pub mod triggers;
 pub mod users;
 pub mod values;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
+use serde_json::Value;
 
 use super::{DocumentError, MAX_BYTES, Position, Slot, cut};
 
@@ -24,6 +25,8 @@ pub(super) struct Node {
     parent: Option<NodeId>,
     segment: Segment,
     pub(super) position: Position,
+    /// Behind its last character; of a list or map without brackets, where the parser noticed that it had ended.
+    pub(super) end: Position,
     pub(super) content: Content,
 }
 
@@ -164,12 +167,15 @@ impl Builder {
                     return Ok(());
                 }
                 let content = scalar(&text, style).map_err(|message| DocumentError::at(message, at))?;
-                self.add(content, at)?;
+                let node = self.add(content, at)?;
+                self.end(node, position(&span.end));
             }
             Event::SequenceStart(..) => self.enter(Content::List(Vec::new()), at)?,
             Event::MappingStart(..) => self.enter(Content::Map(Vec::new()), at)?,
             Event::SequenceEnd | Event::MappingEnd => {
-                self.open.pop();
+                if let Some(open) = self.open.pop() {
+                    self.end(open.node, position(&span.end));
+                }
             }
             Event::Nothing
             | Event::StreamStart
@@ -178,6 +184,12 @@ impl Builder {
             | Event::DocumentEnd => {}
         }
         Ok(())
+    }
+
+    fn end(&mut self, node: NodeId, end: Position) {
+        if let Some(node) = self.tree.nodes.get_mut(node) {
+            node.end = end;
+        }
     }
 
     fn enter(&mut self, content: Content, at: Position) -> Result<(), DocumentError> {
@@ -193,7 +205,13 @@ impl Builder {
     fn add(&mut self, content: Content, at: Position) -> Result<NodeId, DocumentError> {
         let id = self.tree.nodes.len();
         let Some(open) = self.open.last_mut() else {
-            self.tree.nodes.push(Node { parent: None, segment: Segment::Root, position: at, content });
+            self.tree.nodes.push(Node {
+                parent: None,
+                segment: Segment::Root,
+                position: at,
+                end: at,
+                content,
+            });
             return Ok(id);
         };
         let segment = match self.tree.nodes.get_mut(open.node).map(|parent| &mut parent.content) {
@@ -214,13 +232,13 @@ impl Builder {
             }
             _ => Segment::Root,
         };
-        self.tree.nodes.push(Node { parent: Some(open.node), segment, position: at, content });
+        self.tree.nodes.push(Node { parent: Some(open.node), segment, position: at, end: at, content });
         Ok(id)
     }
 }
 
 /// Resolves a scalar by the core schema of YAML 1.2 (section 10.3.2).
-fn scalar(text: &str, style: ScalarStyle) -> Result<Content, String> {
+pub(super) fn scalar(text: &str, style: ScalarStyle) -> Result<Content, String> {
     if style != ScalarStyle::Plain {
         return Ok(Content::Text(text.to_owned()));
     }
@@ -329,7 +347,7 @@ impl Tree {
     }
 
     /// Returns the child that a token of a JSON pointer names, with the place that a person looks for.
-    fn child(&self, id: NodeId, token: &str) -> Option<(NodeId, Position)> {
+    pub(super) fn child(&self, id: NodeId, token: &str) -> Option<(NodeId, Position)> {
         let token = token.replace("~1", "/").replace("~0", "~");
         match &self.nodes.get(id)?.content {
             Content::Map(entries) => {
@@ -341,6 +359,23 @@ impl Tree {
                 Some((child, self.position(child)))
             }
             _ => None,
+        }
+    }
+
+    /// Returns what a node says, as JSON.
+    pub(super) fn value(&self, id: NodeId) -> Value {
+        match self.nodes.get(id).map(|node| &node.content) {
+            None | Some(Content::Null) => Value::Null,
+            Some(Content::Bool(value)) => (*value).into(),
+            Some(Content::Unsigned(value)) => (*value).into(),
+            Some(Content::Signed(value)) => (*value).into(),
+            Some(Content::Float(value)) => (*value).into(),
+            Some(Content::Text(text)) => text.as_str().into(),
+            Some(Content::List(items)) => items.iter().map(|item| self.value(*item)).collect(),
+            Some(Content::Map(entries)) => {
+                let fields = entries.iter().map(|entry| (entry.key.clone(), self.value(entry.value)));
+                Value::Object(fields.collect())
+            }
         }
     }
 
