@@ -44,6 +44,7 @@ mod shadow;
 mod signing_keys;
 mod tokens;
 mod traffic;
+mod trials;
 mod usage;
 mod users;
 mod waivers;

@@ -96,6 +96,7 @@ pub(crate) fn all() -> Vec<Operation> {
         usage::operations(),
         crate::traffic::operations(),
         crate::explanations::operations(),
+        crate::trials::operations(),
         crate::reach::operations(),
         shadow::operations(),
     ]

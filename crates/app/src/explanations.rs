@@ -14,6 +14,7 @@ use tollgate_model::ids::{KeyId, RequestId};
 use tollgate_model::issuers::Issuer;
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::recent_calls::RecentCalls;
+use tollgate_model::trials::TrialReport;
 
 use crate::App;
 use crate::access::{Op, Permission, Place};
@@ -21,6 +22,7 @@ use crate::calls::{CallKeyView, KeyNames};
 use crate::errors::{Error, ErrorKind};
 use crate::issuers::IssuerKeysState;
 use crate::keys::Expiry;
+use crate::trials::{NotTried, PreparedTrial};
 
 /// Use cases of explanations.
 pub struct Explanations(pub(crate) App);
@@ -45,6 +47,9 @@ pub trait ThisGateway: Send + Sync {
 
     /// Returns the keys of a realm that work at a moment and stop working by themselves until another.
     fn expiring_keys(&self, realm: &RealmName, now: Timestamp, until: Timestamp) -> Vec<Expiry>;
+
+    /// Runs a flow of a realm for somebody who tries it. Without a gateway that can, nothing is tried.
+    fn try_flow<'a>(&'a self, trial: PreparedTrial<'a>) -> BoxFuture<'a, Result<TrialReport, NotTried>>;
 
     /// Returns where it listens.
     fn listeners(&self) -> Vec<Listener>;

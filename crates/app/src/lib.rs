@@ -40,6 +40,7 @@ pub mod search;
 pub mod shadow;
 pub mod signing_keys;
 pub mod traffic;
+pub mod trials;
 pub mod usage;
 pub mod users;
 pub mod waivers;
@@ -172,6 +173,8 @@ resources! {
     signing_keys: signing_keys::SigningKeys,
     /// Returns the use cases of traffic.
     traffic: traffic::Traffic,
+    /// Returns the trials of flows.
+    trials: trials::Trials,
     /// Returns the record of when keys were last used.
     usage: usage::KeyUsage,
     /// Returns the use cases of users, sign-in and their API tokens.

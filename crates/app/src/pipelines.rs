@@ -20,6 +20,7 @@ use crate::errors::{Error, ErrorKind};
 use crate::lists::{ListPage, ListRequest};
 use crate::waivers;
 
+pub(crate) use check::check;
 pub use check::faults;
 
 /// Use cases of pipelines.
@@ -93,7 +94,7 @@ impl Pipelines {
         op.demand_anywhere(Permission::PipelineUpdate)?;
         let Located { value: pipeline, positions } = document::parse_pipeline(&input.document)?;
         op.demand_in(Permission::PipelineUpdate, Place::project(&pipeline.project))?;
-        check::check(&op.realm, &pipeline, &positions)?;
+        check(&op.realm, &pipeline, &positions)?;
         let verdicts = self.verdicts(op, &pipeline).await?;
         let head = self.0.store().get::<PipelineHead>(&op.realm, &keys::pipeline(&pipeline.name)).await?;
         if let Some(head) = &head {
@@ -439,7 +440,7 @@ pub(crate) fn no_pipeline(name: &PipelineName) -> Error {
 ///
 /// Names are unique in a realm, so it can't be helped that the refusal tells that the name is taken; of what by, it tells
 /// only whoever may read that.
-fn demand_not_taken(op: &Op, head: &PipelineHead, project: &ProjectName) -> Result<(), Error> {
+pub(crate) fn demand_not_taken(op: &Op, head: &PipelineHead, project: &ProjectName) -> Result<(), Error> {
     let held = Place::project(&head.project);
     if head.project == *project || op.may(Permission::PipelineUpdate, held) {
         return Ok(());

@@ -50,8 +50,10 @@ pub(crate) enum ResponseShape {
 
 #[derive(Debug)]
 pub(crate) struct CompiledStep {
-    /// Its name, or its type and place.
+    /// Its name, or its place.
     pub(crate) label: String,
+    /// JSON pointer of its place in the pipeline.
+    pub(crate) pointer: Box<str>,
     pub(crate) fail_on_error: bool,
     pub(crate) action: Action,
 }
@@ -241,7 +243,7 @@ impl Compiler {
             StepKind::JwtDecode(_) => Action::JwtDecode,
         };
         let label = step.name.clone().unwrap_or_else(|| pointer.to_owned());
-        Some(CompiledStep { label, fail_on_error: step.fail_on_error, action })
+        Some(CompiledStep { label, pointer: pointer.into(), fail_on_error: step.fail_on_error, action })
     }
 
     /// Finds `proxy` steps, and those that stand where they cannot: behind one nothing can happen any more, and the call

@@ -17,6 +17,7 @@ mod targets;
 mod templates;
 mod upstreams;
 mod values;
+mod watch;
 
 pub use compile::{Flow, FlowError, compile};
 pub use forward::{Forward, ForwardSettings};
@@ -28,3 +29,4 @@ pub use host::{
 pub use messages::{Call, CallConsumer, CallMetadata, Message, parse_body};
 pub use run::{FlowFailure, FlowResponse};
 pub use values::{AccountFields, Values};
+pub use watch::Watcher;

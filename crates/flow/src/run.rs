@@ -7,6 +7,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use tollgate_model::policies::SensitiveFields;
+use tollgate_model::trials::StepFault;
 
 use crate::budget::{self, Budget};
 use crate::compile::{Action, CompiledStep, ErrorTemplate, Flow, ResponseShape};
@@ -18,6 +19,7 @@ use crate::sensitive::Sensitive;
 use crate::templates::{Template, TextTemplate};
 use crate::upstreams;
 use crate::values::Values;
+use crate::watch::{Veil, Watcher};
 
 /// What a flow answers.
 #[derive(Debug, Clone)]
@@ -61,7 +63,7 @@ enum Next {
     Respond,
 }
 
-struct Run<'a> {
+struct Run<'a, 'w> {
     flow: &'a Flow,
     values: &'a Values,
     host: &'a dyn Host,
@@ -76,7 +78,12 @@ struct Run<'a> {
     authorization: Option<HeaderValue>,
     /// Set by `respond`.
     response: Option<FlowResponse>,
+    /// Who looks at the run; nobody at that of a call.
+    watcher: Option<&'w mut dyn Watcher>,
 }
+
+/// Most data that a step may make in a run that is watched, in bytes of memory.
+const MAX_WATCHED_BYTES: u64 = 32 << 20;
 
 // === impl Flow ===
 
@@ -84,10 +91,56 @@ impl Flow {
     /// Runs the flow.
     ///
     /// Dropping the future ends the run between two steps or within a call of the host; there is nothing to clean up.
-    pub async fn run(&self, mut call: Call, values: &Values, host: &dyn Host) -> FlowResponse {
+    pub async fn run(&self, call: Call, values: &Values, host: &dyn Host) -> FlowResponse {
         if let Some(constant) = self.constant() {
             return constant.clone();
         }
+        self.run_steps(call, values, host, None).await
+    }
+
+    /// Runs the flow for somebody who looks at every step, with less room than a call has. What it answers is masked like
+    /// what is shown of its steps, and any token in it is taken out.
+    pub async fn run_watched(
+        &self,
+        call: Call,
+        values: &Values,
+        host: &dyn Host,
+        watcher: &mut dyn Watcher,
+    ) -> FlowResponse {
+        let policy = call.sensitive_fields.clone();
+        let mut response = self.run_steps(call, values, host, Some(watcher)).await;
+        let veil = Veil { values, sensitive: Sensitive { own: &self.sensitive_fields, policy: &policy } };
+        for (name, value) in &mut response.headers {
+            let shown = if *name == AUTHORIZATION {
+                "Bearer ***".to_owned()
+            } else if veil.sensitive.hides(name.as_str(), true) {
+                "***".to_owned()
+            } else {
+                veil.text(&String::from_utf8_lossy(value.as_bytes()))
+            };
+            *value = HeaderValue::try_from(shown).unwrap_or(HeaderValue::from_static("***"));
+        }
+        response.body = match serde_json::from_slice::<Value>(&response.body) {
+            Ok(body) => veil.show(&body).value.to_string().into(),
+            Err(_) => veil.text(&String::from_utf8_lossy(&response.body)).into(),
+        };
+        if let Some(failure) = &mut response.failure {
+            failure.code = veil.text(&failure.code);
+            failure.message = veil.text(&failure.message);
+            failure.detail = veil.text(&failure.detail);
+        }
+        response
+    }
+
+    async fn run_steps(
+        &self,
+        mut call: Call,
+        values: &Values,
+        host: &dyn Host,
+        watcher: Option<&mut dyn Watcher>,
+    ) -> FlowResponse {
+        let max_bytes =
+            if watcher.is_some() { self.max_step_bytes.min(MAX_WATCHED_BYTES) } else { self.max_step_bytes };
         let mut run = Run {
             flow: self,
             values,
@@ -101,9 +154,10 @@ impl Flow {
             metadata: call.metadata.to_value(),
             bearer: call.bearer.as_deref().map(String::as_str),
             sensitive_fields: call.sensitive_fields.clone(),
-            budget: Budget::new(self.max_step_bytes),
+            budget: Budget::new(max_bytes),
             authorization: None,
             response: None,
+            watcher,
         };
         match run.steps(&self.steps).await {
             Ok(_) => run.into_response(),
@@ -114,12 +168,15 @@ impl Flow {
 
 // === impl Run ===
 
-impl<'a> Run<'a> {
+impl Run<'_, '_> {
     fn steps<'s>(&'s mut self, steps: &'s [CompiledStep]) -> BoxFuture<'s, Result<Next, StepError>> {
         Box::pin(async move {
             for step in steps {
                 self.budget.begin_step().await;
-                let outcome = match self.step(step).await {
+                self.tell_begin(step);
+                let outcome = self.step(step).await;
+                self.tell_end(step, &outcome);
+                let outcome = match outcome {
                     Err(error) if !step.fail_on_error => {
                         self.host.log(tollgate_model::steps::LogLevel::Debug, &step.label, &error.detail);
                         self.message = error.into_message();
@@ -153,12 +210,18 @@ impl<'a> Run<'a> {
             Action::Throw(error) => return Err(self.error(step, error)),
             Action::Choice { when, otherwise } => {
                 let mut chosen = otherwise.as_deref();
-                for (condition, steps) in when {
+                let mut branch = None;
+                for (index, (condition, steps)) in when.iter().enumerate() {
                     if self.condition(step, condition).await? {
-                        chosen = Some(steps);
+                        (chosen, branch) = (Some(steps.as_slice()), Some(index));
                         break;
                     }
                 }
+                self.tell_branch(|| match (branch, chosen) {
+                    (Some(index), _) => format!("{}/choice/when/{index}", step.pointer),
+                    (None, Some(_)) => format!("{}/choice/otherwise", step.pointer),
+                    (None, None) => "none".to_owned(),
+                });
                 if let Some(steps) = chosen {
                     return self.steps(steps).await;
                 }
@@ -167,6 +230,7 @@ impl<'a> Run<'a> {
                 return match (self.steps(steps).await, on_error) {
                     (Err(error), Some(on_error)) => {
                         self.message = error.into_message();
+                        self.tell_branch(|| format!("{}/block/onError", step.pointer));
                         self.steps(on_error).await
                     }
                     (outcome, _) => outcome,
@@ -239,6 +303,51 @@ impl<'a> Run<'a> {
             }
         }
         Ok(Next::Continue)
+    }
+
+    fn tell_begin(&mut self, step: &CompiledStep) {
+        if self.watcher.is_some() {
+            let shown = self.veil().show(&self.message);
+            let label = self.values.mask(&step.label);
+            if let Some(watcher) = &mut self.watcher {
+                watcher.begin(&step.pointer, &label, shown);
+            }
+        }
+    }
+
+    fn tell_branch(&mut self, taken: impl FnOnce() -> String) {
+        if let Some(watcher) = &mut self.watcher {
+            watcher.branch(&taken());
+        }
+    }
+
+    fn tell_end(&mut self, step: &CompiledStep, outcome: &Result<Next, StepError>) {
+        if self.watcher.is_none() {
+            return;
+        }
+        let veil = self.veil();
+        let (message, fault) = match outcome {
+            Ok(Next::Continue) => (Some(veil.show(&self.message)), None),
+            Ok(Next::Respond) => (None, None),
+            Err(error) => {
+                let fault = StepFault {
+                    status: error.status,
+                    code: veil.text(&error.code),
+                    message: veil.text(&error.message),
+                    detail: veil.text(&error.detail),
+                    went_on: !step.fail_on_error,
+                };
+                (None, Some(fault))
+            }
+        };
+        if let Some(watcher) = &mut self.watcher {
+            watcher.end(message, fault);
+        }
+    }
+
+    fn veil(&self) -> Veil<'_> {
+        let sensitive = Sensitive { own: &self.flow.sensitive_fields, policy: &self.sensitive_fields };
+        Veil { values: self.values, sensitive }
     }
 
     fn scope(&self) -> Scope<'_> {

@@ -42,6 +42,11 @@ impl Sensitive<'_> {
         value
     }
 
+    /// Tells whether a field is hidden wherever it stands.
+    pub(crate) fn hides(&self, name: &str, in_headers: bool) -> bool {
+        self.covers(name) || in_headers && self.covers_header(name)
+    }
+
     fn covers(&self, name: &str) -> bool {
         self.own.iter().any(|own| own == name) || self.policy.contains(name)
     }
@@ -53,7 +58,7 @@ impl Sensitive<'_> {
 
     /// Returns the fields of a first message that hold a sensitive one as part of a text: the path a parameter of the
     /// route, the body of a form its fields.
-    fn wholes(&self, message: &Value) -> Vec<&'static str> {
+    pub(crate) fn wholes(&self, message: &Value) -> Vec<&'static str> {
         let holds = |part: &str| {
             let fields = message.get(part).and_then(Value::as_object);
             fields.is_some_and(|fields| fields.keys().any(|name| self.covers(name)))

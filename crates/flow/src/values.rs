@@ -48,6 +48,13 @@ impl Values {
         Self { globals: Value::Object(globals), accounts: Value::Object(all), secrets }
     }
 
+    /// Tells whether a text is an account value, a short one included.
+    pub(crate) fn is_secret(&self, text: &str) -> bool {
+        let accounts = self.accounts.as_object().into_iter().flatten();
+        let fields = accounts.filter_map(|(_, fields)| fields.as_object()).flatten();
+        !text.is_empty() && fields.into_iter().any(|(_, value)| value.as_str() == Some(text))
+    }
+
     /// Replaces every account value in a text by `***`, also where it is written as JSON.
     pub fn mask(&self, text: &str) -> String {
         self.secrets.iter().fold(text.to_owned(), |text, secret| {

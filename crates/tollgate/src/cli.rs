@@ -54,6 +54,7 @@ mod times;
 mod tokens;
 mod tools;
 mod traffic;
+mod trials;
 mod usage;
 mod users;
 mod versions;
@@ -198,6 +199,8 @@ enum Command {
     Access(access::AccessCommand),
     /// Says what the gateway would answer to a call and why, or why a call was refused, check by check.
     Explain(explain::ExplainArguments),
+    /// Runs a flow once on a sample message and shows the message after every step; upstreams are called for real.
+    Try(trials::TryArguments),
     /// Lists calls that gateways refused, newest first.
     Refusals(explain::RefusalsArguments),
 
@@ -304,6 +307,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Jwt(command) => signing_keys::run(&connect()?, command).await?,
         Command::Access(command) => access::run(&connect_as_of(command.as_of())?, command).await?,
         Command::Explain(arguments) => explain::explain(&connect()?, arguments).await?,
+        Command::Try(arguments) => trials::run(&connect()?, arguments).await?,
         Command::Refusals(arguments) => explain::refusals(&connect()?, arguments).await?,
         Command::Global(command) => globals::run(&connect()?, command).await?,
         Command::Account(command) => accounts::run(&connect()?, command).await?,

@@ -11,7 +11,7 @@ use tollgate_model::triggers::{HttpTrigger, Route, RouteSegment};
 use crate::errors::{Error, ErrorKind, Place};
 
 /// Checks what parsing can't: that the flow compiles and that no route hides another realm's or the gateway's own.
-pub(super) fn check(realm: &RealmName, pipeline: &Pipeline, positions: &Positions) -> Result<(), Error> {
+pub(crate) fn check(realm: &RealmName, pipeline: &Pipeline, positions: &Positions) -> Result<(), Error> {
     let faults = faults(realm, pipeline);
     let Some((pointer, message)) = faults.first().cloned() else { return Ok(()) };
     let place = |(pointer, message): (String, String)| {

@@ -36,6 +36,7 @@ mod sessions;
 mod shadow;
 mod standings;
 mod traffic;
+mod trials;
 mod users;
 mod verdicts;
 mod waivers;

@@ -18,13 +18,14 @@ use tollgate_app::lists::ListRequest;
 use tollgate_app::recent_calls::RecentFilter;
 use tollgate_app::refused_calls::RefusalFilter;
 use tollgate_app::traffic::TrafficQuery;
+use tollgate_app::trials::Tried;
 use tollgate_app::users::NewUser;
 use tollgate_app::users::{NewPassword, NewToken};
 use tollgate_app::waivers::WaiverFilter;
 use tollgate_model::certificates::{Fingerprint, KnownBy};
 use tollgate_model::environments::RealmSettings;
 use tollgate_model::ids::{BasicAuthId, CertificateId, ChangeRequestId, KeyId, UserTokenId, WaiverId};
-use tollgate_model::names::{IssuerName, ProjectName, RealmName, RuleName, UserName, ValueName};
+use tollgate_model::names::{IssuerName, ProjectName, RealmName, RuleName, UserName, ValueName}; use tollgate_model::trials::SampleMessage; 
 use tollgate_model::versions::Version;
 
 use crate::calls::every_call;
@@ -209,6 +210,7 @@ async fn nobody_may_do_anything_without_permission() {
         waivers.get(waiver);
         waivers.create(new_waiver());
         waivers.end(waiver, None);
+        trials.run(test, Tried::Saved(pipeline("shop"), None), SampleMessage::default());
         users.create_first_admin(None);
         users.list();
         users.get(ada);

@@ -11,6 +11,7 @@ use tollgate_app::explanations::{Listener, NotExplained, ThisGateway};
 use tollgate_app::keys::Expiry;
 use tollgate_app::lists::ListRequest;
 use tollgate_app::refused_calls::{DroppedCount, RefusalFilter};
+use tollgate_app::trials::{NotTried, PreparedTrial};
 use tollgate_flow::BoxFuture;
 use tollgate_model::environments::Exposure;
 use tollgate_model::explanations::{
@@ -20,6 +21,7 @@ use tollgate_model::explanations::{
 use tollgate_model::ids::{KeyId, RequestId};
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::recent_calls::RecentCalls;
+use tollgate_model::trials::{TrialReport, TriedAnswer};
 use tollgate_store::RecordTable;
 
 use crate::world::{KEYED, World, consumer, pipeline};
@@ -44,6 +46,8 @@ pub(crate) struct FakeGateway {
     pub(crate) key: Option<KeyId>,
     pub(crate) recent: RecentCalls,
     pub(crate) expiring: Vec<Expiry>,
+    /// The flow that was tried last.
+    pub(crate) tried: Mutex<Option<String>>,
 }
 
 impl ThisGateway for FakeGateway {
@@ -65,6 +69,12 @@ impl ThisGateway for FakeGateway {
             }),
         };
         Box::pin(std::future::ready(explanation))
+    }
+
+    fn try_flow<'a>(&'a self, trial: PreparedTrial<'a>) -> BoxFuture<'a, Result<TrialReport, NotTried>> {
+        let answer = TriedAnswer { status: 200, code: None, headers: Vec::new(), body: None };
+        let _ = self.tried.lock().expect("lock").insert(format!("{}@{}", trial.pipeline, trial.version));
+        Box::pin(async { Ok(TrialReport { steps: Vec::new(), answer, upstream_calls: 0, micros: 1 }) })
     }
 
     fn refusal(&self, _: &RealmName, id: RequestId) -> Option<Arc<Refusal>> {

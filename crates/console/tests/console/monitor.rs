@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use tollgate_app::explanations::{BoxFuture, Listener, NotExplained, ThisGateway};
 use tollgate_app::keys::Expiry;
 use tollgate_app::pipelines::SavePipeline;
+use tollgate_app::trials::{NotTried, PreparedTrial};
 use tollgate_model::environments::Exposure;
 use tollgate_model::explanations::{
     CallToExplain, Check, CheckOutcome, CheckReport, ExplainedAnswer, Explanation, Reached, Refusal,
@@ -17,6 +18,7 @@ use tollgate_model::ids::RequestId;
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::recent_calls::{RecentCall, RecentCalls};
 use tollgate_model::traffic::{AnswerClass, CountedTraffic, Measure, TrafficCaller};
+use tollgate_model::trials::TrialReport;
 use tollgate_model::versions::Version;
 
 use crate::world::World;
@@ -100,6 +102,10 @@ impl ThisGateway for OneCall {
 
     fn expiring_keys(&self, _: &RealmName, _: Timestamp, _: Timestamp) -> Vec<Expiry> {
         Vec::new()
+    }
+
+    fn try_flow<'a>(&'a self, _: PreparedTrial<'a>) -> BoxFuture<'a, Result<TrialReport, NotTried>> {
+        Box::pin(std::future::ready(Err(NotTried::Unavailable)))
     }
 
     fn listeners(&self) -> Vec<Listener> {

@@ -453,3 +453,102 @@ fn mistakes_are_found_all_at_once_where_they_stand() {
     }
     assert!(compile(&json!({ "type": "rest" }), &json!([])).is_err());
 }
+
+/// Writes down what a watcher is told.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Watcher for Notes {
+    fn begin(&mut self, pointer: &str, label: &str, message: tollgate_model::trials::Shown) {
+        self.0.push(format!("begin {pointer} {label} {} {}", message.value, message.cut));
+    }
+
+    fn branch(&mut self, taken: &str) {
+        self.0.push(format!("branch {taken}"));
+    }
+
+    fn end(&mut self, message: Option<tollgate_model::trials::Shown>, error: Option<StepFault>) {
+        let message = message.map(|it| it.value.to_string());
+        self.0.push(format!("end {message:?} {:?}", error.map(|it| (it.status, it.message, it.went_on))));
+    }
+}
+
+async fn watched(steps: Value, body: Value) -> (Vec<String>, FlowResponse) {
+    let mut notes = Notes::default();
+    let response = flow(steps).run_watched(call(body), &values(), &Outside::default(), &mut notes).await;
+    (notes.0, response)
+}
+
+#[tokio::test]
+async fn whoever_watches_sees_every_step_and_the_branch_it_took() {
+    let steps = json!([
+        { "json": { "n": "{{ message.body.n }}" }, "name": "first" },
+        { "choice": { "when": [{ "condition": "message.n == 2", "steps": [{ "json": 2 }] }] } },
+        { "block": { "steps": [{ "throw": { "error": "no" }, "failOnError": false }, { "throw": { "error": "no" } }],
+                     "onError": [{ "json": { "then": 1 } }] } },
+    ]);
+    let (notes, response) = watched(steps.clone(), json!({ "n": 2 })).await;
+    let known: Vec<_> = notes.iter().map(String::as_str).collect();
+    assert!(
+        known.first().is_some_and(|it| it.starts_with("begin /steps/0 first {\"body\":{\"n\":2}")),
+        "{known:#?}"
+    );
+    assert_eq!(
+        known.get(1..),
+        Some(
+            [
+                "end Some(\"{\\\"n\\\":2}\") None",
+                "begin /steps/1 /steps/1 {\"n\":2} false",
+                "branch /steps/1/choice/when/0",
+                "begin /steps/1/choice/when/0/steps/0 /steps/1/choice/when/0/steps/0 {\"n\":2} false",
+                "end Some(\"2\") None",
+                "end Some(\"2\") None",
+                "begin /steps/2 /steps/2 2 false",
+                "begin /steps/2/block/steps/0 /steps/2/block/steps/0 2 false",
+                "end None Some((500, \"no\", true))",
+                "begin /steps/2/block/steps/1 /steps/2/block/steps/1 {\"success\":false,\"error\":\"no\",\"code\":\"flow-failed\"} false",
+                "end None Some((500, \"no\", false))",
+                "branch /steps/2/block/onError",
+                "begin /steps/2/block/onError/0 /steps/2/block/onError/0 {\"success\":false,\"error\":\"no\",\"code\":\"flow-failed\"} false",
+                "end Some(\"{\\\"then\\\":1}\") None",
+                "end Some(\"{\\\"then\\\":1}\") None",
+            ]
+            .as_slice()
+        )
+    );
+    assert_eq!(body(&response), json!({ "then": 1 }));
+    let (notes, _) = watched(steps, json!({ "n": 1 })).await;
+    assert!(notes.contains(&"branch none".to_owned()), "{notes:#?}");
+}
+
+#[tokio::test]
+async fn a_watched_run_shows_no_secret_no_sensitive_field_and_no_token() {
+    let steps = json!([
+        { "json": { "all": "{{ accounts }}", "in": "a {{ accounts.portal.token }} b", "email": "{{ message.body.email }}",
+                    "{{ accounts.portal.token }}": 1, "list": ["{{ accounts.portal.token }}"], "headers": { "EMAIL": "x@y" } } },
+        { "log": { "message": "{{ accounts.portal.token }}" } },
+        { "throw": { "error": "{{ accounts.portal.token }}", "code": "{{ accounts.portal.token }}" }, "failOnError": false },
+        { "jwtGenerate": { "expiresInMs": 1000 } },
+        { "respond": { "headers": { "x-secret": "{{ accounts.portal.token }}", "email": "a@b" },
+                       "body": { "t": "{{ accounts.portal.token }}", "email": "a@b.example" } } },
+    ]);
+    let (notes, response) = watched(steps, json!({ "email": "a@b.example" })).await;
+    let all = format!("{notes:#?} {response:?} {}", String::from_utf8_lossy(&response.body));
+    for hidden in ["s3cret-value", "$argon2id", "a@b", "x@y", "t.0.1000"] {
+        assert!(!all.contains(hidden), "{hidden} is shown: {all}");
+    }
+    assert!(all.contains("Bearer ***") && all.contains("a *** b"), "{all}");
+}
+
+#[tokio::test]
+async fn what_is_long_is_not_shown_in_part() {
+    // A secret that would lie across the end of a text that is cut.
+    let text = format!("{}{}", "x".repeat(4_090), "{{ accounts.portal.token }}");
+    let (notes, _) = watched(json!([{ "json": { "text": text, "many": vec!["y".repeat(3_000); 9] } }, { "log": { "message": "l" } }]), json!(1)).await;
+    let all = notes.join("\n");
+    assert!(
+        !all.contains("s3cret") && !all.contains("xxxx") && all.contains("a text of 4102 bytes"),
+        "{all}"
+    );
+    assert!(all.len() < 60_000 && all.contains("true"), "{}", all.len());
+}

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use tollgate_app::explanations::{Listener, NotExplained, ThisGateway};
 use tollgate_app::issuers::IssuerKeysState;
 use tollgate_app::keys::Expiry;
+use tollgate_app::trials::{NotTried, PreparedTrial};
 use tollgate_flow::BoxFuture;
-use tollgate_gateway::{ExplainError, Gateway, Refusals};
+use tollgate_gateway::{ExplainError, FlowTrial, Gateway, Refusals, TrialError};
 use tollgate_listener::ClientCertificate;
 use tollgate_model::environments::Exposure;
 use tollgate_model::explanations::{CallToExplain, Explanation, Refusal};
@@ -16,6 +17,7 @@ use tollgate_model::ids::RequestId;
 use tollgate_model::issuers::Issuer;
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::recent_calls::RecentCalls;
+use tollgate_model::trials::TrialReport;
 use tollgate_snapshot::SharedSnapshot;
 
 use super::Parts;
@@ -132,6 +134,17 @@ impl ThisGateway for ThisProcess {
 
     fn issuer_keys(&self, realm: &RealmName, issuer: &Issuer) -> Option<IssuerKeysState> {
         self.issuers.state(realm, issuer)
+    fn try_flow<'a>(&'a self, trial: PreparedTrial<'a>) -> BoxFuture<'a, Result<TrialReport, NotTried>> {
+        let PreparedTrial { realm, environment, pipeline, version, flow, timeout, message, request_id } =
+            trial;
+        Box::pin(async move {
+            let trial =
+                FlowTrial { realm, environment, pipeline, version, flow, timeout, message, request_id };
+            self.gateway.try_flow(trial).await.map_err(|error| match error {
+                TrialError::Unavailable => NotTried::Unavailable,
+                TrialError::Broken => NotTried::Broken,
+            })
+        })
     }
 
     fn listeners(&self) -> Vec<Listener> {
