@@ -42,6 +42,11 @@ pub(crate) static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new("app.js", "text/javascript; charset=utf-8", include_bytes!("../assets/app.js"))
 });
 
+/// What only the editor of pipelines does.
+pub(crate) static EDITOR: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new("editor.js", "text/javascript; charset=utf-8", include_bytes!("../assets/editor.js"))
+});
+
 /// htmx 2.0.11 (0BSD, `assets/htmx.LICENSE`), unchanged.
 pub(crate) static HTMX: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new("htmx.js", "text/javascript; charset=utf-8", include_bytes!("../assets/htmx.min.js"))
@@ -68,7 +73,7 @@ pub(crate) fn routes() -> Router<Console> {
 }
 
 async fn serve(Path(name): Path<String>) -> Response {
-    let all = [&*STYLE, &*SCRIPT, &*HTMX, &*ICON];
+    let all = [&*STYLE, &*SCRIPT, &*EDITOR, &*HTMX, &*ICON];
     let Some(asset) = all.into_iter().find(|asset| asset.name == name) else {
         return StatusCode::NOT_FOUND.into_response();
     };

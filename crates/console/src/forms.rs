@@ -69,6 +69,11 @@ impl FieldList {
         self.0.iter().find(|(of, _)| of == name).map_or("", |(_, value)| value)
     }
 
+    /// Returns the field of a name, when there is one.
+    pub(crate) fn find(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(of, _)| of == name).map(|(_, value)| value.as_str())
+    }
+
     /// Returns every field of a name.
     pub(crate) fn all(&self, name: &str) -> BTreeSet<String> {
         self.0.iter().filter(|(of, _)| of == name).map(|(_, value)| value.clone()).collect()

@@ -111,6 +111,16 @@ impl Browser {
             .unwrap_or_else(|error| panic!("`{name}` cannot be clicked: {error}"));
     }
 
+    /// Clicks what a CSS selector finds: parts of drawings, fields.
+    pub async fn click_on(&self, selector: &str) {
+        let found = self.driver.query(By::Css(selector)).first().await;
+        found
+            .unwrap_or_else(|error| panic!("nothing is `{selector}`: {error}"))
+            .click()
+            .await
+            .expect("clicks");
+    }
+
     /// Turns the switch of a label.
     pub async fn turn(&self, label: &str) {
         let path = format!("//button[@role='switch'][@aria-labelledby=//strong[.='{label}']/@id]");
@@ -121,6 +131,13 @@ impl Browser {
     pub async fn fill(&self, id: &str, text: &str) {
         let field = self.driver.query(By::Id(id)).first().await.expect("a field");
         field.clear().await.expect("clears");
+        field.send_keys(text).await.expect("takes text");
+    }
+
+    /// Writes over what stands in a field, without emptying it first, which would be a change of its own.
+    pub async fn overwrite(&self, id: &str, text: &str) {
+        let field = self.driver.query(By::Id(id)).first().await.expect("a field");
+        field.send_keys(Key::Control + "a").await.expect("selects");
         field.send_keys(text).await.expect("takes text");
     }
 

@@ -1,51 +1,40 @@
 //! Pipelines: what there is to deploy, and how each stands to the policies.
 
+mod beside;
+mod draft;
 mod edit;
+mod fields;
+mod forms;
+mod list;
+mod switches;
+mod trial;
+mod versions;
 
 use askama::Template;
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::routing::get;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tollgate_app::Standing;
-use tollgate_app::lists::ListRequest;
-use tollgate_model::names::{PipelineName, ProjectName};
+use tollgate_model::document;
+use tollgate_model::names::PipelineName;
 use tollgate_model::pipelines::{Pipeline, PipelineVersion};
-use tollgate_model::triggers::{ApiKeySwitch, HttpTrigger};
 use tollgate_model::verdicts::Verdict;
 use tollgate_model::versions::Version;
 
+use self::switches::Switch;
 use super::overview::reasons;
 use crate::Console;
 use crate::answers::{Answer, page};
 use crate::chrome::{Chrome, Section};
+use crate::flow_diagram::Diagram;
 use crate::paths::named;
 use crate::times::Moment;
 use crate::visitor::Visitor;
 
-/// Pipelines on a page of the list.
-const PAGE: u32 = 50;
-
-#[derive(Template)]
-#[template(path = "pages/pipelines/index.html")]
-struct PipelinesPage {
-    chrome: Chrome,
-    projects: Vec<ProjectChoice>,
-    pipelines: Vec<Row>,
-    next: Option<String>,
-}
-
-struct ProjectChoice {
-    name: String,
-    chosen: bool,
-}
-
-struct Row {
-    name: String,
-    project: String,
-    latest: String,
-    versions: usize,
-}
+/// Versions that the page of a pipeline lists; there is a page for all.
+const LISTED_VERSIONS: usize = 8;
 
 #[derive(Template)]
 #[template(path = "pages/pipelines/show.html")]
@@ -55,20 +44,18 @@ struct PipelinePage {
     project: String,
     description: String,
     version: String,
+    latest: bool,
     login_flow: bool,
     trigger: &'static str,
+    flow: Diagram,
+    /// Where a part of the flow is edited: its pointer comes behind this.
+    step_link: String,
     switches: Vec<Switch>,
     verdicts: Vec<VerdictView>,
     versions: Vec<VersionRow>,
+    /// How many further versions there are.
+    older: usize,
     yaml: String,
-}
-
-/// A switch of a trigger.
-struct Switch {
-    label: &'static str,
-    help: &'static str,
-    on: bool,
-    more: String,
 }
 
 /// What the policies of one environment say.
@@ -86,13 +73,6 @@ struct VersionRow {
 }
 
 #[derive(Deserialize)]
-struct ListQuery {
-    #[serde(default)]
-    project: String,
-    cursor: Option<String>,
-}
-
-#[derive(Deserialize)]
 struct PipelinePath {
     pipeline: String,
 }
@@ -104,39 +84,10 @@ struct VersionQuery {
 
 pub(super) fn routes() -> Router<Console> {
     Router::new()
-        .route("/realms/{realm}/pipelines", get(index))
+        .route("/realms/{realm}/pipelines", get(list::index))
         .route("/realms/{realm}/pipelines/{pipeline}", get(show))
+        .route("/realms/{realm}/pipelines/{pipeline}/versions", get(versions::versions))
         .merge(edit::routes())
-}
-
-async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Query<ListQuery>) -> Answer {
-    let op = &visitor.op;
-    let request = ListRequest { limit: Some(PAGE), cursor: query.cursor };
-    let pipelines = console.app.pipelines();
-    let list = if query.project.is_empty() {
-        pipelines.list(op, request).await?
-    } else {
-        pipelines.list_of_project(op, &named::<ProjectName>(&query.project)?, request).await?
-    };
-    let projects = console.app.environments().projects(op).await?;
-    page(&PipelinesPage {
-        chrome: Chrome::new(&visitor, Section::Pipelines, "Pipelines"),
-        projects: projects
-            .into_iter()
-            .map(|it| ProjectChoice { chosen: it.name.as_str() == query.project, name: it.name.to_string() })
-            .collect(),
-        pipelines: list
-            .items
-            .iter()
-            .map(|head| Row {
-                name: head.name.to_string(),
-                project: head.project.to_string(),
-                latest: head.latest.to_string(),
-                versions: head.versions.len(),
-            })
-            .collect(),
-        next: list.next.map(|cursor| format!("?project={}&cursor={cursor}", query.project)),
-    })
 }
 
 async fn show(
@@ -152,19 +103,24 @@ async fn show(
     let head = console.app.pipelines().get(op, &name).await?.value;
     let shown = console.app.pipelines().version(op, &name, wanted.unwrap_or(head.latest)).await?;
     let PipelineVersion { version, pipeline, login_flow, .. } = shown.version;
+    let document = self::document(&pipeline);
     page(&PipelinePage {
         chrome: Chrome::new(&visitor, Section::Pipelines, format!("{name} {version}")),
         name: name.to_string(),
         project: pipeline.project.to_string(),
         description: pipeline.description.clone(),
         version: version.to_string(),
+        latest: version == head.latest,
         login_flow,
         trigger: pipeline.trigger.type_name(),
-        switches: pipeline.trigger.http().map(switches).unwrap_or_default(),
+        flow: Diagram::of(&document, ""),
+        step_link: format!("/realms/{}/pipelines/{name}/edit?step=", op.realm),
+        switches: switches::of(&document),
         verdicts: shown.verdicts.iter().map(VerdictView::from).collect(),
         versions: versions
             .iter()
             .rev()
+            .take(LISTED_VERSIONS)
             .map(|it| VersionRow {
                 version: it.version.version.to_string(),
                 at: Moment::new(it.version.created_at, op.now),
@@ -172,44 +128,25 @@ async fn show(
                 here: it.version.version == version,
             })
             .collect(),
-        yaml: as_file(&pipeline),
+        older: versions.len().saturating_sub(LISTED_VERSIONS),
+        yaml: document::to_yaml(&document),
     })
 }
 
-/// Writes a pipeline as its file.
-fn as_file(pipeline: &Pipeline) -> String {
-    let mut document = serde_json::json!({ "kind": "Pipeline" });
-    if let (Some(document), Ok(serde_json::Value::Object(fields))) =
+/// Returns a pipeline as the document that its file is.
+fn document(pipeline: &Pipeline) -> Value {
+    let mut document = json!({ "kind": "Pipeline" });
+    if let (Some(document), Ok(Value::Object(fields))) =
         (document.as_object_mut(), serde_json::to_value(pipeline))
     {
         document.extend(fields);
     }
-    serde_saphyr::to_string(&document).unwrap_or_else(|_| format!("{document:#}"))
+    document
 }
 
-fn switches(trigger: &HttpTrigger) -> Vec<Switch> {
-    let listed =
-        |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")));
-    let scopes = trigger.jwt.scopes().iter().map(|it| it.as_str()).collect();
-    let issuers = trigger.jwt.issuers().unwrap_or_default().iter().map(|it| it.as_str()).collect();
-    let token: Vec<_> =
-        [listed("issuers", issuers), listed("scopes", scopes)].into_iter().flatten().collect();
-    let token = token.join("; ");
-    let query = if trigger.api_key == ApiKeySwitch::OnWithQuery { "also in the URL" } else { "" };
-    let switch = |label, help, on, more: &str| Switch { label, help, on, more: more.to_owned() };
-    vec![
-        switch("External API", "Reachable from outside", trigger.external_api, ""),
-        switch("Internal API", "Reachable from inside", trigger.internal_api, ""),
-        switch("API Key", "Callers show a key of an associated consumer", trigger.api_key.is_on(), query),
-        switch("mTLS", "Callers show a client certificate of a consumer", trigger.mtls, ""),
-        switch(
-            "Token JWT",
-            "Callers show a token of a login flow or of a listed issuer",
-            trigger.jwt.is_on(),
-            &token,
-        ),
-        switch("Basic Auth", "Callers show a user and a password of a consumer", trigger.basic_auth, ""),
-    ]
+/// Writes a pipeline as its file.
+fn as_file(pipeline: &Pipeline) -> String {
+    document::to_yaml(&document(pipeline))
 }
 
 impl From<&Verdict> for VerdictView {

@@ -134,6 +134,8 @@ impl ThisGateway for ThisProcess {
 
     fn issuer_keys(&self, realm: &RealmName, issuer: &Issuer) -> Option<IssuerKeysState> {
         self.issuers.state(realm, issuer)
+    }
+
     fn try_flow<'a>(&'a self, trial: PreparedTrial<'a>) -> BoxFuture<'a, Result<TrialReport, NotTried>> {
         let PreparedTrial { realm, environment, pipeline, version, flow, timeout, message, request_id } =
             trial;
