@@ -119,7 +119,7 @@ impl Trials {
         let gateway = self.0.gateway().ok_or_else(no_gateway)?;
         self.note(op, environment, &pipeline, &version).await?;
         let timeout = match &pipeline.trigger {
-            Trigger::Rest(http) | Trigger::Http(http) => http.timeout_ms,
+            Trigger::Rest(http) | Trigger::Http(http) | Trigger::HttpFile(http) => http.timeout_ms,
             Trigger::Scheduler(scheduler) => scheduler.timeout_ms,
         };
         let prepared = PreparedTrial {

@@ -4,7 +4,7 @@
 //! `jwtGenerate` asks for is never signed. Lines of the log go to whoever tries, and nowhere else.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
@@ -16,6 +16,7 @@ use tollgate_flow::{
     BoxFuture, Call, CallConsumer, CallMetadata, Flow, Host, IssueTokenError, Message, Overloaded,
     UpstreamError, UpstreamRequest, UpstreamResponse, VerifyError, Watcher, parse_body,
 };
+use tollgate_model::environments::RealmSettings;
 use tollgate_model::ids::{ExecutionId, RequestId};
 use tollgate_model::names::{EnvironmentName, PipelineName, RealmName};
 use tollgate_model::steps::LogLevel;
@@ -34,6 +35,9 @@ const LONGEST: Duration = Duration::from_secs(30);
 const MAX_CLAIMS_BYTES: usize = 4 << 10;
 /// Most steps that are told of; a flow has no more.
 const MAX_TOLD: usize = 500;
+/// What is told instead of the answer of a `proxy` step.
+const PASSED_ON: &str =
+    "in a call, the request goes on to the upstream and its answer to the caller; a trial does not call it";
 /// Most lines of the log that are told of, of each step.
 const MAX_LINES: usize = 10;
 
@@ -82,6 +86,8 @@ struct TrialHost<'a> {
     request_id: RequestId,
     has_consumer: bool,
     claims: Option<Map<String, Value>>,
+    /// Which addresses may be called.
+    settings: Arc<RealmSettings>,
     calls: AtomicU32,
     lines: &'a Mutex<Vec<String>>,
 }
@@ -101,12 +107,14 @@ impl Gateway {
         let scope = snapshot.scope(trial.realm, trial.environment).ok_or(TrialError::Unavailable)?;
         let values = scope.values.as_ref().map_err(|_| TrialError::Unavailable)?;
         let sensitive = scope.sensitive_fields.as_ref().map_err(|_| TrialError::Unavailable)?;
+        let settings = scope.settings.as_ref().map_err(|_| TrialError::Unavailable)?.clone();
         let lines = Mutex::new(Vec::new());
         let host = TrialHost {
             gateway: self,
             request_id: trial.request_id,
             has_consumer: trial.message.consumer.is_some(),
             claims: trial.message.claims.clone(),
+            settings,
             calls: AtomicU32::new(0),
             lines: &lines,
         };
@@ -154,6 +162,9 @@ impl Gateway {
                     })
                     .collect(),
                 body: response.failure.is_none().then(|| {
+                    if response.forward.is_some() {
+                        return Shown { value: PASSED_ON.into(), cut: false };
+                    }
                     let text = String::from_utf8_lossy(&response.body);
                     let value = serde_json::from_str(&text).unwrap_or_else(|_| text.into_owned().into());
                     Shown { value, cut: false }
@@ -250,7 +261,7 @@ impl Host for TrialHost<'_> {
     fn http(&self, mut request: UpstreamRequest) -> BoxFuture<'_, Result<UpstreamResponse, UpstreamError>> {
         self.calls.fetch_add(1, Relaxed);
         Trace::of(&HeaderMap::new(), self.request_id).write(&mut request.headers);
-        Box::pin(self.gateway.upstreams.call(request))
+        Box::pin(self.gateway.upstreams.call(request, &self.settings))
     }
 
     fn issue_token(

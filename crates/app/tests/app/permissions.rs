@@ -25,7 +25,8 @@ use tollgate_app::waivers::WaiverFilter;
 use tollgate_model::certificates::{Fingerprint, KnownBy};
 use tollgate_model::environments::RealmSettings;
 use tollgate_model::ids::{BasicAuthId, CertificateId, ChangeRequestId, KeyId, UserTokenId, WaiverId};
-use tollgate_model::names::{IssuerName, ProjectName, RealmName, RuleName, UserName, ValueName}; use tollgate_model::trials::SampleMessage; 
+use tollgate_model::names::{IssuerName, ProjectName, RealmName, RuleName, UserName, ValueName};
+use tollgate_model::trials::SampleMessage;
 use tollgate_model::versions::Version;
 
 use crate::calls::every_call;

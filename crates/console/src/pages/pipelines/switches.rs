@@ -16,7 +16,11 @@ const SWITCHES: [Kind; 6] = [
     Kind { field: "internalApi", label: "Internal API", help: "Reachable from inside" },
     Kind { field: "apiKey", label: "API Key", help: "Callers show a key of an associated consumer" },
     Kind { field: "mtls", label: "mTLS", help: "Callers show a client certificate of a consumer" },
-    Kind { field: "jwt", label: "Token JWT", help: "Callers show a token that a login flow issued" },
+    Kind {
+        field: "jwt",
+        label: "Token JWT",
+        help: "Callers show a token of a login flow or of a listed issuer",
+    },
     Kind {
         field: "basicAuth",
         label: "Basic Auth",
@@ -66,15 +70,20 @@ pub(super) fn lost(document: &Value, field: &str) -> Option<String> {
 /// Returns the trigger of a document, when it can expose something.
 pub(super) fn trigger(document: &Value) -> Option<&Value> {
     let trigger = document.get("trigger").filter(|it| it.is_object())?;
-    matches!(trigger.get("type").and_then(Value::as_str), Some("rest" | "http")).then_some(trigger)
+    matches!(trigger.get("type").and_then(Value::as_str), Some("rest" | "http" | "httpFile"))
+        .then_some(trigger)
 }
 
 /// Says what the long form of a switch adds.
 fn more(value: &Value) -> String {
-    let scopes = value.get("scopes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    if !scopes.is_empty() {
-        let scopes: Vec<_> = scopes.iter().filter_map(Value::as_str).collect();
-        return format!("scopes: {}", scopes.join(", "));
+    let listed = |field: &str| {
+        let names = value.get(field)?.as_array().filter(|names| !names.is_empty())?;
+        let names: Vec<_> = names.iter().filter_map(Value::as_str).collect();
+        Some(format!("{field}: {}", names.join(", ")))
+    };
+    let lists: Vec<_> = [listed("issuers"), listed("scopes")].into_iter().flatten().collect();
+    if !lists.is_empty() {
+        return lists.join("; ");
     }
     if value.get("query") == Some(&Value::Bool(true)) { "also in the URL".to_owned() } else { String::new() }
 }
