@@ -16,7 +16,7 @@ use axum::routing::get;
 use serde::Deserialize;
 use tollgate_app::errors::ErrorKind;
 use tollgate_model::names::EnvironmentName;
-use tollgate_model::policies::{AccessRequirement, Policy, PolicyVersion, RuleMode};
+use tollgate_model::policies::{AccessRequirement, LoginFlowRules, Policy, PolicyVersion, RuleMode};
 
 use super::overview::StandingView;
 use crate::Console;
@@ -146,6 +146,7 @@ impl Row {
                 file.environments.get(environment).map(|it: &AccessRequirement| it.label().to_owned())
             }
             Policy::Rule(rule) => rule.environments.get(environment).map(|mode| mode_of(*mode).to_owned()),
+            Policy::LoginFlows(file) => file.environments.get(environment).map(rules_of),
             other => other.value(environment).map(|value| shown(&value)),
         };
         Self {
@@ -180,6 +181,20 @@ fn mode_of(mode: RuleMode) -> &'static str {
         RuleMode::Advised => "Advised",
         RuleMode::Required => "Required",
     }
+}
+
+/// Writes what login flows must keep to.
+fn rules_of(rules: &LoginFlowRules) -> String {
+    let mut words = format!("Tokens live {} at most", values::lifetime(rules));
+    let demanded = [
+        (rules.api_key, "API key"),
+        (rules.named_claims, "named claims"),
+        (rules.hashed_passwords, "no plain passwords"),
+    ];
+    for (_, demand) in demanded.into_iter().filter(|(on, _)| *on) {
+        words.push_str(&format!(" · {demand}"));
+    }
+    words
 }
 
 /// Writes a setting for people.

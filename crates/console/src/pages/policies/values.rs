@@ -8,11 +8,12 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
+use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tollgate_app::policies::{PolicyEdit, PolicyValues};
 use tollgate_model::names::EnvironmentName;
-use tollgate_model::policies::{Policies, PolicyName};
+use tollgate_model::policies::{LoginFlowRules, Policies, PolicyName};
 
 use super::super::change_requests::four_eyes;
 use super::impact::{ImpactFragment, ImpactView};
@@ -24,8 +25,6 @@ use crate::chrome::{Chrome, Section};
 use crate::errors::Failure;
 use crate::forms::{FieldList, Refusal};
 use crate::visitor::Visitor;
-
-const HOUR_MS: u64 = 3_600_000;
 
 #[derive(Template)]
 #[template(path = "pages/policies/values.html")]
@@ -166,7 +165,9 @@ fn written(which: Which, today: &Policies, fields: &FieldList) -> Vec<Row> {
             wrong: None,
         };
         row.wrong = match which {
-            Which::LoginFlows if row.hours.parse::<u64>().is_err() => Some("Write a number of hours."),
+            Which::LoginFlows if milliseconds(&row.hours).is_none() => {
+                Some("Write a time, such as 24h or 30m.")
+            }
             Which::Enforcement if row.at_gateway && date(&row.date).is_none() => {
                 Some("Write a date and a time to come, such as 2030-01-31T00:00 (UTC).")
             }
@@ -192,6 +193,20 @@ fn edit(which: Which, rows: &[Row]) -> Option<PolicyEdit> {
         message: None,
         fix: None,
     }))
+}
+
+/// Writes the longest life of a token for people: `24h`, `30m`.
+pub(super) fn lifetime(rules: &LoginFlowRules) -> String {
+    let ms = serde_json::to_value(rules.max_token_lifetime_ms).ok().and_then(|ms| ms.as_i64());
+    format!("{:#}", SignedDuration::from_millis(ms.unwrap_or_default()))
+}
+
+/// Reads what [`lifetime`] writes; a number alone counts hours.
+fn milliseconds(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let alone = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let text = if alone { format!("{text}h") } else { text.to_owned() };
+    u64::try_from(text.parse::<SignedDuration>().ok()?.as_millis()).ok()
 }
 
 /// Reads what the browser sends of a date and a time, which is UTC here.
@@ -228,7 +243,7 @@ impl Which {
                 json!(names.collect::<Vec<_>>())
             }
             Self::LoginFlows => json!({
-                "maxTokenLifetimeMs": row.hours.parse::<u64>().ok()?.checked_mul(HOUR_MS)?,
+                "maxTokenLifetimeMs": milliseconds(&row.hours)?,
                 "apiKey": row.api_key,
                 "namedClaims": row.named_claims,
                 "hashedPasswords": row.hashed_passwords,
@@ -248,9 +263,7 @@ impl Which {
             }
             Self::LoginFlows => {
                 if let Some(rules) = today.login_flow_rules(environment) {
-                    let ms = serde_json::to_value(rules.max_token_lifetime_ms).ok();
-                    let hours = ms.and_then(|ms| ms.as_u64()).unwrap_or_default() / HOUR_MS;
-                    row.hours = hours.to_string();
+                    row.hours = lifetime(&rules);
                     row.api_key = rules.api_key;
                     row.named_claims = rules.named_claims;
                     row.hashed_passwords = rules.hashed_passwords;
@@ -286,5 +299,22 @@ impl<'a> ValuesPage<'a> {
             is_asked: false,
             policy,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_of_tokens_is_written_as_it_is_read() {
+        for (text, ms) in [("24h", 86_400_000), ("30m", 1_800_000), ("1h 30m", 5_400_000), ("1s", 1_000)] {
+            assert_eq!(milliseconds(text), Some(ms), "{text}");
+            let rules = json!({ "maxTokenLifetimeMs": ms });
+            let rules: LoginFlowRules = serde_json::from_value(rules).expect("rules");
+            assert_eq!(lifetime(&rules), text);
+        }
+        assert_eq!(milliseconds("24"), Some(86_400_000));
+        assert_eq!(["", "soon", "-1h", "1h x"].map(milliseconds), [None; 4]);
     }
 }
