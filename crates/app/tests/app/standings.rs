@@ -23,6 +23,10 @@ const AT: &str = "2026-01-01T00:00:00Z";
 const PIPELINES: [&str; 2] = ["a", "a-b"];
 const ENVIRONMENTS: [&str; 2] = ["test", "prod"];
 
+fn at(names: &[&'static str], index: usize) -> &'static str {
+    names.get(index).copied().expect("one of them")
+}
+
 /// Something that happens, and between which the question is asked.
 #[derive(Debug, Clone)]
 enum Step {
@@ -128,7 +132,7 @@ async fn take(world: &World, op: &mut Op, step: &Step) {
     let store = &world.store;
     match step {
         Step::Deploy { pipeline, environment, api_key, jwt, project } => {
-            let (name, environment) = (PIPELINES[*pipeline], ENVIRONMENTS[*environment]);
+            let (name, environment) = (at(&PIPELINES, *pipeline), at(&ENVIRONMENTS, *environment));
             // A version is never changed: the one that is there stays.
             let key = keys::pipeline_version(&crate::world::pipeline(name), "1.0".parse().unwrap());
             let known = store.get::<PipelineVersion>(&op.realm, &key).await.unwrap().map(|it| it.value);
@@ -137,11 +141,11 @@ async fn take(world: &World, op: &mut Op, step: &Step) {
             commit(store, op, deploying(name, environment, &of)).await;
         }
         Step::Undeploy { pipeline, environment } => {
-            let key = format!("{}/{}/v1", ENVIRONMENTS[*environment], PIPELINES[*pipeline]);
+            let key = format!("{}/{}/v1", at(&ENVIRONMENTS, *environment), at(&PIPELINES, *pipeline));
             commit(store, op, vec![Mutation::delete::<Deployment>(key, Expect::Any)]).await;
         }
         Step::Replace { pipeline, environment } => {
-            let name = PIPELINES[*pipeline];
+            let name = at(&PIPELINES, *pipeline);
             let mut gone: Vec<Mutation> = ENVIRONMENTS
                 .iter()
                 .map(|it| Mutation::delete::<Deployment>(format!("{it}/{name}/v1"), Expect::Any))
@@ -150,16 +154,16 @@ async fn take(world: &World, op: &mut Op, step: &Step) {
             gone.push(Mutation::delete::<PipelineVersion>(of.key(), Expect::Any));
             gone.push(Mutation::delete::<PipelineHead>(name, Expect::Any));
             commit(store, op, gone).await;
-            commit(store, op, deploying(name, ENVIRONMENTS[*environment], &of)).await;
+            commit(store, op, deploying(name, at(&ENVIRONMENTS, *environment), &of)).await;
         }
         Step::Policy { environment, value } => {
-            let edit = external(true, ENVIRONMENTS[*environment], value);
+            let edit = external(true, at(&ENVIRONMENTS, *environment), value);
             world.app.policies().set(op, &edit, "", None).await.unwrap();
         }
         Step::Waive { pipeline, environment, code, seconds } => {
             let until = op.now + SignedDuration::from_secs(*seconds);
             let waiver: Waiver = serde_json::from_value(json!({ "id": format!("wvr_{:032x}", seconds),
-                "pipeline": PIPELINES[*pipeline], "environment": ENVIRONMENTS[*environment],
+                "pipeline": at(&PIPELINES, *pipeline), "environment": at(&ENVIRONMENTS, *environment),
                 "policy": "external-api-access", "code": code, "until": until, "reason": "a test",
                 "createdAt": AT, "createdBy": "ada" }))
             .unwrap();

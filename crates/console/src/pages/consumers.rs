@@ -510,7 +510,7 @@ impl ConsumerPage {
         };
         let had: Vec<String> = consumer.value.pipelines.iter().map(ToString::to_string).collect();
         let works = keys.iter().flatten().filter(|key| key.active).count();
-        let used =
+        let mut used =
             keys.iter().flatten().filter_map(|key| key.used.as_ref()).map(|used| used.relative.as_str());
         let users = logins.iter().flatten().filter(|login| login.active).count();
         let breaks = format!(
@@ -518,7 +518,7 @@ impl ConsumerPage {
              It may call {}.",
             if works == 1 { "" } else { "s" },
             if users == 1 { "" } else { "s" },
-            used.last().map(|used| format!(" (a key was used {used})")).unwrap_or_default(),
+            used.next_back().map(|used| format!(" (a key was used {used})")).unwrap_or_default(),
             match had.len() {
                 0 => "nothing".to_owned(),
                 1 => "1 pipeline".to_owned(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tollgate_model::document::parse_value;
 use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::versions::Version;
@@ -43,7 +43,7 @@ pub(crate) async fn run(context: &Context<'_>, arguments: TryArguments) -> Resul
             .map_err(|error| Failure::usage(format!("`{}` is no message: {error}", path.display())))?,
         None => json!({}),
     };
-    let mut body = json!({ "message": message });
+    let mut body = Map::from_iter([("message".to_owned(), message)]);
     match (&pipeline, &file) {
         (Some(pipeline), _) => {
             let (name, version) = match pipeline.split_once('@') {
@@ -51,16 +51,18 @@ pub(crate) async fn run(context: &Context<'_>, arguments: TryArguments) -> Resul
                 None => (pipeline.as_str(), None),
             };
             let name: PipelineName = parse(name)?;
-            body["pipeline"] = json!(name);
+            body.insert("pipeline".to_owned(), json!(name));
             if let Some(version) = version {
-                body["version"] = json!(parse::<Version>(version)?);
+                body.insert("version".to_owned(), json!(parse::<Version>(version)?));
             }
         }
-        (None, Some(path)) => body["document"] = json!(read(path)?),
+        (None, Some(path)) => drop(body.insert("document".to_owned(), json!(read(path)?))),
         (None, None) => return Err(Failure::usage("name a pipeline, or a file with -f")),
     }
-    let tried =
-        context.client.post(&context.client.environment_path(env.as_str(), &["trials"]), &body).await?;
+    let tried = context
+        .client
+        .post(&context.client.environment_path(env.as_str(), &["trials"]), &body.into())
+        .await?;
     if context.output.format() != Format::Table {
         context.output.document(&tried);
         return Ok(());
