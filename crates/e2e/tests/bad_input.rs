@@ -48,7 +48,7 @@ async fn bad_files_are_refused_with_place_and_remedy_and_nothing_is_stored() {
             replaced("json: { ok: true }", "jwtGenerate: { expiresInMs: 31536000001 }"),
             "365 days",
         ),
-        ("a trigger of a later version", replaced("type: rest", "type: httpFile"), "not in this version"),
+        ("a trigger of a later version", replaced("type: rest", "type: event"), "not in this version"),
         (
             "a policy that leaves out an environment",
             "kind: Policy\nname: external-api-access\nenvironments: { test: any }\n".to_owned(),

@@ -1,8 +1,11 @@
 //! The console in a real browser: the journey by clicks alone.
 
+use std::time::Duration;
+
 use serde_json::json;
 use thirtyfour::prelude::*;
 use tollgate_e2e::{Browser, Home, Server};
+use tollgate_testkit::wait_until;
 
 const ORDERS: &str = "kind: Pipeline
 name: orders
@@ -127,15 +130,14 @@ async fn the_journey_by_clicks() {
     browser.click("shop").await;
     browser.choose("pipeline", "login").await;
     browser.click("Save").await;
+    let ask = async || {
+        let body = json!({ "user": "portal" });
+        server.call("test", "/pipeline/default/v1/login", &[("apikey", &key)], Some(&body)).await
+    };
+    // The browser has sent the form, and the page need not look different when it was taken.
+    wait_until("the association to count", Duration::from_secs(20), async || ask().await.status == 200).await;
     let log_in = async || {
-        let login = server
-            .call(
-                "test",
-                "/pipeline/default/v1/login",
-                &[("apikey", &key)],
-                Some(&json!({ "user": "portal" })),
-            )
-            .await;
+        let login = ask().await;
         assert_eq!(login.status, 200, "{}", login.text);
         let token = login.headers.get("authorization").and_then(|it| it.strip_prefix("Bearer "));
         token.expect("a token").to_owned()

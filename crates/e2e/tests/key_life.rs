@@ -98,10 +98,10 @@ async fn a_rotated_key_is_shown_with_its_successor_and_its_last_use_within_ten_s
         server.cli(&["key", "create", "shop", "--env", "test", "--name", "short", "--expires-in", "3d"]);
     let short = created.expect_code(0).stdout;
     home.keep_secret(short.trim());
-    let expiring = server.json(&["key", "list", "--expiring", "7d"]);
+    let expiring = server.json(&["key", "expiring", "--days", "7"]);
     assert_eq!(expiring["items"].as_array().map(Vec::len), Some(1), "{expiring}");
     assert_eq!(text(&expiring, "/items/0/name"), "short");
-    assert_eq!(server.json(&["key", "list", "--expiring", "2d"])["items"], serde_json::json!([]));
+    assert_eq!(server.json(&["key", "expiring", "--days", "2"])["items"], serde_json::json!([]));
     server.cli(&["key", "list", "shop", "--env", "test"]).expect_code(0).expect_words("runs out at");
     let metrics = server.call("metrics", "/metrics", &[], None).await.text;
     let line = "tollgate_api_keys_expiring{realm=\"default\",environment=\"test\"} 1";

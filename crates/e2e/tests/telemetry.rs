@@ -45,6 +45,7 @@ async fn a_collector_gets_spans_and_log_lines_and_no_secret() {
             ("OTEL_BLRP_SCHEDULE_DELAY", "50"),
         ],
     );
+    server.cli(&["realm", "set", "--allow-upstreams", "127.0.0.1"]).expect_code(0);
     let asks = format!("{{ http: {{ method: GET, url: {} }} }}", upstream.url("/stock"));
     let key = deploy(&home, &server, &[("asks", &asks)]);
     let path = "/pipeline/default/v1/asks";

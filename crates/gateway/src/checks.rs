@@ -374,8 +374,12 @@ impl Checks<'_> {
                     .challenge(r#"Bearer error="invalid_token""#)
                     .at(check)
                     .because(why);
-                // What has a good signature was issued once.
-                let is_made_up = matches!(check, Check::TokenForm | Check::TokenKey | Check::TokenSignature);
+                // What has a good signature was issued once. A key that is not known here may be a new one of an issuer outside.
+                let is_made_up = match check {
+                    Check::TokenForm | Check::TokenSignature => true,
+                    Check::TokenKey => checks.issuers.is_none(),
+                    _ => false,
+                };
                 if is_made_up { problem.guessed(Guess::Made) } else { problem }
             }
             TokenError::OtherConsumer(of) => {

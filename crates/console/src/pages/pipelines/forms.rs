@@ -356,6 +356,7 @@ fn about(kind: &str) -> &'static str {
         "log" => "Writes a line to the log; the message passes unchanged.",
         "throw" => "Ends the flow with an error.",
         "jwtGenerate" => "Puts the message into a token and answers with it in Authorization.",
+        "proxy" => "Passes the call on to an upstream, and its answer to the caller.",
         "jwtDecode" => "Verifies the caller's token and gives { dataToken: claims }.",
         _ => "",
     }
@@ -381,6 +382,7 @@ pub(super) fn new_step(kind: &str) -> Option<Value> {
         }
         "block" => json!({ "block": { "steps": say() } }),
         "http" => json!({ "http": { "method": "GET", "url": "https://upstream.example/" } }),
+        "proxy" => json!({ "proxy": { "url": "https://upstream.example/" } }),
         "respond" => json!({ "respond": { "status": 200 } }),
         "log" => json!({ "log": { "level": "info", "message": "called by {{ message.method }}" } }),
         "throw" => json!({ "throw": { "status": 400, "error": "this is not possible" } }),
@@ -579,13 +581,15 @@ mod tests {
             kinds("/steps/0"),
             [
                 "Method pick",
-                "URL text required",
+                "URL text",
+                "Targets yaml",
                 "Headers long",
                 "Query long",
                 "Body yaml",
                 "Connect timeout (ms) number",
                 "Read timeout (ms) number",
                 "Max response bytes number",
+                "Upstream yaml",
                 "Name text",
                 "An error ends the flow tick",
             ]
