@@ -8,8 +8,9 @@ use reqwest::{Client, Url};
 use serde::Deserialize;
 use tollgate_credential::issuers::{IssuerKeys, ParseIssuerKeysError};
 use tollgate_model::issuers::{IssuerSettings, IssuerUrl};
+use tollgate_model::networks::is_special;
 
-use super::addresses::{InternalName, PublicNames, is_internal};
+use super::addresses::{InternalName, PublicNames};
 
 /// Longest time for one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,7 +111,7 @@ impl Fetcher {
         // An address that is written out is never resolved.
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let written: Option<IpAddr> = host.parse().ok();
-        if !settings.internal_addresses && written.is_some_and(is_internal) {
+        if !settings.internal_addresses && written.is_some_and(is_special) {
             return Err(FetchError::Internal(said()));
         }
         let client = if settings.internal_addresses { &self.anywhere } else { &self.public };
