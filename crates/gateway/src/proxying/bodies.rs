@@ -22,8 +22,7 @@ use crate::upstreams::Watch;
 pub(super) struct Upload {
     body: Stream,
     left: u64,
-    timeout: Duration,
-    pause: Option<Pin<Box<Sleep>>>,
+    pause: Pause,
     state: Arc<UploadState>,
 }
 
@@ -61,16 +60,50 @@ pub(super) struct Lent {
 /// An upstream's body, which goes to a caller.
 pub(super) struct Download {
     body: Incoming,
-    timeout: Duration,
-    pause: Option<Pin<Box<Sleep>>>,
+    pause: Pause,
     watch: Watch,
     request_id: String,
     step: String,
 }
 
+/// How long the next piece may be waited for.
+struct Pause {
+    timeout: Duration,
+    since: Option<Pin<Box<Sleep>>>,
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Ended(&'static str);
+
+// === impl Pause ===
+
+impl Pause {
+    fn new(timeout: Duration) -> Self {
+        Self { timeout, since: None }
+    }
+
+    /// Goes on with the pause, or begins one; ready when it has been too long.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.since.get_or_insert_with(|| Box::pin(sleep(self.timeout))).as_mut().poll(context)
+    }
+
+    /// The piece is there.
+    fn end(&mut self) {
+        self.since = None;
+    }
+}
+
+/// Takes away what belongs into no trailer, when it is one.
+fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            clean_trailers(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
 
 // === impl Upload ===
 
@@ -83,7 +116,7 @@ impl Upload {
             waits_for_caller: AtomicBool::new(false),
             end: AtomicU8::new(0),
         };
-        Self { body, left: limit, timeout, pause: None, state: Arc::new(state) }
+        Self { body, left: limit, pause: Pause::new(timeout), state: Arc::new(state) }
     }
 
     pub(super) fn state(&self) -> Arc<UploadState> {
@@ -107,12 +140,10 @@ impl Body for Upload {
         let this = &mut *self;
         let Poll::Ready(frame) = this.body.as_mut().poll_frame(context) else {
             this.state.waits_for_caller.store(true, Relaxed);
-            let timeout = this.timeout;
-            let pause = this.pause.get_or_insert_with(|| Box::pin(sleep(timeout)));
-            ready!(pause.as_mut().poll(context));
+            ready!(this.pause.poll(context));
             return this.end(UploadEnd::TooSlow, "the caller's body did not come in time");
         };
-        this.pause = None;
+        this.pause.end();
         this.state.waits_for_caller.store(false, Relaxed);
         this.state.last_piece.store(this.state.now(), Relaxed);
         match frame {
@@ -124,13 +155,7 @@ impl Body for Upload {
                     Some(left) => this.left = left,
                     None => return this.end(UploadEnd::TooLarge, "the caller's body is too large"),
                 }
-                Poll::Ready(Some(Ok(match frame.into_trailers() {
-                    Ok(mut trailers) => {
-                        clean_trailers(&mut trailers);
-                        Frame::trailers(trailers)
-                    }
-                    Err(frame) => frame,
-                })))
+                Poll::Ready(Some(Ok(cleaned(frame))))
             }
         }
     }
@@ -234,7 +259,7 @@ impl Download {
         request_id: String,
         step: String,
     ) -> Self {
-        Self { body, timeout, pause: None, watch, request_id, step }
+        Self { body, pause: Pause::new(timeout), watch, request_id, step }
     }
 
     /// The caller's answer breaks off: what was sent of it must not look like all of it.
@@ -258,22 +283,14 @@ impl Body for Download {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
-            let timeout = this.timeout;
-            let pause = this.pause.get_or_insert_with(|| Box::pin(sleep(timeout)));
-            ready!(pause.as_mut().poll(context));
+            ready!(this.pause.poll(context));
             return this.broken("the next piece did not come in time");
         };
-        this.pause = None;
+        this.pause.end();
         Poll::Ready(match frame {
             None => None,
             Some(Err(_)) => return this.broken("it was cut off or is malformed"),
-            Some(Ok(frame)) => Some(Ok(match frame.into_trailers() {
-                Ok(mut trailers) => {
-                    clean_trailers(&mut trailers);
-                    Frame::trailers(trailers)
-                }
-                Err(frame) => frame,
-            })),
+            Some(Ok(frame)) => Some(Ok(cleaned(frame))),
         })
     }
 
