@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use jiff::Timestamp;
 use tollgate_model::deployments::{Attested, Deployment};
 use tollgate_model::environments::Exposure;
+use tollgate_model::ids::DeploymentId;
 use tollgate_model::names::{EnvironmentName, PipelineName, ProjectName, RealmName};
 use tollgate_model::objects::{Kind, Object, keys};
 use tollgate_model::pipelines::PipelineVersion;
@@ -120,7 +121,31 @@ impl Deployments {
         op: &Op,
         environment: Option<&EnvironmentName>,
     ) -> Result<Vec<DeploymentView>, Error> {
-        Ok(self.list_all(op, environment, "", None).await?.items)
+        Ok(self.list_where(op, environment, None, |_| true).await?.items)
+    }
+
+    /// Returns what runs of one pipeline, in all environments where the actor may read it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Deployments::list`].
+    pub async fn list_of(&self, op: &Op, pipeline: &PipelineName) -> Result<Vec<DeploymentView>, Error> {
+        let pipeline = pipeline.clone();
+        Ok(self.list_where(op, None, None, move |it| it.pipeline == pipeline).await?.items)
+    }
+
+    /// Returns the deployment of an id in an environment; `None` when it runs no more, or the actor may not read it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Deployments::list`].
+    pub async fn with_id(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        id: DeploymentId,
+    ) -> Result<Option<DeploymentView>, Error> {
+        Ok(self.list_where(op, Some(environment), None, move |it| it.id == id).await?.items.pop())
     }
 
     /// Returns a page of what runs, in one environment or in all, of what the actor may read: ordered by environment and
@@ -136,26 +161,28 @@ impl Deployments {
         name: &str,
         request: ListRequest,
     ) -> Result<ListPage<DeploymentView>, Error> {
-        self.list_all(op, environment, name, Some(request)).await
+        let name = name.to_owned();
+        self.list_where(op, environment, Some(request), move |it| it.pipeline.as_str().contains(&name)).await
     }
 
-    async fn list_all(
+    /// Only what is wanted is judged.
+    async fn list_where(
         &self,
         op: &Op,
         environment: Option<&EnvironmentName>,
-        name: &str,
         request: Option<ListRequest>,
+        is_wanted: impl Fn(&Deployment) -> bool + Send + 'static,
     ) -> Result<ListPage<DeploymentView>, Error> {
         self.0.demand_list(op, Permission::DeploymentRead, environment).await?;
         let standings = self.0.standings(op).await?;
         let mut names: Vec<_> = standings.policies().value.environments().cloned().collect();
         names.retain(|it| environment.is_none_or(|wanted| wanted == it));
-        let (op, name) = (op.clone(), name.to_owned());
+        let op = op.clone();
         judging::away(move || {
             let ruling = standings.ruling();
             let judge = ruling.judge(op.now);
             let found = names.iter().flat_map(|it| standings.of(&op, &[Permission::DeploymentRead], it));
-            let found = found.filter(|(_, it)| it.deployment.pipeline.as_str().contains(&name));
+            let found = found.filter(|(_, it)| is_wanted(&it.deployment));
             // Keys of environments follow each other in another order than their names: `a-b/` comes before `a/`.
             let mut found: Vec<_> = found.collect();
             found.sort_by_key(|(key, _)| *key);

@@ -24,7 +24,9 @@ use tollgate_app::users::{NewPassword, NewToken};
 use tollgate_app::waivers::WaiverFilter;
 use tollgate_model::certificates::{Fingerprint, KnownBy};
 use tollgate_model::environments::RealmSettings;
-use tollgate_model::ids::{BasicAuthId, CertificateId, ChangeRequestId, KeyId, UserTokenId, WaiverId};
+use tollgate_model::ids::{
+    BasicAuthId, CertificateId, ChangeRequestId, DeploymentId, KeyId, UserTokenId, WaiverId,
+};
 use tollgate_model::names::{IssuerName, ProjectName, RealmName, RuleName, UserName, ValueName};
 use tollgate_model::trials::SampleMessage;
 use tollgate_model::versions::Version;
@@ -115,7 +117,9 @@ async fn nobody_may_do_anything_without_permission() {
         deployments.list(None);
         deployments.get(test, shop, None);
         deployments.history(test, shop);
+        deployments.list_of(shop);
         deployments.list_page(None, "", page());
+        deployments.with_id(test, DeploymentId::new(jiff::Timestamp::UNIX_EPOCH, [0; 10]));
         deployments.openapi(test, shop, None, None);
         environments.list();
         environments.get(test);

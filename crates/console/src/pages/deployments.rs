@@ -146,9 +146,10 @@ async fn deployed(
     environment: &EnvironmentName,
     id: &str,
 ) -> Answer<Option<String>> {
-    let running = console.app.deployments().list(&visitor.op, Some(environment)).await?;
-    let found = running.iter().map(|view| &view.deployment).find(|it| it.id.to_string() == id);
-    Ok(found.map(|of| format!("{} {} runs in {}.", of.pipeline, of.version, of.environment)))
+    let Ok(id) = id.parse() else { return Ok(None) };
+    let found = console.app.deployments().with_id(&visitor.op, environment, id).await?;
+    let of = found.map(|view| view.deployment);
+    Ok(of.map(|of| format!("{} {} runs in {}.", of.pipeline, of.version, of.environment)))
 }
 
 async fn calls_of_a_day(

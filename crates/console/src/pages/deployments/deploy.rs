@@ -218,7 +218,7 @@ impl DeployPage {
         let op = &visitor.op;
         let latest = console.app.pipelines().get(op, pipeline).await?.value.latest;
         let version = version.unwrap_or(latest);
-        let running = console.app.deployments().list(op, None).await?;
+        let running = console.app.deployments().list_of(op, pipeline).await?;
         let mut places = Vec::new();
         for environment in console.app.environments().list(op).await? {
             let environment = environment.environment.name;
@@ -226,9 +226,10 @@ impl DeployPage {
             let outcome = deployments.deploy_dry_run(op, &environment, pipeline, Some(version), None).await;
             let Verdicts { verdict, nobody_associated } =
                 Verdicts::of(console, visitor, pipeline, version, &environment, outcome).await?;
-            let same = running.iter().map(|view| &view.deployment).find(|it| {
-                it.environment == environment && it.pipeline == *pipeline && it.version.major == version.major
-            });
+            let same = running
+                .iter()
+                .map(|view| &view.deployment)
+                .find(|it| it.environment == environment && it.version.major == version.major);
             places.push(Outlook {
                 running: same.map(|it| it.version.to_string()),
                 asked_for: environment.as_str() == asked_for,
