@@ -14,6 +14,7 @@ pub mod document;
 pub mod environments;
 pub mod evidence;
 pub mod explanations;
+pub mod hex;
 pub mod ids;
 pub mod issuers;
 pub mod keysets;

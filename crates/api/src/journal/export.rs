@@ -24,9 +24,6 @@ use crate::extract::{Ask, Caller};
 use crate::operations::{Access, Operation};
 use crate::problem::Problem;
 
-/// Parts of an answer that wait for a slow reader.
-const WAITING: usize = 4;
-
 /// Which entries, and how they are written; all that are named must hold.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -68,7 +65,7 @@ enum Format {
 }
 
 /// Parts of an answer, as they are made.
-struct Parts(mpsc::Receiver<Result<Bytes, Error>>);
+struct Parts(mpsc::Receiver<Result<String, Error>>);
 
 impl http_body::Body for Parts {
     type Data = Bytes;
@@ -78,7 +75,7 @@ impl http_body::Body for Parts {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.0.poll_recv(context).map(|part| part.map(|part| part.map(Frame::data)))
+        self.0.poll_recv(context).map(|part| part.map(|part| part.map(|text| Frame::data(text.into()))))
     }
 }
 
@@ -110,30 +107,10 @@ async fn export(
     let chain = query.chain;
     let filter = JournalFilter::try_from(JournalQuery::from(query))?;
     let export = api.app.journal().export(&op, filter, chain).await?;
-    // What cannot be begun is answered as such.
-    let mut text = ExportText::begin(export, format.into()).await?;
-    let (sender, parts) = mpsc::channel(WAITING);
-    tokio::spawn(async move {
-        loop {
-            match text.next().await {
-                Ok(None) => return,
-                Ok(Some(part)) => {
-                    if sender.send(Ok(part.into())).await.is_err() {
-                        // Nobody reads any more.
-                        return;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "an export of the journal broke off");
-                    // The reader's connection is closed: what they have is not taken for all.
-                    let _ = sender.send(Err(error)).await;
-                    return;
-                }
-            }
-        }
-    });
+    // What breaks off later closes the connection: what the reader has is not taken for all. What cannot be begun is answered as such.
+    let text = ExportText::begin(export, format.into()).await?;
     let media_type = ExportFormat::from(format).media_type();
-    let mut response = Body::new(Parts(parts)).into_response();
+    let mut response = Body::new(Parts(text.into_parts())).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     Ok(response)
 }

@@ -10,6 +10,8 @@
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tollgate_model::hex::hex;
 use tollgate_model::objects::Kind;
 use tollgate_store::JournalEntry;
 
@@ -18,6 +20,9 @@ use crate::errors::Error;
 
 /// A part is given as soon as it is this large.
 const PART_BYTES: usize = 64 << 10;
+
+/// Parts that wait for a slow reader.
+const WAITING: usize = 4;
 
 const COLUMNS: [&str; 14] = [
     "seq",
@@ -151,12 +156,27 @@ impl ExportText {
         Ok(Self { export, format, page, text })
     }
 
+    /// Writes on in a task of its own, as far ahead of the reader as a few parts. The channel ends after the last part, or
+    /// after an error: what was given until then is not all.
+    pub fn into_parts(mut self) -> mpsc::Receiver<Result<String, Error>> {
+        let (sender, parts) = mpsc::channel(WAITING);
+        tokio::spawn(async move {
+            while let Some(part) = self.next().await.transpose() {
+                if let Err(error) = &part {
+                    tracing::warn!(%error, "an export of the journal broke off");
+                }
+                let is_last = part.is_err();
+                // A failed send: nobody reads any more.
+                if sender.send(part).await.is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        parts
+    }
+
     /// Returns the next part; `None` after the last.
-    ///
-    /// # Errors
-    ///
-    /// As [`Export::next`]. What was given until then is not all.
-    pub async fn next(&mut self) -> Result<Option<String>, Error> {
+    async fn next(&mut self) -> Result<Option<String>, Error> {
         while let Some(page) = self.page.take() {
             if page.is_empty() {
                 break;
@@ -228,10 +248,6 @@ fn csv(exported: &Exported) -> String {
         &entry.request_id,
         &hash,
     ])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes a record (RFC 4180).

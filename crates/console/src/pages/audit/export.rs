@@ -21,9 +21,6 @@ use crate::answers::Answer;
 use crate::errors::Failure;
 use crate::visitor::Visitor;
 
-/// Parts of an answer that wait for a slow reader.
-const WAITING: usize = 4;
-
 #[derive(Deserialize)]
 struct FormatQuery {
     #[serde(default)]
@@ -31,7 +28,7 @@ struct FormatQuery {
 }
 
 /// Parts of an answer, as they are made.
-struct Parts(mpsc::Receiver<Result<Bytes, Error>>);
+struct Parts(mpsc::Receiver<Result<String, Error>>);
 
 impl http_body::Body for Parts {
     type Data = Bytes;
@@ -41,7 +38,7 @@ impl http_body::Body for Parts {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.0.poll_recv(context).map(|part| part.map(|part| part.map(Frame::data)))
+        self.0.poll_recv(context).map(|part| part.map(|part| part.map(|text| Frame::data(text.into()))))
     }
 }
 
@@ -60,26 +57,9 @@ async fn export(
         |_| Failure::plain(StatusCode::UNPROCESSABLE_ENTITY, "The filter is wrong: go back and mend it.");
     let filter = query.filter().map_err(wrong)?;
     let export = console.app.journal().export(&visitor.op, filter, false).await?;
-    // What cannot be begun is a page that says so.
-    let mut text = ExportText::begin(export, format).await?;
-    let (sender, parts) = mpsc::channel(WAITING);
-    tokio::spawn(async move {
-        loop {
-            let (part, is_last) = match text.next().await {
-                Ok(None) => return,
-                Ok(Some(part)) => (Ok(part.into()), false),
-                Err(error) => {
-                    tracing::warn!(%error, "an export of the journal broke off");
-                    // The browser says that the download failed: what it has is not taken for all.
-                    (Err(error), true)
-                }
-            };
-            if sender.send(part).await.is_err() || is_last {
-                return;
-            }
-        }
-    });
-    let mut response = Body::new(Parts(parts)).into_response();
+    // What breaks off later closes the connection: what the reader has is not taken for all. What cannot be begun is a page that says so.
+    let text = ExportText::begin(export, format).await?;
+    let mut response = Body::new(Parts(text.into_parts())).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
     let name = format!(
