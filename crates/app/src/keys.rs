@@ -211,7 +211,7 @@ impl Keys {
                 }
             }
             let consumer = self.0.consumer_by_id(&op.realm, environment, stored.value.consumer).await?;
-            let last_used_at = self.0.last_used(&op.realm, id).await?;
+            let last_used_at = self.0.last_used(id).await?;
             let Stored { value: key, revision } = stored;
             return Ok(KeyView { key, consumer: consumer.value.name, last_used_at, revision });
         }

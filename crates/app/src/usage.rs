@@ -73,7 +73,7 @@ impl App {
     }
 
     /// Returns when a key was last used.
-    pub(crate) async fn last_used(&self, _: &RealmName, key: KeyId) -> Result<Option<Timestamp>, Error> {
+    pub(crate) async fn last_used(&self, key: KeyId) -> Result<Option<Timestamp>, Error> {
         self.last_use(&key.to_string()).await
     }
 

@@ -88,13 +88,7 @@ pub enum ParseSanError {
 impl Certificate {
     /// Returns what the binding is good for at `now`.
     pub fn state(&self, now: Timestamp) -> CredentialState {
-        if self.revoked_at.is_some_and(|at| at <= now) {
-            CredentialState::Revoked
-        } else if self.expires_at.is_some_and(|at| at <= now) {
-            CredentialState::Expired
-        } else {
-            CredentialState::Active
-        }
+        CredentialState::at(now, self.revoked_at, self.expires_at)
     }
 }
 

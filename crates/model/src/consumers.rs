@@ -101,17 +101,26 @@ pub enum CredentialState {
     Revoked,
 }
 
+// === impl CredentialState ===
+
+impl CredentialState {
+    /// Returns what a credential that was revoked and expires at these times is good for at `now`.
+    pub(crate) fn at(now: Timestamp, revoked_at: Option<Timestamp>, expires_at: Option<Timestamp>) -> Self {
+        if revoked_at.is_some_and(|at| at <= now) {
+            Self::Revoked
+        } else if expires_at.is_some_and(|at| at <= now) {
+            Self::Expired
+        } else {
+            Self::Active
+        }
+    }
+}
+
 // === impl ApiKey ===
 
 impl ApiKey {
     /// Returns what the key is good for at `now`.
     pub fn state(&self, now: Timestamp) -> CredentialState {
-        if self.revoked_at.is_some_and(|at| at <= now) {
-            CredentialState::Revoked
-        } else if self.expires_at.is_some_and(|at| at <= now) {
-            CredentialState::Expired
-        } else {
-            CredentialState::Active
-        }
+        CredentialState::at(now, self.revoked_at, self.expires_at)
     }
 }

@@ -71,7 +71,7 @@ impl Keys {
         else {
             return Ok(false);
         };
-        let last_used = self.0.last_used(&op.realm, id).await?;
+        let last_used = self.0.last_used(id).await?;
         let since = last_used.max(key.rotated_at).unwrap_or(key.created_at);
         if op.now.duration_since(since) < SignedDuration::from_secs(unused_seconds.into()) {
             return Ok(false);

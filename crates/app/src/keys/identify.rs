@@ -51,13 +51,14 @@ impl Keys {
                 self.0.store().with_handle::<Consumer>(&op.realm, &prefix, &owner.to_string()).await?;
             names.extend(found.into_iter().map(|stored| (stored.value.id, stored.value.name)));
         }
+        let used = self.0.last_uses(keys.iter().map(|stored| stored.value.id)).await?;
         let mut all = Vec::with_capacity(keys.len());
         for Stored { value: key, revision } in keys {
             // A consumer that was deleted at this moment took its keys along.
             let (Some(digest), Some(consumer)) = (wanted.get(&key.digest), names.get(&key.consumer)) else {
                 continue;
             };
-            let last_used_at = self.0.last_used(&op.realm, key.id).await?;
+            let last_used_at = used.get(&key.id).copied();
             all.push((*digest, KeyView { key, consumer: consumer.clone(), last_used_at, revision }));
         }
         Ok(all)

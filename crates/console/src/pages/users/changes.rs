@@ -1,5 +1,7 @@
 //! What is done to a user: each says on the page what it breaks, and is refused there when it is.
 
+use std::collections::BTreeSet;
+
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -137,10 +139,7 @@ async fn join(
     Path(path): Path<UserPath>,
     Fields(form): Fields<GroupForm>,
 ) -> Answer<Response> {
-    let (name, group): (UserName, GroupName) = (named(&path.user)?, named(&form.group)?);
-    let edit = GroupEdit::Add([name.clone()].into());
-    let done = console.app.groups().edit(&visitor.op, &group, &edit, None).await;
-    after(&console, &visitor, &name, done.map(drop), "join").await
+    edit_group(&console, &visitor, &path, &form, GroupEdit::Add, "join").await
 }
 
 async fn leave(
@@ -149,10 +148,22 @@ async fn leave(
     Path(path): Path<UserPath>,
     Fields(form): Fields<GroupForm>,
 ) -> Answer<Response> {
+    edit_group(&console, &visitor, &path, &form, GroupEdit::Remove, "leave").await
+}
+
+/// Changes a group by what an edit makes of this one user.
+async fn edit_group(
+    console: &Console,
+    visitor: &Visitor,
+    path: &UserPath,
+    form: &GroupForm,
+    edit: fn(BTreeSet<UserName>) -> GroupEdit,
+    what: &'static str,
+) -> Answer<Response> {
     let (name, group): (UserName, GroupName) = (named(&path.user)?, named(&form.group)?);
-    let edit = GroupEdit::Remove([name.clone()].into());
+    let edit = edit([name.clone()].into());
     let done = console.app.groups().edit(&visitor.op, &group, &edit, None).await;
-    after(&console, &visitor, &name, done.map(drop), "leave").await
+    after(console, visitor, &name, done.map(drop), what).await
 }
 
 async fn delete(
