@@ -6,28 +6,29 @@
 //!
 //! A new page is a line in [`PAGES`].
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::Request;
-use serde_json::{Value, json};
+use serde_json::json;
+use tollgate_app::Password;
 use tollgate_app::access::Op;
-use tollgate_app::policies::{PolicyEdit, PolicyValues};
-use tollgate_app::{App, Password};
 use tollgate_console::ConsoleSettings;
-use tollgate_credential::seal::MasterKey;
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::deployments::Deployment;
 use tollgate_model::environments::Project;
-use tollgate_model::names::EnvironmentName;
-use tollgate_model::objects::Object;
 use tollgate_model::pipelines::{PipelineHead, PipelineVersion};
-use tollgate_store::{Change, Expect, Mutation, Store};
-use tollgate_testkit::{FixedClock, Postgres, SeededRandom};
+use tollgate_store::{Mutation, Store};
 use tower::ServiceExt as _;
+
+#[path = "shared/realm.rs"]
+mod realm;
+
+use realm::{
+    AT, PIPELINES, begin, commit, commit_full, deployment, median, on_each_database, put, set_rules, values,
+    version,
+};
 
 /// The pages, as paths after the realm.
 const PAGES: &[&str] = &[
@@ -63,51 +64,31 @@ const PAGES: &[&str] = &[
     "search?q=nothing-has-this",
 ];
 
-const PIPELINES: usize = 10_000;
 const CONSUMERS: usize = 100_000;
 const ROUNDS: usize = 9;
 const BATCH: usize = 1_000;
 const LIMIT: Duration = Duration::from_millis(100);
-const AT: &str = "2026-01-01T00:00:00Z";
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("tollgate.db");
-        let store = Store::open(&format!("sqlite:{}", file.display())).await.expect("opens");
-        measure("SQLite", store).await;
-        match Postgres::start().await {
-            Ok(postgres) => {
-                measure("PostgreSQL", Store::open(&postgres.url()).await.expect("opens")).await;
-            }
-            Err(error) => println!("PostgreSQL: not measured: {error}"),
-        }
-    });
+    on_each_database(measure);
 }
 
 async fn measure(database: &str, store: Store) {
-    let random = Arc::new(SeededRandom::new(7));
-    let master = Arc::new(MasterKey::generate(random.as_ref()).expect("random"));
-    let app = App::new(store.clone(), master, Arc::new(FixedClock::default()), random);
-    let op = app.system_op().expect("random");
-    app.realms().initialise(&op).await.expect("a realm");
+    let (app, op) = begin(&store).await;
     let password = Password::parse("open-sesame-2026").expect("a password");
     let admin = app.users().create_first_admin(&op, Some(password)).await.expect("made").expect("the first");
     let cookie = format!("tollgate_session={}", admin.token.plain.expose_secret());
-    let begin = Instant::now();
+    let start = Instant::now();
     fill(&store, &op).await;
     println!(
         "{database}: {PIPELINES} deployed pipelines, {CONSUMERS} consumers (filled in {:.0} s)",
-        begin.elapsed().as_secs_f64()
+        start.elapsed().as_secs_f64()
     );
-    for (name, condition) in [
+    let rules = [
         ("needs-rate-limit", "!trigger.externalApi || has(trigger.rateLimit)"),
         ("no-keys-in-urls", "!trigger.apiKeyInQuery"),
-    ] {
-        let edit = values(name, json!({ "test": "advised", "prod": "required" }), Some(condition));
-        app.policies().set(&op, &edit, "", None).await.expect("saved");
-    }
+    ];
+    set_rules(&app, &op, &rules).await;
     let router = tollgate_console::router(app.clone(), ConsoleSettings::default());
     for page in PAGES {
         let path = format!("/realms/default/{page}");
@@ -139,11 +120,6 @@ fn print(page: &str, time: Duration, bytes: usize) {
     println!("{page:<56} {:>8.1} ms {:>8} KiB{mark}", time.as_secs_f64() * 1e3, bytes / 1024);
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
-}
-
 /// Gets a page, and returns its size.
 async fn get(router: &Router, path: &str, cookie: &str) -> usize {
     let request = Request::get(path).header("cookie", cookie).body(Body::empty()).expect("a request");
@@ -152,52 +128,19 @@ async fn get(router: &Router, path: &str, cookie: &str) -> usize {
     to_bytes(response.into_body(), 64 << 20).await.expect("a body").len()
 }
 
-fn values(policy: &str, environments: Value, condition: Option<&str>) -> PolicyEdit {
-    let environments: BTreeMap<EnvironmentName, Value> =
-        serde_json::from_value(environments).expect("values");
-    PolicyEdit::Set(PolicyValues {
-        policy: policy.parse().expect("a policy"),
-        environments,
-        partial: true,
-        condition: condition.map(str::to_owned),
-        message: condition.map(|_| "keep the rule".to_owned()),
-        fix: None,
-    })
-}
-
-fn put<T: Object>(value: Value) -> Mutation {
-    let object: T = serde_json::from_value(value).expect("an object");
-    Mutation::put(&object, Expect::Any).expect("json")
-}
-
 /// Stores pipelines of a size that people write, half of them in each environment; and consumers with a key each, some with
 /// a password, each associated with five pipelines.
 async fn fill(store: &Store, op: &Op) {
     let mut mutations: Vec<Mutation> =
         (0..50).map(|n| put::<Project>(json!({ "name": format!("project-{n}"), "createdAt": AT }))).collect();
     for n in 0..PIPELINES {
-        let environment = if n % 2 == 0 { "test" } else { "prod" };
-        let (name, project) = (format!("p{n}"), format!("project-{}", n % 50));
         mutations.push(put::<PipelineHead>(
-            json!({ "name": name, "project": project, "latest": "1.0", "versions": ["1.0"] }),
+            json!({ "name": format!("p{n}"), "project": format!("project-{}", n % 50),
+            "latest": "1.0", "versions": ["1.0"] }),
         ));
-        mutations.push(put::<PipelineVersion>(json!({
-            "version": "1.0", "loginFlow": false, "createdAt": AT, "createdBy": "bench",
-            "pipeline": { "name": name, "project": project,
-                "trigger": { "type": "rest", "externalApi": true, "apiKey": n % 10 != 0,
-                    "jwt": if n % 3 == 0 { json!({ "scopes": ["catalog:read"] }) } else { json!(false) },
-                    "routes": [format!("/r{n}/:id")],
-                    "rateLimit": { "limits": [{ "interval": "minute", "limit": 600 }] } },
-                "steps": [
-                    { "assert": { "condition": "message.queryAndPath.id != ''", "status": 400 } },
-                    { "http": { "url": "https://stock.example/items", "query": { "id": "{{ message.queryAndPath.id }}" } } },
-                    { "choice": { "when": [{ "condition": "message.status == 200", "steps": [{ "json": "{{ message.body }}" }] }],
-                        "otherwise": [{ "throw": { "error": "nothing there", "status": 404 } }] } },
-                    { "json": { "item": "{{ message }}" } } ] } })));
-        mutations.push(put::<Deployment>(json!({
-            "id": format!("dep_{n:032x}"), "pipeline": name, "version": "1.0", "environment": environment,
-            "policyVersion": "1.0", "deployedAt": AT, "deployedBy": "bench", "action": "deploy" })));
-        commit_full(store, op, &mut mutations).await;
+        mutations.push(put::<PipelineVersion>(version(n)));
+        mutations.push(put::<Deployment>(deployment(n)));
+        commit_full(store, op, &mut mutations, BATCH).await;
     }
     for n in 0..CONSUMERS {
         let id = format!("con_{n:032x}");
@@ -213,30 +156,7 @@ async fn fill(store: &Store, op: &Op) {
             mutations.push(put::<BasicAuth>(json!({ "id": format!("bas_{n:032x}"), "consumer": id,
                 "environment": "test", "username": format!("user-{n}"), "passwordHash": "$argon2id$", "createdAt": AT })));
         }
-        commit_full(store, op, &mut mutations).await;
+        commit_full(store, op, &mut mutations, BATCH).await;
     }
-    if !mutations.is_empty() {
-        commit(store, op, mutations).await;
-    }
-}
-
-async fn commit_full(store: &Store, op: &Op, mutations: &mut Vec<Mutation>) {
-    if mutations.len() >= BATCH {
-        commit(store, op, std::mem::take(mutations)).await;
-    }
-}
-
-async fn commit(store: &Store, op: &Op, mutations: Vec<Mutation>) {
-    let change = Change {
-        realm: op.realm.clone(),
-        actor: "bench".to_owned(),
-        source: "bench".to_owned(),
-        action: "bench.fill".to_owned(),
-        request_id: "req_1".to_owned(),
-        reason: String::new(),
-        at: op.now,
-        guards: Vec::new(),
-        mutations,
-    };
-    store.commit(change).await.expect("stored");
+    commit(store, op, mutations).await;
 }
