@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tollgate_app::access::Permission;
 use tollgate_app::evidence::{KeptCheckpoint, LossStatement, Proof};
+use tollgate_model::hex::hex;
 
 use crate::Api;
 use crate::answers::{Answer, Created};
@@ -170,7 +171,7 @@ impl From<KeptCheckpoint> for CheckpointView {
         Self {
             origin: checkpoint.origin,
             entries: checkpoint.entries,
-            hash: crate::journal::hex(&checkpoint.hash),
+            hash: hex(&checkpoint.hash),
             at: checkpoint.at.to_string(),
             kid,
             note,

@@ -10,6 +10,7 @@ use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use tollgate_app::access::Op;
 use tollgate_app::idempotency::RepeatableRequest;
+use tollgate_model::hex::hex;
 
 use crate::Api;
 use crate::access::Me;
@@ -55,7 +56,7 @@ async fn repeat_inner(api: &Api, request: Request, next: Next) -> Result<Respons
     {
         digest.update(part);
     }
-    let digest = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(digest.finish().as_ref());
     let repeatable = RepeatableRequest { key, digest };
     if let Some(kept) = api.app.idempotency().begin(&op, &repeatable).await? {
         return replay(&kept);

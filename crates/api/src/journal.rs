@@ -12,6 +12,7 @@ use serde_json::Value;
 use tollgate_app::access::Permission;
 use tollgate_app::journal::{ChangedObject, FieldChange, ShownEntry};
 use tollgate_app::{JournalEntry, JournalFilter, Outcome};
+use tollgate_model::hex::hex;
 use tollgate_model::objects::Kind;
 
 use crate::Api;
@@ -257,10 +258,6 @@ async fn verify(
         what: proof.fault.as_ref().map(|fault| fault.what.clone()),
         checkpoints: CheckpointsView::from(proof),
     }))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn kind(word: &str) -> Result<Kind, Problem> {

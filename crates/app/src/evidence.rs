@@ -16,9 +16,9 @@ pub(crate) use checkpoints::KeptCheckpoints;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tollgate_credential::evidence::digests::hex;
 use tollgate_credential::evidence::keys::{EvidenceKeys, EvidenceSigner, LEEWAY};
 use tollgate_model::attestations::JournalPosition;
+use tollgate_model::hex::hex;
 use tollgate_model::names::RealmName;
 use tollgate_snapshot::contexts;
 use tollgate_store::{Expect, Stored};

@@ -9,6 +9,7 @@ use axum::extract::Path;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{HeaderValue, StatusCode, header};
+use tollgate_model::hex::hex;
 
 use crate::Console;
 
@@ -59,7 +60,7 @@ pub(crate) static ICON: LazyLock<Asset> =
 impl Asset {
     fn new(name: &str, media_type: &'static str, bytes: &'static [u8]) -> Self {
         let hash = digest(&SHA256, bytes);
-        let hash: String = hash.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let hash = &hex(hash.as_ref())[..12];
         let name = match name.split_once('.') {
             Some((stem, extension)) => format!("{stem}-{hash}.{extension}"),
             None => format!("{name}-{hash}"),

@@ -12,6 +12,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use tollgate_credential::seal::MasterKey;
+use tollgate_model::hex::hex;
 use tollgate_model::names::RealmName;
 use tollgate_model::objects::{Kind, StoredObject};
 
@@ -139,7 +140,7 @@ fn sum(seq: u64, body: &[u8]) -> String {
     let mut context = Context::new(&SHA256);
     context.update(format!("{seq}\n").as_bytes());
     context.update(body);
-    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(context.finish().as_ref())
 }
 
 #[cfg(test)]

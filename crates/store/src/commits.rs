@@ -5,12 +5,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sqlx::Row;
 
+use tollgate_model::hex::hex;
 use tollgate_model::names::RealmName;
 use tollgate_model::objects::Kind;
 
 use crate::changes::{Change, Committed, Expect, Mutation, RecordedMutation};
 use crate::connections::{Lease, SHORT, Unavailable, bounded};
-use crate::hashes::{Hash, HashedEntry, from_hex, hash_text, link, to_hex};
+use crate::hashes::{Hash, HashedEntry, from_hex, hash_text, link};
 use crate::objects::end_of;
 use crate::refusals::{About, Outcome, Refusal, RefusedAttempt};
 use crate::store::{Inner, Store};
@@ -129,7 +130,7 @@ impl Inner {
             Ok(end) => {
                 sqlx::query("UPDATE head SET seq = $1, hash = $2 WHERE id = 1")
                     .bind(end.seq)
-                    .bind(to_hex(&end.hash))
+                    .bind(hex(&end.hash))
                     .execute(lease.connection())
                     .await?;
                 Ok((lease, end.seq.unsigned_abs()))
@@ -302,8 +303,8 @@ async fn append(lease: &mut Lease, entry: NewEntry<'_>, end: End) -> Result<End,
     texts
         .into_iter()
         .fold(insert.bind(seq), |query, text| query.bind(text))
-        .bind(to_hex(&end.hash))
-        .bind(to_hex(&hash))
+        .bind(hex(&end.hash))
+        .bind(hex(&hash))
         .execute(lease.connection())
         .await?;
     Ok(End { seq, hash })

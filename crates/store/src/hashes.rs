@@ -106,11 +106,6 @@ pub fn hash_text(text: &str) -> Hash {
     hash
 }
 
-/// Writes bytes as lower-case hexadecimal digits.
-pub fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Reads 64 lower-case hexadecimal digits.
 pub fn from_hex(text: &str) -> Option<Hash> {
     let mut bytes = Hash::default();

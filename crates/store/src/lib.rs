@@ -29,7 +29,7 @@ pub use calls::{CallBatch, CallFilter, CallSum};
 pub use changes::{Change, Committed, Expect, Guard, JournalEntry, Mutation, RecordedMutation};
 pub use commits::CommitError;
 pub use connections::Unavailable;
-pub use hashes::{Hash, HashedEntry, from_hex, hash_text, link, to_hex};
+pub use hashes::{Hash, HashedEntry, from_hex, hash_text, link};
 pub use journal::{JournalFilter, JournalReport, VerifyJournalError};
 pub use migrations::MigrateError;
 pub use objects::{Page, ReadError, RowError, Stored};

@@ -8,7 +8,7 @@ use sqlx::{AnyPool, AssertSqlSafe, Row};
 
 use crate::connections::Lease;
 use crate::dialect::Dialect;
-use crate::hashes::to_hex;
+use tollgate_model::hex::hex;
 
 const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/0001_journal_and_objects.sql")),
@@ -81,7 +81,7 @@ pub(crate) async fn migrate(writer: &AnyPool, dialect: Dialect) -> Result<(), Mi
 }
 
 fn checksum_of(sql: &str) -> String {
-    to_hex(digest(&SHA256, sql.as_bytes()).as_ref())
+    hex(digest(&SHA256, sql.as_bytes()).as_ref())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
     SerialNumber, date_time_ymd,
 };
+use tollgate_model::hex::hex;
 
 /// A certificate authority.
 pub struct Authority {
@@ -78,7 +79,7 @@ impl Authority {
 
     /// Returns the SHA-256 of its certificate in DER, in hexadecimal digits.
     pub fn fingerprint(&self) -> String {
-        hex(self.issuer.der())
+        fingerprint(self.issuer.der())
     }
 
     /// Issues a client certificate with names, each like `dns:shop.example`, `uri:…` or `email:…`.
@@ -117,7 +118,7 @@ impl Authority {
         Leaf {
             chain: format!("{}{}", certificate.pem(), self.above),
             key: key.serialize_pem(),
-            fingerprint: hex(certificate.der()),
+            fingerprint: fingerprint(certificate.der()),
             serial: number,
         }
     }
@@ -182,6 +183,6 @@ fn since_1970(at: Timestamp) -> Duration {
     Duration::from_secs(at.as_second().try_into().expect("after 1970"))
 }
 
-fn hex(der: &[u8]) -> String {
-    digest(&SHA256, der).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+fn fingerprint(der: &[u8]) -> String {
+    hex(digest(&SHA256, der).as_ref())
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Mutex;
 use tollgate_credential::evidence::checkpoints::{Checkpoint, SignedCheckpoint, origin, split};
-use tollgate_credential::evidence::digests::hex;
 use tollgate_credential::evidence::keys::EvidenceKeys;
+use tollgate_model::hex::hex;
 
 use super::Evidence;
 use crate::App;

@@ -4,9 +4,9 @@
 //! permission answers for it. What they say is signed and journaled, and shown with every verification from then on: a
 //! loss is explained, never made to look as if there had been none.
 
-use tollgate_credential::evidence::digests::hex;
 use tollgate_credential::evidence::envelopes;
 use tollgate_model::evidence::{JournalLoss, LOSS_PAYLOAD, LossStatement};
+use tollgate_model::hex::hex;
 use tollgate_model::names::RealmName;
 use tollgate_store::Expect;
 

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tollgate_credential::evidence::checkpoints::{
     Checkpoint, ParseCheckpointError, SignedCheckpoint, VerifyCheckpointError, origin,
 };
-use tollgate_credential::evidence::digests::hex;
 use tollgate_credential::evidence::keys::EvidenceKeys;
 use tollgate_model::evidence::LossStatement;
+use tollgate_model::hex::hex;
 use tollgate_store::{JournalReport, VerifyJournalError};
 
 use super::Evidence;

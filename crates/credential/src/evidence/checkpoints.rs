@@ -20,8 +20,8 @@ use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use tollgate_model::hex::hex;
 
-use super::digests::hex;
 use super::keys::{EvidenceKeys, EvidenceSigner, OutOfTime, PublicKey};
 use crate::private_keys::MakeKeyError;
 

@@ -7,6 +7,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Map, Value, json};
+use tollgate_model::hex::hex;
 use tollgate_model::pipelines::Pipeline;
 
 /// The largest whole number up to which every one is a double of its own.
@@ -57,11 +58,6 @@ fn collect_unsafe(value: &Value, pointer: &mut String, found: &mut Map<String, V
         }
         Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
-}
-
-/// Returns bytes in hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

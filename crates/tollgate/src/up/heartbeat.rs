@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tollgate_app::App;
 use tollgate_app::gateways::GatewayBeat;
+use tollgate_model::hex::hex;
 use tollgate_model::sources::{Clock, Random, RandomError};
 use tollgate_snapshot::SharedSnapshot;
 
@@ -38,7 +39,7 @@ impl Heartbeat {
     ) -> Result<Self, RandomError> {
         let mut bytes = [0; 8];
         random.fill(&mut bytes)?;
-        let id = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hex(&bytes);
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
         let name = format!("{host}, process {}", std::process::id());

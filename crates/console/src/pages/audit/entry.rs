@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tollgate_app::JournalEntry;
 use tollgate_app::journal::{ChangedObject, FieldChange, MASK};
+use tollgate_model::hex::hex;
 
 use crate::Console;
 use crate::answers::{Answer, page};
@@ -97,10 +98,6 @@ async fn show(State(console): State<Console>, visitor: Visitor, Path(path): Path
         request_id: entry.request_id,
         reason: entry.reason,
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 // === impl RefusalView ===

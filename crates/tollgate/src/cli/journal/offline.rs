@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tollgate_app::journal::is_masked;
+use tollgate_model::hex::hex;
 use tollgate_model::objects::Kind;
-use tollgate_store::{Hash, HashedEntry, RecordedMutation, from_hex, hash_text, link, to_hex};
+use tollgate_store::{Hash, HashedEntry, RecordedMutation, from_hex, hash_text, link};
 
 use crate::failure::Failure;
 
@@ -88,7 +89,7 @@ impl Report {
             "unproven": self.unproven,
             "gaps": self.gaps,
             "seq": self.last.map(|(seq, _)| seq),
-            "hash": self.last.map(|(_, hash)| to_hex(&hash)),
+            "hash": self.last.map(|(_, hash)| hex(&hash)),
         })
     }
 
@@ -110,7 +111,7 @@ impl Report {
         }
         out.push_str(&format!(
             "\nlast entry {seq}, hash {}: compare it with one that was noted elsewhere",
-            to_hex(&hash)
+            hex(&hash)
         ));
         out
     }

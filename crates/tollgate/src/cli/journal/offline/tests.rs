@@ -35,12 +35,12 @@ fn export() -> Vec<Value> {
             mutations_hash: hash_text(&written),
         };
         let hash = link(&previous, seq, &entry.content());
-        let mut line = json!({ "seq": seq, "previousHash": to_hex(&previous), "hash": to_hex(&hash) });
+        let mut line = json!({ "seq": seq, "previousHash": hex(&previous), "hash": hex(&hash) });
         let more = match seq {
-            3 => json!({ "contentHash": to_hex(&entry.content()) }),
+            3 => json!({ "contentHash": hex(&entry.content()) }),
             _ => json!({ "format": 2, "realm": "default", "at": at, "actor": "ada", "source": "192.0.2.1",
                 "action": "project.create", "requestId": "req_1", "reason": "", "outcome": entry.outcome,
-                "objects": objects, "mutationsHash": to_hex(&entry.mutations_hash) }),
+                "objects": objects, "mutationsHash": hex(&entry.mutations_hash) }),
         };
         let fields = line.as_object_mut().expect("an object");
         fields.extend(more.as_object().expect("an object").clone());
