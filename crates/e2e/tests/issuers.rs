@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tollgate_e2e::{Home, Reply, Server};
-use tollgate_testkit::{FakeIssuer, IssuerMood, wait_until};
+use tollgate_testkit::{Acceptor, Authority, FakeIssuer, IssuerMood, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 const ORDERS: &str = "/pipeline/default/v1/orders";
@@ -150,4 +150,42 @@ async fn tokens_of_an_issuer_are_taken_through_rotation_failure_and_a_start_with
     server.cli(&["issuer", "delete", "corp", "--env", "test"]).expect_code(0);
     server.cli(&["issuer", "get", "corp", "--env", "test"]).expect_code(4);
     home.assert_secrets_stayed_secret();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_an_issuer_that_no_trusted_ca_vouches_for_are_answered_503() {
+    let (ca, other) = (Authority::new("Ours"), Authority::new("Theirs"));
+    let acceptor = Acceptor::tls(&ca.issue_for_server(&["dns:localhost"]));
+    let issuer = FakeIssuer::start_behind(acceptor).await.expect("an issuer");
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let file = home.file("orders.yaml", PIPELINE);
+    let (ours, theirs) = (home.file("ours.pem", &ca.pem()), home.file("theirs.pem", &other.pem()));
+    let key_file = home.file("key.pem", &ca.issue_for_server(&["dns:localhost"]).key);
+    server.cli(&["apply", "-f", &file]).expect_code(0);
+    let url = issuer.url();
+    let set = |ca: &str| {
+        let words = format!(
+            "issuer create corp --env test --issuer {url} --audience orders --algorithm ES256 --consumer-claim azp \
+             --internal-addresses --ca {ca}"
+        );
+        server.cli(&words.split_whitespace().collect::<Vec<_>>())
+    };
+    set(&key_file).expect_code(2).expect_words("private key");
+    set(&theirs).expect_code(0);
+    server.cli(&["deploy", "orders", "--env", "test"]).expect_code(0);
+    let made = server.json(&["consumer", "create", "shop", "--env", "test", "--pipeline", "orders"]);
+    let key = made["items"][0]["key"]["key"].as_str().expect("a key").to_owned();
+    let good = token(&issuer, "shop", 600);
+    wait_until("an attempt", PATIENCE, async || !keys_of(&server)["error"].is_null()).await;
+    assert_eq!(keys_of(&server)["state"], "unavailable");
+    call(&server, &key, &good).await.expect(503, "check-unavailable");
+    assert_eq!(issuer.asked(), 0, "keys were asked of somebody for whom nobody vouches");
+
+    server.cli(&["undeploy", "orders", "--env", "test"]).expect_code(0);
+    server.cli(&["issuer", "delete", "corp", "--env", "test"]).expect_code(0);
+    set(&ours).expect_code(0);
+    server.cli(&["deploy", "orders", "--env", "test"]).expect_code(0);
+    comes(&server, "the keys over TLS", &key, &good, "").await;
+    assert_eq!(keys_of(&server)["state"], "usable");
 }

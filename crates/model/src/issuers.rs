@@ -16,6 +16,8 @@ use crate::names::{ConsumerName, EnvironmentName, IssuerName};
 
 /// Longest URL or audience, in bytes.
 const MAX_TEXT: usize = 512;
+/// Most bytes of certificates of CAs.
+const MAX_CERTIFICATES: usize = 64 * 1024;
 /// Most values of a claim that stand for consumers.
 const MAX_VALUES: usize = 1_000;
 
@@ -80,6 +82,29 @@ pub struct IssuerSettings {
     /// Lets the issuer be at loopback and link-local addresses, and plain `http` be used there.
     #[serde(default)]
     pub internal_addresses: bool,
+    /// Certificates of CAs in PEM that alone are trusted when its keys are fetched, in place of the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_certificates: Option<CaCertificates>,
+}
+
+/// Certificates of CAs, PEM, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(extend("maxLength" = 65_536))]
+pub struct CaCertificates(Box<str>);
+
+/// Why a text holds no certificates of CAs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseCaCertificatesError {
+    /// Too long.
+    #[error("the certificates of CAs are longer than 64 KiB")]
+    TooLong,
+    /// None in it.
+    #[error("there is no certificate in PEM: it begins with `-----BEGIN CERTIFICATE-----`")]
+    Nothing,
+    /// A private key or something else, which must not be stored where everybody reads it.
+    #[error("there is something else than certificates in it: a private key must never be written here")]
+    NotOnlyCertificates,
 }
 
 /// Whose a token of an issuer is: always the same consumer's, or that whom a claim names.
@@ -346,6 +371,49 @@ impl<'de> Deserialize<'de> for IssuerUrl {
     }
 }
 
+// === impl CaCertificates ===
+
+impl CaCertificates {
+    /// Takes a text with certificates and nothing else. Whether each can be used shows when it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseCaCertificatesError`].
+    pub fn parse(input: &str) -> Result<Self, ParseCaCertificatesError> {
+        const BEGIN: &str = "-----BEGIN ";
+        if input.len() > MAX_CERTIFICATES {
+            return Err(ParseCaCertificatesError::TooLong);
+        }
+        let mut kinds = input.split(BEGIN).skip(1).peekable();
+        if kinds.peek().is_none() {
+            return Err(ParseCaCertificatesError::Nothing);
+        }
+        if !kinds.all(|kind| kind.starts_with("CERTIFICATE-----")) {
+            return Err(ParseCaCertificatesError::NotOnlyCertificates);
+        }
+        Ok(Self(input.into()))
+    }
+
+    /// Returns them as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for CaCertificates {
+    type Err = ParseCaCertificatesError;
+
+    fn from_str(input: &str) -> Result<Self, Self::Err> {
+        Self::parse(input)
+    }
+}
+
+impl<'de> Deserialize<'de> for CaCertificates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,6 +455,11 @@ mod tests {
             serde_json::json!({ "refreshSeconds": 9 }),
             serde_json::json!({ "maxStaleSeconds": 604_801 }),
             serde_json::json!({ "jku": "https://login.example/keys" }),
+            serde_json::json!({ "caCertificates": "" }),
+            serde_json::json!({ "caCertificates": "/etc/ssl/ca.pem" }),
+            serde_json::json!({ "caCertificates": "-----BEGIN PRIVATE KEY-----\n" }),
+            serde_json::json!({ "caCertificates": "-----BEGIN CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----\n" }),
+            serde_json::json!({ "caCertificates": format!("-----BEGIN CERTIFICATE-----\n{}", " ".repeat(65_536)) }),
         ] {
             assert!(settings(&change).is_err(), "{change}");
         }

@@ -103,6 +103,29 @@ impl Authority {
         })
     }
 
+    /// Issues a certificate of a server with names, each like `dns:login.example`.
+    ///
+    /// # Panics
+    ///
+    /// As [`Authority::issue`].
+    pub fn issue_for_server(&self, names: &[&str]) -> Leaf {
+        self.issue_with(names, |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        })
+    }
+
+    /// Issues a certificate of a server that has ended.
+    ///
+    /// # Panics
+    ///
+    /// As [`Authority::issue`].
+    pub fn issue_ended_for_server(&self, names: &[&str]) -> Leaf {
+        self.issue_with(names, |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        })
+    }
+
     /// Issues a certificate that is changed before it is signed.
     ///
     /// # Panics

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -17,9 +16,11 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::Acceptor;
+
 /// An issuer on a free loopback port; stops answering when it is dropped.
 pub struct FakeIssuer {
-    address: SocketAddr,
+    base: Arc<str>,
     state: Arc<Mutex<State>>,
     accepting: JoinHandle<()>,
 }
@@ -57,27 +58,45 @@ impl FakeIssuer {
     ///
     /// When no port can be bound.
     pub async fn start() -> io::Result<Self> {
+        Self::start_behind(Acceptor::default()).await
+    }
+
+    /// Starts an issuer with one key, which takes connections as it is told; behind TLS it is called `localhost`.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be bound.
+    pub async fn start_behind(acceptor: Acceptor) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
+        let base: Arc<str> = if acceptor.is_tls() {
+            format!("https://localhost:{}", address.port()).into()
+        } else {
+            format!("http://{address}").into()
+        };
         let state =
             Arc::new(Mutex::new(State { mood: IssuerMood::Well, keys: Vec::new(), made: 0, asked: 0 }));
-        let shared = Arc::clone(&state);
+        let (shared, at) = (Arc::clone(&state), Arc::clone(&base));
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let state = Arc::clone(&shared);
-                let service = service_fn(move |request| serve(Arc::clone(&state), address, request));
-                let io = TokioIo::new(stream);
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+                let (state, base, acceptor) = (Arc::clone(&shared), Arc::clone(&at), acceptor.clone());
+                tokio::spawn(async move {
+                    // Whoever does not take the certificate ends here.
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = service_fn(|request| serve(Arc::clone(&state), Arc::clone(&base), request));
+                    let serving = hyper::server::conn::http1::Builder::new();
+                    let _ = serving.serve_connection(TokioIo::new(stream), service).await;
+                });
             }
         });
-        let issuer = Self { address, state, accepting };
+        let issuer = Self { base, state, accepting };
         issuer.rotate();
         Ok(issuer)
     }
 
     /// Returns its URL: the `iss` of its tokens.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.base.to_string()
     }
 
     /// Signs with a new key from now on, and publishes only that.
@@ -134,10 +153,9 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 async fn serve(
     state: Arc<Mutex<State>>,
-    address: SocketAddr,
+    base: Arc<str>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let base = format!("http://{address}");
     let body = match request.uri().path() {
         "/.well-known/openid-configuration" => {
             json!({ "issuer": base, "jwks_uri": format!("{base}/keys") }).to_string()

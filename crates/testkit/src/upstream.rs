@@ -15,10 +15,13 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::Acceptor;
+
 /// A server on a free loopback port; stops accepting when it is dropped.
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
+    is_tls: bool,
     script: Arc<Mutex<Script>>,
     accepting: JoinHandle<()>,
 }
@@ -57,21 +60,33 @@ impl Upstream {
     ///
     /// When no port can be bound.
     pub async fn start() -> io::Result<Self> {
+        Self::start_behind(Acceptor::default()).await
+    }
+
+    /// Starts one that takes connections as it is told; behind TLS it is called `localhost`.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be bound.
+    pub async fn start_behind(acceptor: Acceptor) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let script = Arc::new(Mutex::new(Script::default()));
         let shared = Arc::clone(&script);
+        let is_tls = acceptor.is_tls();
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let script = Arc::clone(&shared);
-                let service = service_fn(move |request| serve(Arc::clone(&script), request));
-                tokio::spawn(
-                    hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service),
-                );
+                let (script, acceptor) = (Arc::clone(&shared), acceptor.clone());
+                tokio::spawn(async move {
+                    // Whoever does not take the certificate ends here.
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = service_fn(|request| serve(Arc::clone(&script), request));
+                    let serving = hyper::server::conn::http1::Builder::new();
+                    let _ = serving.serve_connection(TokioIo::new(stream), service).await;
+                });
             }
         });
-        Ok(Self { address, script, accepting })
+        Ok(Self { address, is_tls, script, accepting })
     }
 
     /// Returns the address that it listens on.
@@ -81,6 +96,9 @@ impl Upstream {
 
     /// Returns the URL of a path on it, which starts with `/`.
     pub fn url(&self, path: &str) -> String {
+        if self.is_tls {
+            return format!("https://localhost:{}{path}", self.address.port());
+        }
         format!("http://{}{path}", self.address)
     }
 

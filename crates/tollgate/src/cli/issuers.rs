@@ -1,11 +1,12 @@
 //! `tollgate issuer …`: issuers outside whose tokens an environment takes.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
-use tollgate_model::issuers::{IssuerAlgorithm, IssuerUrl};
+use tollgate_model::issuers::{CaCertificates, IssuerAlgorithm, IssuerUrl};
 use tollgate_model::names::{ConsumerName, EnvironmentName, IssuerName};
 
 use super::Context;
@@ -101,6 +102,9 @@ pub(crate) struct CreateArguments {
     /// Lets it be at loopback and link-local addresses, and plain http be used.
     #[arg(long)]
     internal_addresses: bool,
+    /// Certificates of CAs, a PEM file, that alone are trusted when its keys are fetched, in place of the system's.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
 }
 
 /// `VALUE=NAME`.
@@ -123,7 +127,7 @@ pub(crate) async fn run(context: &Context<'_>, command: IssuerCommand) -> Result
     let path = |of: &One| client.environment_path(of.env.as_str(), &["issuers", of.name.as_str()]);
     match command {
         IssuerCommand::Create(arguments) => {
-            let body = json!({ "name": arguments.of.name, "settings": arguments.settings() });
+            let body = json!({ "name": arguments.of.name, "settings": arguments.settings()? });
             let made =
                 client.post(&client.environment_path(arguments.of.env.as_str(), &["issuers"]), &body).await?;
             let One { name, env } = &arguments.of;
@@ -160,7 +164,7 @@ pub(crate) async fn run(context: &Context<'_>, command: IssuerCommand) -> Result
 // === impl CreateArguments ===
 
 impl CreateArguments {
-    fn settings(&self) -> Value {
+    fn settings(&self) -> Result<Value, Failure> {
         let consumer = match (&self.consumer, &self.consumer_claim) {
             (Some(name), _) => json!({ "name": name }),
             (None, claim) => {
@@ -178,10 +182,17 @@ impl CreateArguments {
             "leewaySeconds": self.leeway.as_secs(), "refreshSeconds": self.refresh.as_secs(),
             "maxStaleSeconds": self.max_stale.as_secs(), "internalAddresses": self.internal_addresses,
         });
-        if let (Some(fields), Some(url)) = (settings.as_object_mut(), &self.jwks_url) {
-            fields.insert("jwksUrl".to_owned(), json!(url));
+        if let Some(fields) = settings.as_object_mut() {
+            fields.extend(self.jwks_url.iter().map(|url| ("jwksUrl".to_owned(), json!(url))));
+            if let Some(path) = &self.ca {
+                let certificates = super::certificates::read(path)?;
+                // Before it is sent: a private key that was taken for a certificate stays here.
+                CaCertificates::parse(&certificates)
+                    .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+                fields.insert("caCertificates".to_owned(), json!(certificates));
+            }
         }
-        settings
+        Ok(settings)
     }
 }
 
