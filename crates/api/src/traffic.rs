@@ -10,7 +10,7 @@ use tollgate_app::recent_calls::{Ended, RecentFilter};
 use tollgate_app::traffic::{Tally, TrafficQuery, TrafficRange};
 use tollgate_model::ids::RequestId;
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName};
-use tollgate_model::recent_calls::RecentCall;
+use tollgate_model::recent_calls::{CutOff, RecentCall};
 use tollgate_model::traffic::{AnswerClass, TrafficCaller};
 
 use crate::Api;
@@ -44,7 +44,7 @@ struct TallyView {
     refused: u64,
     /// Answered 5xx.
     failed: u64,
-    /// Without an answer, because the caller hung up.
+    /// Without an answer or the whole of it, because the caller hung up.
     hung_up: u64,
     /// Milliseconds below which half of the calls stayed; null without a call.
     p50_ms: Option<f64>,
@@ -133,6 +133,10 @@ struct RecentItem {
     version: Option<String>,
     consumer: Option<String>,
     duration_ms: f64,
+    /// Bytes of the answer's body; of one that was cut off, those that went through.
+    bytes: Option<u64>,
+    /// `caller` or `upstream`: who broke off an answer that had begun.
+    cut_off: Option<&'static str>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -266,6 +270,8 @@ impl From<&RecentCall> for RecentItem {
             consumer: call.consumer.as_ref().map(ToString::to_string),
             #[expect(clippy::cast_precision_loss, reason = "a call does not take 285 years")]
             duration_ms: call.took_us as f64 / 1_000.0,
+            bytes: call.bytes,
+            cut_off: call.cut_off.map(CutOff::as_str),
         }
     }
 }

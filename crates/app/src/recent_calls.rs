@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tollgate_model::ids::RequestId;
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName};
-use tollgate_model::recent_calls::RecentCall;
+use tollgate_model::recent_calls::{CutOff, RecentCall};
 use tollgate_model::traffic::AnswerClass;
 
 use crate::App;
@@ -26,9 +26,9 @@ pub enum Ended {
     Well,
     /// With a problem of class 4xx.
     Refused,
-    /// With a status of class 5xx.
+    /// With a status of class 5xx, or with an answer that its upstream broke off.
     Failed,
-    /// Without an answer.
+    /// Without an answer, or without the whole of it: the caller was gone.
     HungUp,
 }
 
@@ -89,6 +89,11 @@ impl Ended {
 
     /// Tells how a call ended.
     pub fn of(call: &RecentCall) -> Self {
+        match call.cut_off {
+            Some(CutOff::Caller) => return Self::HungUp,
+            Some(CutOff::Upstream) => return Self::Failed,
+            None => {}
+        }
         match AnswerClass::of(call.status) {
             AnswerClass::None => Self::HungUp,
             AnswerClass::ServerError => Self::Failed,

@@ -9,7 +9,6 @@ use http::{HeaderMap, HeaderValue, Response};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
-use tokio::time::Instant;
 use tollgate_credential::keysets::{SignTokenError, TokenRequest};
 use tollgate_flow::{
     BoxFuture, Call, CallConsumer, CallMetadata, Flow, FlowFailure, FlowResponse, Host, IssueTokenError,
@@ -26,14 +25,14 @@ use tollgate_snapshot::{Broken, ConsumerEntry, Scope};
 use crate::body::{self, BodyMemory, BodyTimeouts, Share};
 use crate::checks::{Permit, Target, bearer};
 use crate::forms;
-use crate::gateway::{Gateway, Received, method_name};
+use crate::gateway::{Gateway, Received};
 use crate::payload::{BoxError, Payload, Stream};
 use crate::problem::{Answer, Code, Problem};
 use crate::proxying;
 use crate::request::{API_KEY, API_KEY_PARAMETER, decode_segment};
-use crate::spans::{SpanPlace, UpstreamSpan};
 use crate::tokens::{TokenChecks, TokenError};
 use crate::trace::Trace;
+use crate::upstreams::Traced;
 use crate::watch::{Unwatched, Watch};
 use crate::why::Why;
 
@@ -336,30 +335,11 @@ impl Host for Run<'_> {
         // A flow whose realm's settings are broken does not run.
         let settings = self.scope.settings.as_ref().cloned().unwrap_or_default();
         let mut trace = Trace::of(self.headers.unwrap_or(&none), self.request_id);
-        // A schedule has no span that this one could stand below.
-        let spans = self.gateway.spans().filter(|_| self.headers.is_some());
-        let Some(spans) = spans.filter(|spans| trace.sample(&***spans)) else {
+        let traced = Traced::below(self.gateway, &mut trace, &self.metadata.pipeline);
+        if traced.is_none() {
             trace.write(&mut request.headers);
-            return Box::pin(async move { self.gateway.upstreams.call(request, &settings).await });
-        };
-        let [_, _, id @ ..] = self.gateway.random_bytes();
-        let trace = trace.below(u64::from_be_bytes(id).max(1));
-        trace.write(&mut request.headers);
-        Box::pin(async move {
-            let (began_at, started) = (self.gateway.clock.now(), Instant::now());
-            let uri = request.call.urls.first().cloned();
-            let method = request.method.clone();
-            let outcome = self.gateway.upstreams.call(request, &settings).await;
-            let call = UpstreamSpan {
-                method: method_name(&method),
-                host: uri.as_ref().and_then(http::Uri::host).unwrap_or_default(),
-                status: outcome.as_ref().ok().map(|response| response.status),
-                pipeline: &self.metadata.pipeline,
-            };
-            let place = trace.place(began_at, started.elapsed());
-            spans.upstream(SpanPlace { parent_is_remote: false, ..place }, &call);
-            outcome
-        })
+        }
+        Box::pin(async move { self.gateway.upstreams.call(request, &settings, traced).await })
     }
 
     fn issue_token(

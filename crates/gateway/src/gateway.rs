@@ -22,7 +22,7 @@ use tollgate_model::environments::{Exposure, RealmSettings};
 use tollgate_model::explanations::Check;
 use tollgate_model::ids::{ExecutionId, RequestId};
 use tollgate_model::names::{EnvironmentName, RealmName};
-use tollgate_model::recent_calls::{RecentCall, RecentCalls};
+use tollgate_model::recent_calls::{CutOff, RecentCall, RecentCalls};
 use tollgate_model::sources::{Clock, Random};
 use tollgate_model::triggers::Cors;
 use tollgate_snapshot::{Endpoint, EndpointRoute, KeyRing, Schedule, SharedSnapshot, Snapshot};
@@ -41,13 +41,14 @@ use crate::metrics::{Exposition, Held, Kind, Metrics, Outcome};
 use crate::overload::Overload;
 use crate::pages;
 use crate::passwords::PasswordChecks;
+use crate::passing::{Ended, Passing};
 use crate::payload::{BoxError, Payload};
 use crate::problem::{Answer, Code, Problem, TOLLGATE_ERROR};
 use crate::rate_limits::{Decision, RateLimits};
 use crate::recent::Recent;
 use crate::refusals::{MAX_CODE_CHARS, Refusals, Refused, realm_of, shown_path};
 use crate::request::{Head, HeadLimits};
-use crate::spans::{CallSpan, Sample, Spans};
+use crate::spans::{CallSpan, Sample, ScheduledSpan, Spans};
 use crate::trace::{self, Trace};
 use crate::upstreams::Upstreams;
 use crate::usage::{Destination, EndedCall, PassedCall, Usage};
@@ -191,16 +192,23 @@ pub(crate) struct Passed<'a> {
 /// cut the call off.
 ///
 /// A caller who could leave no line by hanging up before the answer could have flows run that nobody sees.
-struct AccessLine<'a> {
-    started: Instant,
+pub(crate) struct AccessLine<'a> {
     listener: &'a ListenerId,
     parts: &'a http::request::Parts,
+    gateway: &'a Gateway,
+    call: Unended,
+    ended: Ended,
+}
+
+/// What is known of a call that has not ended.
+pub(crate) struct Unended {
+    pub(crate) started: Instant,
     remote: SocketAddr,
     request_id: RequestId,
     began: Timestamp,
     record: Record,
-    gateway: &'a Gateway,
-    in_flight: Held,
+    /// `None` once the call goes on elsewhere, with its body.
+    in_flight: Option<Held>,
     /// Whose a refusal is that came to no deployment.
     realm: Option<RealmName>,
     /// Status and code; `None` until there is an answer.
@@ -284,7 +292,12 @@ impl Gateway {
     /// Answers one call.
     ///
     /// Dropping the future ends the call: the caller has hung up.
-    pub async fn handle<B>(&self, listener: &ListenerId, remote: SocketAddr, request: Request<B>) -> Answer
+    pub async fn handle<B>(
+        self: &Arc<Self>,
+        listener: &ListenerId,
+        remote: SocketAddr,
+        request: Request<B>,
+    ) -> Answer
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -295,7 +308,7 @@ impl Gateway {
 
     /// Answers one call of a listener whose counters are at hand.
     async fn handle_counted<B>(
-        &self,
+        self: &Arc<Self>,
         listener: &ListenerId,
         front: &Front,
         remote: SocketAddr,
@@ -311,24 +324,22 @@ impl Gateway {
         let request_id = RequestId::new(now, self.random_bytes());
         let (mut parts, body) = request.into_parts();
         look_alikes::strip(&mut parts.headers);
-        let mut line = AccessLine {
+        let call = Unended {
             started,
-            listener,
-            parts: &parts,
             remote,
             request_id,
             began: now,
             record: Record::default(),
-            gateway: self,
-            in_flight,
+            in_flight: Some(in_flight),
             realm: None,
             answered: None,
         };
+        let mut line = AccessLine::of(self, listener, &parts, call, Ended::default());
         let received =
             Received { parts: &parts, request_id, now, remote: remote.ip(), origin: front.origin(remote) };
         let snapshot = self.snapshot.load();
         let snapshot = snapshot.as_deref();
-        let outcome = caught(self.answer(listener, &received, snapshot, body, &mut line.record)).await;
+        let outcome = caught(self.answer(listener, &received, snapshot, body, &mut line.call.record)).await;
         let outcome = outcome.unwrap_or_else(|| {
             tracing::error!(%request_id, "a call panicked");
             Err(Problem::new(Code::InternalError).close())
@@ -340,22 +351,30 @@ impl Gateway {
                     listener,
                     received: &received,
                     snapshot,
-                    record: &line.record,
+                    record: &line.call.record,
                     problem: &problem,
                 };
                 self.refusals.note(&refused);
-                line.realm = line.record.endpoint.is_none().then(|| realm_of(&refused)).flatten();
+                line.call.realm = line.call.record.endpoint.is_none().then(|| realm_of(&refused)).flatten();
                 problem.into_answer(request_id)
             }
         };
-        finish(&received, &line.record, &mut answer);
-        line.answered = Some((answer.status(), answer.headers().get(TOLLGATE_ERROR).cloned()));
+        finish(&received, &line.call.record, &mut answer);
+        line.call.answered = Some((answer.status(), answer.headers().get(TOLLGATE_ERROR).cloned()));
+        let length = answer.body().size_hint().exact();
+        if answer.body().is_whole() {
+            line.ended.bytes = length;
+        } else if let Some(call) = line.detach() {
+            drop(line);
+            let passing = Passing::new(self.clone(), listener.clone(), parts, call, length);
+            answer.body_mut().end_with(passing);
+        }
         answer
     }
 
     /// Runs a pipeline whose time has come. The outcome is logged like that of a call.
     pub async fn run_scheduled(&self, snapshot: &Snapshot, schedule: &Schedule) -> ScheduledRun {
-        let started_at = self.clock.now();
+        let (started_at, started) = (self.clock.now(), Instant::now());
         let request_id = RequestId::new(started_at, self.random_bytes());
         let execution_id = ExecutionId::new(started_at, self.random_bytes());
         let outcome = caught(async {
@@ -389,6 +408,20 @@ impl Gateway {
             Some(Err(problem)) => (problem.status(), Some(problem.code().to_owned())),
             None => (StatusCode::INTERNAL_SERVER_ERROR, Some(Code::InternalError.as_str().to_owned())),
         };
+        if let Some(spans) = self.spans() {
+            let mut trace = Trace::of(&http::HeaderMap::new(), request_id);
+            if trace.sample(&**spans) {
+                let run = ScheduledSpan {
+                    request_id: &request_id.to_string(),
+                    environment: schedule.environment.as_str(),
+                    pipeline: schedule.pipeline.as_str(),
+                    version: &schedule.version.to_string(),
+                    status: status.as_u16(),
+                    code: error.as_deref(),
+                };
+                spans.scheduled(trace.place(started_at, started.elapsed()), &run);
+            }
+        }
         tracing::info!(
             target: "tollgate::schedule",
             %request_id, %execution_id,
@@ -574,99 +607,135 @@ impl Record {
 
 // === impl AccessLine ===
 
-impl AccessLine<'_> {
+impl<'a> AccessLine<'a> {
+    /// Returns the line of a call, which is written when it is dropped.
+    pub(crate) fn of(
+        gateway: &'a Gateway,
+        listener: &'a ListenerId,
+        parts: &'a http::request::Parts,
+        call: Unended,
+        ended: Ended,
+    ) -> Self {
+        Self { listener, parts, gateway, call, ended }
+    }
+
+    /// Takes the call away: whoever has it writes its line.
+    fn detach(&mut self) -> Option<Unended> {
+        let Unended { started, remote, request_id, began, .. } = self.call;
+        Some(Unended {
+            started,
+            remote,
+            request_id,
+            began,
+            in_flight: Some(self.call.in_flight.take()?),
+            record: std::mem::take(&mut self.call.record),
+            realm: self.call.realm.take(),
+            answered: self.call.answered.take(),
+        })
+    }
+
     /// Counts the call for whoever looks after its deployment. What the gateway answers itself and does not refuse, as
     /// `/healthz`, is no call of a pipeline.
     fn count_traffic(&self, outcome: Outcome) {
-        let to = match (&self.record.endpoint, &self.realm) {
+        let to = match (&self.call.record.endpoint, &self.call.realm) {
             (Some(endpoint), _) => Destination::Endpoint(endpoint),
             (None, Some(realm)) => Destination::Nothing(realm, &self.listener.environment),
             (None, None) => return,
         };
-        let consumer = self.record.known.consumer.as_ref();
-        self.gateway.usage.end(&EndedCall { to, consumer, outcome, began: self.began });
+        let consumer = self.call.record.known.consumer.as_ref();
+        self.gateway.usage.end(&EndedCall { to, consumer, outcome, began: self.call.began });
     }
 
     /// Puts together what the live log shows of the call: no header, no query, no body.
     fn recent_call(&self, took: Duration) -> Option<(RealmName, RecentCall)> {
-        let endpoint = self.record.endpoint.as_ref();
-        let realm = endpoint.map(|endpoint| &endpoint.realm).or(self.realm.as_ref())?.clone();
-        let code = self.answered.as_ref().and_then(|(_, code)| code.as_ref()?.to_str().ok());
+        let endpoint = self.call.record.endpoint.as_ref();
+        let realm = endpoint.map(|endpoint| &endpoint.realm).or(self.call.realm.as_ref())?.clone();
+        let code = self.call.answered.as_ref().and_then(|(_, code)| code.as_ref()?.to_str().ok());
         let call = RecentCall {
-            request_id: self.request_id,
-            at: self.began,
+            request_id: self.call.request_id,
+            at: self.call.began,
             environment: self.listener.environment.clone(),
             exposure: self.listener.exposure,
             method: method_name(&self.parts.method).to_owned(),
             path: shown_path(self.parts.uri.path()),
-            status: self.answered.as_ref().map(|(status, _)| status.as_u16()),
+            status: self.call.answered.as_ref().map(|(status, _)| status.as_u16()),
             code: code.map(|code| cut(code, MAX_CODE_CHARS)),
             pipeline: endpoint.map(|endpoint| (endpoint.pipeline.clone(), endpoint.version)),
-            consumer: self.record.known.consumer.as_ref().map(|consumer| consumer.name.clone()),
+            consumer: self.call.record.known.consumer.as_ref().map(|consumer| consumer.name.clone()),
             took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            bytes: self.ended.bytes,
+            cut_off: self.ended.cut_off,
         };
         Some((realm, call))
     }
 
     /// Tells whoever takes spans of the call, when its trace is recorded.
     fn tell(&self, spans: &dyn Spans, took: Duration) {
-        let mut trace = Trace::of(&self.parts.headers, self.request_id);
+        let mut trace = Trace::of(&self.parts.headers, self.call.request_id);
         if !trace.sample(spans) {
             return;
         }
-        let (record, endpoint) = (&self.record, self.record.endpoint.as_deref());
-        let code = self.answered.as_ref().and_then(|(_, code)| code.as_ref());
+        let (record, endpoint) = (&self.call.record, self.call.record.endpoint.as_deref());
+        let code = self.call.answered.as_ref().and_then(|(_, code)| code.as_ref());
         let call = CallSpan {
-            request_id: &self.request_id.to_string(),
+            request_id: &self.call.request_id.to_string(),
             method: method_name(&self.parts.method),
             route: record.route.as_ref().map(|route| route.path.as_str()),
-            status: self.answered.as_ref().map(|(status, _)| status.as_u16()),
+            status: self.call.answered.as_ref().map(|(status, _)| status.as_u16()),
             code: code.and_then(|code| code.to_str().ok()),
-            remote: self.remote.ip(),
+            remote: self.call.remote.ip(),
             protocol: if self.parts.version == http::Version::HTTP_2 { "2" } else { "1.1" },
             environment: self.listener.environment.as_str(),
             exposure: self.listener.exposure.as_str(),
             pipeline: endpoint.map(|endpoint| (endpoint.pipeline.as_str(), endpoint.version_text.as_str())),
             consumer: record.known.consumer.as_ref().map(|consumer| consumer.name.as_str()),
+            bytes: self.ended.bytes,
+            cut_off: self.ended.cut_off,
         };
-        spans.call(trace.place(self.began, took), &call);
+        spans.call(trace.place(self.call.began, took), &call);
     }
 }
 
 impl Drop for AccessLine<'_> {
     fn drop(&mut self) {
-        let Self { listener, record, request_id, .. } = &*self;
+        let Some(in_flight) = self.call.in_flight.take() else { return };
+        let Self { listener, ended, call: Unended { record, request_id, .. }, .. } = &*self;
         let endpoint = record.endpoint.as_deref();
-        let took = self.started.elapsed();
-        let answered = self.answered.as_ref().map(|(status, code)| (*status, code.as_ref()));
-        let outcome = Outcome::new(answered, took);
-        let series = self.gateway.metrics.of(self.in_flight.listener(), endpoint);
+        let took = self.call.started.elapsed();
+        let answered = self.call.answered.as_ref().map(|(status, code)| (*status, code.as_ref()));
+        let outcome = Outcome::new(ended.counted(answered), took);
+        let series = self.gateway.metrics.of(in_flight.listener(), endpoint);
         outcome.count(series);
         self.count_traffic(outcome);
-        if endpoint.is_some() || self.realm.is_some() {
-            let now_us = self.began.as_microsecond();
+        if endpoint.is_some() || self.call.realm.is_some() {
+            let now_us = self.call.began.as_microsecond();
             self.gateway.recent.note(series.log_allowance(), now_us, || self.recent_call(took));
         }
         if let Some(spans) = self.gateway.spans() {
             self.tell(&**spans, took);
         }
         let went_well = answered.is_some_and(|(status, code)| code.is_none() && status.as_u16() < 400);
-        if went_well && !self.gateway.settings.log_sample.has(request_id.as_u128()) {
+        if went_well
+            && ended.cut_off.is_none()
+            && !self.gateway.settings.log_sample.has(request_id.as_u128()) {
             return;
         }
-        let code = self.answered.as_ref().and_then(|(_, code)| code.as_ref());
+        let code = self.call.answered.as_ref().and_then(|(_, code)| code.as_ref());
         tracing::info!(
             target: "tollgate::access",
             %request_id,
             trace_id = trace::named(&self.parts.headers),
-            remote = %self.remote.ip(),
+            remote = %self.call.remote.ip(),
             protocol = ?self.parts.version,
             method = method_name(&self.parts.method),
             route = record.route.as_ref().map(|route| route.path.as_str()),
-            status = self.answered.as_ref().map(|(status, _)| status.as_u16()),
+            status = self.call.answered.as_ref().map(|(status, _)| status.as_u16()),
             code = code.and_then(|code| code.to_str().ok()),
-            hung_up = self.answered.is_none().then_some(true),
+            hung_up = self.call.answered.is_none().then_some(true),
             duration_ms = took.as_secs_f64() * 1_000.0,
+            began_after_ms = ended.began_after.map(|after| after.as_secs_f64() * 1_000.0),
+            bytes = ended.bytes,
+            cut_off = ended.cut_off.map(CutOff::as_str),
             environment = listener.environment.as_str(),
             exposure = listener.exposure.as_str(),
             pipeline = endpoint.map(|endpoint| endpoint.pipeline.as_str()),

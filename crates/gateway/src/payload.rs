@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
 use crate::overload::Running;
+use crate::passing::Passing;
 
 /// An error of any kind.
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
@@ -28,6 +29,8 @@ enum Inner {
         body: Stream,
         /// The place of the call among those that run: given back when the body has ended or nobody wants it any more.
         running: Option<Running>,
+        /// The call that ends with this body.
+        call: Option<Box<Passing>>,
     },
 }
 
@@ -39,13 +42,20 @@ impl Payload {
     where
         B: Body<Data = Bytes, Error = BoxError> + Send + 'static,
     {
-        Self(Inner::Stream { body: Box::pin(body), running: None })
+        Self(Inner::Stream { body: Box::pin(body), running: None, call: None })
     }
 
     /// Keeps the place of a call for as long as its answer is passed on; gives it back at once when all is in memory.
     pub(crate) fn hold(&mut self, place: Running) {
         if let Inner::Stream { running, .. } = &mut self.0 {
             *running = Some(place);
+        }
+    }
+
+    /// Has a call end when this body ends, when it is cut off, or when nobody wants it any more.
+    pub(crate) fn end_with(&mut self, ending: Box<Passing>) {
+        if let Inner::Stream { call, .. } = &mut self.0 {
+            *call = Some(ending);
         }
     }
 
@@ -83,7 +93,13 @@ impl Body for Payload {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.0 {
             Inner::Whole(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
-            Inner::Stream { body, .. } => body.as_mut().poll_frame(context),
+            Inner::Stream { body, call, .. } => {
+                let polled = body.as_mut().poll_frame(context);
+                if let (Some(call), Poll::Ready(frame)) = (call, &polled) {
+                    call.note(frame.as_ref(), body.is_end_stream());
+                }
+                polled
+            }
         }
     }
 

@@ -23,7 +23,8 @@ use crate::problem::{Answer, Code, Problem};
 pub(crate) use crate::proxying::bodies::UploadState;
 use crate::proxying::bodies::{Download, Lender, Upload, UploadEnd};
 use crate::request::API_KEY_PARAMETER;
-use crate::upstreams::{Begun, Outgoing};
+use crate::trace::Trace;
+use crate::upstreams::{Begun, Outgoing, Traced};
 
 /// A call on its way to an upstream.
 struct Proxied {
@@ -65,9 +66,11 @@ pub(crate) async fn forward(
     let upload =
         body.map(|body| Upload::new(body, trigger.longest_body(), gateway.settings.body_idle_timeout));
     let state = upload.as_ref().map(Upload::state);
+    let mut trace = Trace::of(from, received.request_id);
+    let traced = Traced::below(gateway, &mut trace, target.endpoint.pipeline.as_str());
     let mut proxied = Proxied {
         method: received.parts.method.clone(),
-        headers: heads::to_upstream(received, forward),
+        headers: heads::to_upstream(received, forward, Some(&trace).filter(|_| traced.is_none())),
         path: path(forward.settings.path, target, parameters),
         query: if forward.settings.query { query(target.head.query) } else { String::new() },
         body: match upload {
@@ -78,7 +81,7 @@ pub(crate) async fn forward(
         upload: state.clone(),
     };
     let patience = forward.settings.response_timeout;
-    let begun = gateway.upstreams.send(&forward.call, settings, &mut proxied, patience);
+    let begun = gateway.upstreams.send(&forward.call, settings, &mut proxied, patience, traced);
     // A file may take as long as it goes on; any other call has its time until the answer begins.
     let begun = match trigger.max_file_bytes {
         Some(_) => begun.await,
@@ -87,7 +90,7 @@ pub(crate) async fn forward(
             tokio::time::timeout(limit, begun).await.map_err(|_| Problem::new(Code::FlowTimeout))?
         }
     };
-    let Begun { response, watch, .. } =
+    let Begun { response, mut watch, .. } =
         begun.map_err(|error| problem(&error, state.as_deref(), received, forward))?;
     let (mut parts, body) = response.into_parts();
     if let Some(why) = heads::ambiguity(&parts) {
@@ -97,6 +100,7 @@ pub(crate) async fn forward(
     }
     heads::to_caller(&mut parts, forward, &target.endpoint.response_headers);
     let body = if body.is_end_stream() {
+        watch.ended();
         Payload::default()
     } else {
         let (id, step) = (received.request_id.to_string(), forward.settings.label.clone());

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tollgate_model::recent_calls::CutOff;
 
 /// Takes the spans of calls.
 pub trait Spans: Send + Sync {
@@ -17,8 +18,11 @@ pub trait Spans: Send + Sync {
     /// Takes the span of a call that has ended. Must not wait.
     fn call(&self, place: SpanPlace, call: &CallSpan<'_>);
 
-    /// Takes the span of a call of an upstream that has ended. Must not wait.
+    /// Takes the span of an attempt to call an upstream that has ended. Must not wait.
     fn upstream(&self, place: SpanPlace, call: &UpstreamSpan<'_>);
+
+    /// Takes the span of a scheduled run that has ended. Must not wait.
+    fn scheduled(&self, place: SpanPlace, run: &ScheduledSpan<'_>);
 }
 
 /// Where a span stands in its trace, and when it was.
@@ -63,9 +67,13 @@ pub struct CallSpan<'a> {
     pub pipeline: Option<(&'a str, &'a str)>,
     /// Whose credentials it carried.
     pub consumer: Option<&'a str>,
+    /// Bytes of the answer's body; of one that was cut off, those that went through.
+    pub bytes: Option<u64>,
+    /// Who broke off the answer after it had begun.
+    pub cut_off: Option<CutOff>,
 }
 
-/// What a span says of a call of an upstream.
+/// What a span says of an attempt to call an upstream. It ends with the upstream's answer.
 #[derive(Debug, Clone, Copy)]
 pub struct UpstreamSpan<'a> {
     /// The method.
@@ -76,6 +84,27 @@ pub struct UpstreamSpan<'a> {
     pub status: Option<u16>,
     /// The pipeline whose flow made the call.
     pub pipeline: &'a str,
+    /// Which attempt it is; the first is 0.
+    pub resend: u32,
+    /// Why there was no whole answer.
+    pub error: Option<&'static str>,
+}
+
+/// What a span says of a scheduled run.
+#[derive(Debug, Clone, Copy)]
+pub struct ScheduledSpan<'a> {
+    /// The id under which the log knows the run.
+    pub request_id: &'a str,
+    /// The environment that it ran in.
+    pub environment: &'a str,
+    /// What ran.
+    pub pipeline: &'a str,
+    /// Which version of it.
+    pub version: &'a str,
+    /// The status that a caller would have got.
+    pub status: u16,
+    /// The code of its error.
+    pub code: Option<&'a str>,
 }
 
 /// A part of all calls, chosen by the random bits of an id.

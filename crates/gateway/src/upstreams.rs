@@ -4,6 +4,7 @@
 mod addresses;
 mod clients;
 mod connector;
+mod traced;
 
 use std::error::Error;
 use std::pin::pin;
@@ -23,6 +24,8 @@ use tollgate_model::environments::RealmSettings;
 use crate::payload::Payload;
 use crate::proxying::UploadState;
 use crate::upstreams::clients::{Clients, HttpClient};
+use crate::upstreams::traced::Attempt;
+pub(crate) use crate::upstreams::traced::Traced;
 
 /// The upstreams of all flows.
 #[derive(Debug)]
@@ -63,6 +66,8 @@ pub(crate) struct Watch {
     target: usize,
     started: Instant,
     _entered: Entered,
+    /// The span of the attempt that is answered.
+    attempt: Option<Attempt>,
 }
 
 /// A request of an `http` step.
@@ -78,11 +83,13 @@ impl Upstreams {
         &self,
         request: UpstreamRequest,
         settings: &Arc<RealmSettings>,
+        traced: Option<Traced<'_>>,
     ) -> Result<UpstreamResponse, UpstreamError> {
         let (call, patience, limit) =
             (request.call.clone(), request.read_timeout, request.max_response_bytes);
         let mut outgoing = Whole { request };
-        let Begun { response, since, watch } = self.send(&call, settings, &mut outgoing, patience).await?;
+        let Begun { response, since, mut watch } =
+            self.send(&call, settings, &mut outgoing, patience, traced).await?;
         let (parts, mut body) = response.into_parts();
         let too_large = |len: u64| len > limit;
         if http_body::Body::size_hint(&body).lower() > limit {
@@ -91,7 +98,10 @@ impl Upstreams {
         let mut bytes = BytesMut::new();
         loop {
             match timeout_at(since + patience, body.frame()).await {
-                Ok(None) => break,
+                Ok(None) => {
+                    watch.ended();
+                    break;
+                }
                 Ok(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
                     if u64::try_from(bytes.len() + data.len()).is_ok_and(too_large) {
@@ -119,6 +129,7 @@ impl Upstreams {
         settings: &Arc<RealmSettings>,
         outgoing: &mut impl Outgoing,
         patience: Duration,
+        mut traced: Option<Traced<'_>>,
     ) -> Result<Begun, UpstreamError> {
         let entered = call.upstream.enter().ok_or(UpstreamError::Overloaded)?;
         let client = self.clients.of(call, settings)?;
@@ -130,7 +141,8 @@ impl Upstreams {
                 return Err(last);
             };
             let since = Instant::now();
-            let request = outgoing.request(target, left == 0);
+            let mut request = outgoing.request(target, left == 0);
+            let mut span = traced.as_mut().map(|traced| traced.begin(target, &mut request));
             let outcome = attempt(&client, request, outgoing.upload(), patience).await;
             let is_well = match &outcome {
                 Ok(response) => !is_ill(response.status()),
@@ -145,11 +157,21 @@ impl Upstreams {
                 _ => is_idempotent(outgoing.method()) && outgoing.is_untouched(),
             };
             let again = !is_well && is_safe && left > 0 && call.upstream.may_retry();
+            if let Some(span) = &mut span {
+                match &outcome {
+                    Ok(response) => span.began(response.status().as_u16()),
+                    Err(failure) => span.failed(failure.name()),
+                }
+                // Nobody reads what an answer says that is not taken.
+                if again && outcome.is_ok() {
+                    span.ended();
+                }
+            }
             match outcome {
                 _ if again => left -= 1,
                 Ok(response) => {
                     let (upstream, started) = (call.upstream.clone(), self.started);
-                    let watch = Watch { upstream, target: index, started, _entered: entered };
+                    let watch = Watch { upstream, target: index, started, _entered: entered, attempt: span };
                     return Ok(Begun { response, since, watch });
                 }
                 Err(failure) => return Err(failure.into()),
@@ -187,6 +209,16 @@ enum Failure {
 }
 
 impl Failure {
+    /// Returns what a span says of it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "no connection",
+            Self::Broken => "broken",
+            Self::Timeout => "timeout",
+            Self::Request => "the request's body failed",
+        }
+    }
+
     fn is_ours(&self) -> bool {
         matches!(self, Self::Request | Self::Connect(UpstreamError::Forbidden | UpstreamError::Certificates))
     }
@@ -253,8 +285,18 @@ fn is_idempotent(method: &Method) -> bool {
 
 impl Watch {
     /// Notes that the answer did not end as it should.
-    pub(crate) fn failed(&self) {
+    pub(crate) fn failed(&mut self) {
         self.upstream.note(self.target, false, millis(self.started));
+        if let Some(attempt) = &mut self.attempt {
+            attempt.failed("the answer broke off");
+        }
+    }
+
+    /// Notes that all of the answer came.
+    pub(crate) fn ended(&mut self) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.ended();
+        }
     }
 }
 

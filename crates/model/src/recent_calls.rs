@@ -33,8 +33,33 @@ pub struct RecentCall {
     pub pipeline: Option<(PipelineName, Version)>,
     /// Who called, once that was known.
     pub consumer: Option<ConsumerName>,
-    /// How long it took, in microseconds.
+    /// How long it took until its end, in microseconds.
     pub took_us: u64,
+    /// How many bytes of an answer's body there were; of one that was cut off, how many went through.
+    pub bytes: Option<u64>,
+    /// Who broke off an answer that had begun; `None` when nobody did.
+    pub cut_off: Option<CutOff>,
+}
+
+/// Who broke off an answer that had begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CutOff {
+    /// The caller, or whatever ended the connection to it.
+    Caller,
+    /// The upstream whose answer it was.
+    Upstream,
+}
+
+// === impl CutOff ===
+
+impl CutOff {
+    /// Returns how it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Upstream => "upstream",
+        }
+    }
 }
 
 /// The calls that a gateway still knows.

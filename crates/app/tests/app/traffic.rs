@@ -162,6 +162,8 @@ fn recent(
         pipeline: of.map(|name| (pipeline(name), Version::FIRST)),
         consumer: of.map(|_| consumer("ann")),
         took_us: 1,
+        bytes: Some(0),
+        cut_off: None,
     })
 }
 

@@ -41,6 +41,8 @@ fn refused_call(world: &World) -> RecentCall {
         pipeline: Some(("orders".parse().expect("a name"), Version::FIRST)),
         consumer: None,
         took_us: 1_500,
+        bytes: Some(120),
+        cut_off: None,
     }
 }
 

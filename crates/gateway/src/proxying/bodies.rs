@@ -263,7 +263,7 @@ impl Download {
     }
 
     /// The caller's answer breaks off: what was sent of it must not look like all of it.
-    fn broken(&self, why: &'static str) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn broken(&mut self, why: &'static str) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.watch.failed();
         tracing::warn!(
             target: "tollgate::flow", request_id = self.request_id, step = self.step, reason = why,
@@ -288,9 +288,18 @@ impl Body for Download {
         };
         this.pause.end();
         Poll::Ready(match frame {
-            None => None,
+            None => {
+                this.watch.ended();
+                None
+            }
             Some(Err(_)) => return this.broken("it was cut off or is malformed"),
-            Some(Ok(frame)) => Some(Ok(cleaned(frame))),
+            Some(Ok(frame)) => {
+                // Whoever sends it on need not ask whether there is more.
+                if this.body.is_end_stream() {
+                    this.watch.ended();
+                }
+                Some(Ok(cleaned(frame)))
+            }
         })
     }
 

@@ -76,7 +76,7 @@ pub(super) fn wants_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// Makes the head that an upstream gets.
-pub(super) fn to_upstream(received: &Received<'_>, forward: &Forward) -> HeaderMap {
+pub(super) fn to_upstream(received: &Received<'_>, forward: &Forward, trace: Option<&Trace>) -> HeaderMap {
     let from = &received.parts.headers;
     let named = if from.contains_key(CONNECTION) { named(from) } else { Vec::new() };
     let mut headers = HeaderMap::with_capacity(from.len() + forward.headers.len() + 8);
@@ -104,7 +104,10 @@ pub(super) fn to_upstream(received: &Received<'_>, forward: &Forward) -> HeaderM
     }
     tell_origin(&received.origin, from, &mut headers);
     add_via(from, received.parts.version, &mut headers);
-    Trace::of(from, received.request_id).write(&mut headers);
+    // Where attempts are recorded, each tells its own.
+    if let Some(trace) = trace {
+        trace.write(&mut headers);
+    }
     if let Ok(id) = HeaderValue::try_from(received.request_id.to_string()) {
         headers.insert(REQUEST_ID, id);
     }

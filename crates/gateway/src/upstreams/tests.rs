@@ -62,7 +62,7 @@ fn plain(url: Uri) -> UpstreamRequest {
 }
 
 async fn outcome(request: UpstreamRequest) -> Result<(u16, String), UpstreamError> {
-    let response = Upstreams::default().call(request, &settings(&["127.0.0.1"])).await?;
+    let response = Upstreams::default().call(request, &settings(&["127.0.0.1"]), None).await?;
     Ok((response.status, String::from_utf8_lossy(&response.body).into_owned()))
 }
 
@@ -103,7 +103,7 @@ async fn the_address_that_a_name_stands_for_is_checked() {
     let port = url.port_u16().expect("a port");
     let named = |host: &str| format!("http://{host}:{port}/").parse::<Uri>().expect("a URL");
     let call = async |url: Uri, networks: &[&str]| {
-        Upstreams::default().call(plain(url), &settings(networks)).await.map(|it| it.status)
+        Upstreams::default().call(plain(url), &settings(networks), None).await.map(|it| it.status)
     };
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "[::1]", "0.0.0.0", "2130706433", "0x7f.1"] {
         let refused = call(named(host), &[]).await;
@@ -118,9 +118,9 @@ async fn the_address_that_a_name_stands_for_is_checked() {
 async fn a_realm_does_not_ride_on_the_connections_of_another() {
     let url = upstream(&[GOOD]).await;
     let upstreams = Upstreams::default();
-    let first = upstreams.call(plain(url.clone()), &settings(&["127.0.0.1"])).await;
+    let first = upstreams.call(plain(url.clone()), &settings(&["127.0.0.1"]), None).await;
     assert_eq!(first.map(|it| it.status), Ok(200));
-    let other = upstreams.call(plain(url), &settings(&[])).await;
+    let other = upstreams.call(plain(url), &settings(&[]), None).await;
     assert_eq!(other.map(|it| it.status), Err(UpstreamError::Forbidden));
 }
 
@@ -146,13 +146,13 @@ async fn a_target_that_fails_is_left_alone() {
     let breaker = serde_json::json!({ "breaker": { "failures": 2, "openMs": 900_000 } });
     let first = request(vec![gone().await], breaker);
     let upstreams = Upstreams::default();
-    let call = async || upstreams.call(first.clone(), &settings(&["127.0.0.1"])).await.map(|it| it.status);
+    let call = async || upstreams.call(first.clone(), &settings(&["127.0.0.1"]), None).await.map(|it| it.status);
     for expected in [UpstreamError::Unreachable, UpstreamError::Unreachable, UpstreamError::Unhealthy] {
         assert_eq!(call().await, Err(expected));
     }
     let forbidden = request(vec![gone().await], serde_json::json!({ "breaker": { "failures": 1 } }));
     for _ in 0..3 {
-        let refused = upstreams.call(forbidden.clone(), &settings(&[])).await.map(|it| it.status);
+        let refused = upstreams.call(forbidden.clone(), &settings(&[]), None).await.map(|it| it.status);
         assert_eq!(refused, Err(UpstreamError::Forbidden), "our own refusal says nothing of it");
     }
 }

@@ -13,6 +13,7 @@ mod limits;
 mod metrics;
 mod mtls;
 mod order;
+mod passing;
 mod proxying;
 mod remembered;
 mod tcp;

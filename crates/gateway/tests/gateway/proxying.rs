@@ -15,25 +15,25 @@ use tollgate_testkit::{Answer, Upstream};
 
 use crate::world::{World, get, remote, request};
 
-fn proxy(name: &str, trigger: &str, url: &str, more: &str) -> String {
+pub(crate) fn proxy(name: &str, trigger: &str, url: &str, more: &str) -> String {
     format!(
         "{{kind: Pipeline, name: {name}, project: store, steps: [{{proxy: {{url: '{url}' {more}}}}}], \
          trigger: {{type: http, methods: [GET, HEAD, POST, PUT], externalApi: true {trigger}}}}}"
     )
 }
 
-fn path(name: &str) -> String {
+pub(crate) fn path(name: &str) -> String {
     format!("/pipeline/default/v1/{name}")
 }
 
 /// Reads one head, sends bytes, and closes the connection if it should; remembers all that it reads.
-struct Raw {
+pub(crate) struct Raw {
     address: SocketAddr,
     seen: Arc<Mutex<String>>,
 }
 
 impl Raw {
-    async fn start(answer: &'static str, closes: bool) -> Self {
+    pub(crate) async fn start(answer: &'static str, closes: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let seen = Arc::new(Mutex::new(String::new()));
@@ -66,7 +66,7 @@ impl Raw {
         Self { address, seen }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
@@ -76,7 +76,7 @@ impl Raw {
 }
 
 /// Serves a world's gateway on a port.
-async fn serve(world: World) -> (SocketAddr, watch::Sender<bool>) {
+pub(crate) async fn serve(world: World) -> (SocketAddr, watch::Sender<bool>) {
     world.publish();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -89,7 +89,7 @@ async fn serve(world: World) -> (SocketAddr, watch::Sender<bool>) {
 }
 
 /// Sends bytes and returns what comes back until the connection is closed.
-async fn exchange(address: SocketAddr, bytes: &str) -> String {
+pub(crate) async fn exchange(address: SocketAddr, bytes: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("listening");
     let _ = stream.write_all(bytes.as_bytes()).await;
     let mut answer = Vec::new();

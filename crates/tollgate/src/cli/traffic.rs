@@ -75,6 +75,7 @@ const RECENT: &[Column] = &[
     ("PATH", "/path"),
     ("STATUS", "/status"),
     ("CODE", "/code"),
+    ("ENDED", "/ended"),
     ("PIPELINE", "/pipeline"),
     ("CONSUMER", "/consumer"),
     ("MS", "/durationMs"),

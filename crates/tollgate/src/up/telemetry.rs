@@ -20,7 +20,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanProcessor as _};
 use tokio::runtime::Handle;
-use tollgate_gateway::{CallSpan, Sample, SpanPlace, Spans, UpstreamSpan};
+use tollgate_gateway::{CallSpan, Sample, ScheduledSpan, SpanPlace, Spans, UpstreamSpan};
+use tollgate_model::recent_calls::CutOff;
 
 /// How long the end of the process waits for the last batches.
 const LAST_BATCHES: Duration = Duration::from_secs(5);
@@ -247,7 +248,12 @@ impl Spans for CallSpans {
         attributes.extend(call.route.map(|route| text("http.route", route)));
         let status = |status| KeyValue::new("http.response.status_code", i64::from(status));
         attributes.extend(call.status.map(status));
-        attributes.extend(call.code.map(|code| text("error.type", code)));
+        attributes.extend(call.bytes.map(|bytes| {
+            KeyValue::new("http.response.body.size", i64::try_from(bytes).unwrap_or(i64::MAX))
+        }));
+        attributes.extend(call.cut_off.map(|by| text("tollgate.cut_off", by.as_str())));
+        let cut_off = call.cut_off.map(|_| "cut-off");
+        attributes.extend(call.code.or(cut_off).map(|code| text("error.type", code)));
         if let Some((pipeline, version)) = call.pipeline {
             attributes.extend([text("tollgate.pipeline", pipeline), text("tollgate.version", version)]);
         }
@@ -258,6 +264,8 @@ impl Spans for CallSpans {
         };
         // A refusal is the caller's fault, and no error of this span (semantic conventions for HTTP).
         let outcome = match call.status {
+            _ if call.cut_off == Some(CutOff::Upstream) => Status::error("the upstream broke off its answer"),
+            _ if call.cut_off == Some(CutOff::Caller) => Status::error("the caller hung up"),
             Some(status) if status < 500 => Status::Unset,
             Some(_) => Status::error(call.code.unwrap_or_default().to_owned()),
             None => Status::error("the caller hung up"),
@@ -274,12 +282,32 @@ impl Spans for CallSpans {
         ];
         let status = |status| KeyValue::new("http.response.status_code", i64::from(status));
         attributes.extend(call.status.map(status));
-        let outcome = match call.status {
-            Some(status) if status < 400 => Status::Unset,
-            Some(_) => Status::error(""),
-            None => Status::error("no answer"),
+        if call.resend > 0 {
+            attributes.push(KeyValue::new("http.request.resend_count", i64::from(call.resend)));
+        }
+        attributes.extend(call.error.map(|why| text("error.type", why)));
+        let outcome = match (call.error, call.status) {
+            (Some(why), _) => Status::error(why),
+            (None, Some(status)) if status < 400 => Status::Unset,
+            (None, Some(_)) => Status::error(""),
+            (None, None) => Status::error("no answer"),
         };
         self.send(place, SpanKind::Client, call.method.to_owned(), outcome, attributes);
+    }
+
+    fn scheduled(&self, place: SpanPlace, run: &ScheduledSpan<'_>) {
+        let text = |name: &'static str, value: &str| KeyValue::new(name, value.to_owned());
+        let mut attributes = vec![
+            text("tollgate.request_id", run.request_id),
+            text("tollgate.environment", run.environment),
+            text("tollgate.pipeline", run.pipeline),
+            text("tollgate.version", run.version),
+            KeyValue::new("http.response.status_code", i64::from(run.status)),
+        ];
+        attributes.extend(run.code.map(|code| text("error.type", code)));
+        // Of a run there is no caller whose fault it could be.
+        let outcome = if run.status < 400 { Status::Unset } else { Status::error(run.code.unwrap_or_default().to_owned()) };
+        self.send(place, SpanKind::Internal, format!("run {}", run.pipeline), outcome, attributes);
     }
 }
 
