@@ -40,8 +40,8 @@ use crate::look_alikes;
 use crate::metrics::{Exposition, Held, Kind, Metrics, Outcome};
 use crate::overload::Overload;
 use crate::pages;
-use crate::passwords::PasswordChecks;
 use crate::passing::{Ended, Passing};
+use crate::passwords::PasswordChecks;
 use crate::payload::{BoxError, Payload};
 use crate::problem::{Answer, Code, Problem, TOLLGATE_ERROR};
 use crate::rate_limits::{Decision, RateLimits};
@@ -715,9 +715,8 @@ impl Drop for AccessLine<'_> {
             self.tell(&**spans, took);
         }
         let went_well = answered.is_some_and(|(status, code)| code.is_none() && status.as_u16() < 400);
-        if went_well
-            && ended.cut_off.is_none()
-            && !self.gateway.settings.log_sample.has(request_id.as_u128()) {
+        if went_well && ended.cut_off.is_none() && !self.gateway.settings.log_sample.has(request_id.as_u128())
+        {
             return;
         }
         let code = self.call.answered.as_ref().and_then(|(_, code)| code.as_ref());

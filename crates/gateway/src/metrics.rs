@@ -179,7 +179,7 @@ impl Metrics {
         out.family(
             "tollgate_call_duration_seconds",
             Kind::Histogram,
-            "How long calls took, from the head of the request to the answer.",
+            "How long calls took, from the head of the request to their end.",
         );
         for (labels, series) in &all {
             write_durations(out, labels, series);

@@ -101,10 +101,10 @@ impl Drop for Passing {
 
 impl Ended {
     /// Returns the status and the code by which a call is counted: an answer that broke off is not counted by how it began.
-    pub(crate) fn counted<'a>(
+    pub(crate) fn counted(
         self,
-        answered: Option<(StatusCode, Option<&'a HeaderValue>)>,
-    ) -> Option<(StatusCode, Option<&'a HeaderValue>)> {
+        answered: Option<(StatusCode, Option<&HeaderValue>)>,
+    ) -> Option<(StatusCode, Option<&HeaderValue>)> {
         match self.cut_off {
             None => answered,
             Some(CutOff::Caller) => None,

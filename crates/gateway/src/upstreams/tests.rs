@@ -146,7 +146,8 @@ async fn a_target_that_fails_is_left_alone() {
     let breaker = serde_json::json!({ "breaker": { "failures": 2, "openMs": 900_000 } });
     let first = request(vec![gone().await], breaker);
     let upstreams = Upstreams::default();
-    let call = async || upstreams.call(first.clone(), &settings(&["127.0.0.1"]), None).await.map(|it| it.status);
+    let call =
+        async || upstreams.call(first.clone(), &settings(&["127.0.0.1"]), None).await.map(|it| it.status);
     for expected in [UpstreamError::Unreachable, UpstreamError::Unreachable, UpstreamError::Unhealthy] {
         assert_eq!(call().await, Err(expected));
     }

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http_body_util::BodyExt as _;
-use tollgate_gateway::{
-    CallSpan, ListenerId, ScheduledSpan, SpanPlace, Spans, UpstreamSpan,
-};
+use tollgate_gateway::{CallSpan, ListenerId, ScheduledSpan, SpanPlace, Spans, UpstreamSpan};
 use tollgate_model::environments::Exposure;
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::recent_calls::{CutOff, RecentCall};
@@ -192,7 +190,9 @@ async fn each_attempt_has_a_span_of_its_own_below_the_call_and_the_upstream_hear
         ["attempt 0 Some(502) whole", "attempt 1 Some(200) whole", "call Some(200) Some(5) whole"]
     );
     assert_eq!((first.parent, second.parent), (Some(call.id), Some(call.id)));
-    assert!(first.id != second.id && told.iter().all(|it| it.trace == 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c));
+    assert!(
+        first.id != second.id && told.iter().all(|it| it.trace == 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c)
+    );
     let heard: Vec<_> = upstream.requests().iter().map(|it| it.headers["traceparent"].clone()).collect();
     let said = |span: &Told| format!("00-{:032x}-{:016x}-01", span.trace, span.id);
     assert_eq!(heard, [said(first), said(second)]);

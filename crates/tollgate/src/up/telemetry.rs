@@ -248,9 +248,11 @@ impl Spans for CallSpans {
         attributes.extend(call.route.map(|route| text("http.route", route)));
         let status = |status| KeyValue::new("http.response.status_code", i64::from(status));
         attributes.extend(call.status.map(status));
-        attributes.extend(call.bytes.map(|bytes| {
-            KeyValue::new("http.response.body.size", i64::try_from(bytes).unwrap_or(i64::MAX))
-        }));
+        attributes.extend(
+            call.bytes.map(|bytes| {
+                KeyValue::new("http.response.body.size", i64::try_from(bytes).unwrap_or(i64::MAX))
+            }),
+        );
         attributes.extend(call.cut_off.map(|by| text("tollgate.cut_off", by.as_str())));
         let cut_off = call.cut_off.map(|_| "cut-off");
         attributes.extend(call.code.or(cut_off).map(|code| text("error.type", code)));
@@ -306,7 +308,11 @@ impl Spans for CallSpans {
         ];
         attributes.extend(run.code.map(|code| text("error.type", code)));
         // Of a run there is no caller whose fault it could be.
-        let outcome = if run.status < 400 { Status::Unset } else { Status::error(run.code.unwrap_or_default().to_owned()) };
+        let outcome = if run.status < 400 {
+            Status::Unset
+        } else {
+            Status::error(run.code.unwrap_or_default().to_owned())
+        };
         self.send(place, SpanKind::Internal, format!("run {}", run.pipeline), outcome, attributes);
     }
 }

@@ -70,7 +70,11 @@ impl Fetcher {
     }
 
     fn with(timeout: Duration) -> Result<Self, reqwest::Error> {
-        Ok(Self { public: client(false, timeout).build()?, anywhere: client(true, timeout).build()?, timeout })
+        Ok(Self {
+            public: client(false, timeout).build()?,
+            anywhere: client(true, timeout).build()?,
+            timeout,
+        })
     }
 
     /// Returns the client for an issuer. One with CAs of its own gets a client of its own, which trusts nobody else.
@@ -300,8 +304,18 @@ mod tests {
             ("the CA in the settings", &good, Some(&ca), None),
             ("another CA", &good, Some(&other), Some("UnknownIssuer")),
             ("the system's CAs alone", &good, None, Some("UnknownIssuer")),
-            ("another name", &ca.issue_for_server(&["dns:login.example"]), Some(&ca), Some("not valid for name")),
-            ("a certificate that ended", &ca.issue_ended_for_server(&["dns:localhost"]), Some(&ca), Some("expired")),
+            (
+                "another name",
+                &ca.issue_for_server(&["dns:login.example"]),
+                Some(&ca),
+                Some("not valid for name"),
+            ),
+            (
+                "a certificate that ended",
+                &ca.issue_ended_for_server(&["dns:localhost"]),
+                Some(&ca),
+                Some("expired"),
+            ),
             ("one for clients", &ca.issue(&["dns:localhost"]), Some(&ca), Some("extended key usage")),
         ] {
             let upstream = behind(leaf).await;
@@ -322,15 +336,17 @@ mod tests {
             }
         }
         let mut broken = settings("https://login.example", Some("https://localhost:1/"), true);
-        broken.ca_certificates =
-            Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".parse().expect("looks like one"));
+        broken.ca_certificates = Some(
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".parse().expect("looks like one"),
+        );
         assert!(outcome(&broken).await.expect_err("no CA").contains("certificates of CAs"));
     }
 
     #[tokio::test]
     async fn nothing_leads_from_tls_to_plain_http() {
         let ca = Authority::new("Ours");
-        let (secure, plain) = (behind(&ca.issue_for_server(&["dns:localhost"])).await, Upstream::start().await);
+        let (secure, plain) =
+            (behind(&ca.issue_for_server(&["dns:localhost"])).await, Upstream::start().await);
         let (base, plain) = (secure.url(""), plain.expect("a server"));
         let document = json!({ "issuer": base, "jwks_uri": plain.url("/keys") });
         secure.answer(Answer::json(StatusCode::OK, &document));
@@ -347,7 +363,8 @@ mod tests {
         assert_eq!(asked, ["/.well-known/openid-configuration"; 4], "nothing was followed");
         // Another host is where many issuers keep their keys; it must be vouched for as they are.
         let keys = behind(&ca.issue_for_server(&["dns:localhost"])).await;
-        secure.answer(Answer::json(StatusCode::OK, &json!({ "issuer": base, "jwks_uri": keys.url("/keys") })));
+        secure
+            .answer(Answer::json(StatusCode::OK, &json!({ "issuer": base, "jwks_uri": keys.url("/keys") })));
         keys.answer(Answer::json(StatusCode::OK, &jwks()));
         assert_eq!(outcome(&trusting(&base, None, &ca)).await, Ok(1));
     }
