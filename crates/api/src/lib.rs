@@ -27,6 +27,7 @@ mod issuers;
 mod journal;
 mod keys;
 mod meta;
+mod next_steps;
 mod openapi;
 mod operations;
 mod passwords;

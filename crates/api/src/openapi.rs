@@ -162,6 +162,13 @@ fn problem() -> Value {
         "required": ["type", "title", "status", "code", "detail", "requestId"],
         "properties": {
             "type": text(), "title": text(), "status": { "type": "integer" }, "code": text(), "detail": text(), "hint": text(),
+            "next": {
+                "type": "object",
+                "description": "The step that the hint speaks of: its name, what it concerns, and the request that takes it.",
+                "required": ["step"],
+                "properties": { "step": text(), "request": text() },
+                "additionalProperties": true,
+            },
             "requestId": text(),
             "errors": { "type": "array", "items": { "type": "object", "properties": {
                 "pointer": text(), "line": { "type": ["integer", "null"] }, "column": { "type": ["integer", "null"] },

@@ -5,6 +5,9 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::refusals::Refused;
+use tollgate_model::next_steps::NextStep;
+
+use crate::next_steps;
 
 /// A refusal.
 #[derive(Debug)]
@@ -13,6 +16,8 @@ pub(crate) struct Problem {
     pub(crate) code: &'static str,
     pub(crate) detail: String,
     pub(crate) hint: Option<String>,
+    /// The step that the hint speaks of.
+    pub(crate) next: Option<Box<NextStep>>,
     /// After how many seconds it makes sense to try again.
     pub(crate) retry_after_seconds: Option<u16>,
     /// Further members of the problem document.
@@ -32,6 +37,7 @@ impl Problem {
             code,
             detail: detail.into(),
             hint: None,
+            next: None,
             retry_after_seconds: None,
             more: Box::default(),
             refused,
@@ -108,7 +114,8 @@ impl From<Error> for Problem {
             status: status_of(error.kind),
             code: error.code,
             detail: error.message,
-            hint: error.hint,
+            hint: error.hint.map(String::from),
+            next: error.next,
             retry_after_seconds: error.retry_after_seconds,
             more: Box::new(more),
             refused,
@@ -126,6 +133,7 @@ impl IntoResponse for Problem {
             ("detail".to_owned(), self.detail.into()),
         ]);
         body.extend(self.hint.map(|hint| ("hint".to_owned(), hint.into())));
+        body.extend(self.next.map(|step| ("next".to_owned(), next_steps::view(&step))));
         body.extend(*self.more);
         let mut response = (self.status, Value::Object(body).to_string()).into_response();
         if let Some(refused) = self.refused {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tollgate_credential::passwords::Password;
 use tollgate_model::names::{EnvironmentName, ValueName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_model::values::Account;
 use tollgate_snapshot::contexts;
@@ -111,7 +112,8 @@ impl Accounts {
         let key = keys::account(environment, name);
         let stored = self.0.store().get::<Account>(&op.realm, &key).await?.ok_or_else(|| {
             Error::not_found(format!("there is no account `{name}` in {environment}"))
-                .hint("`tollgate account list` shows those that exist")
+                .hint("see those that exist")
+                .next(NextStep::ListAccounts { environment: environment.clone() })
         })?;
         let mut draft = Draft::new(op, "account.delete");
         draft.delete::<Account>(key, expect(&stored, if_match));

@@ -10,6 +10,7 @@ use tollgate_model::attestations::{
 use tollgate_model::deployments::{Attested, Deployment};
 use tollgate_model::ids::{AttestationId, DeploymentId};
 use tollgate_model::names::{EnvironmentName, PipelineName, RealmName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::{Kind, keys};
 use tollgate_model::pipelines::{Pipeline, PipelineVersion};
 use tollgate_model::policies::Policies;
@@ -123,9 +124,10 @@ impl Attestations {
                 }
                 Which::Running(_) => format!("there is no attestation of `{pipeline}` in {environment}"),
             };
-            missing(what).hint(format!(
-                "`tollgate attest list --env {environment} --pipeline {pipeline}` lists those that exist"
-            ))
+            missing(what).hint("see those that exist").next(NextStep::ListAttestations {
+                pipeline: pipeline.clone(),
+                environment: environment.clone(),
+            })
         };
         let found = found.ok_or_else(missing)?;
         op.demand_of(read, place(&found), false, missing)?;
@@ -153,8 +155,11 @@ impl Attestations {
         let message = format!(
             "`{pipeline}` {version} was deployed in {environment} at {deployed_at}, before this server made attestations"
         );
-        Ok(missing(message)
-            .hint(format!("deploy it again: `tollgate deploy {pipeline}@{version} --env {environment}`")))
+        Ok(missing(message).hint("deploy it again").next(NextStep::Deploy {
+            pipeline: pipeline.clone(),
+            version: Some(*version),
+            environment: environment.clone(),
+        }))
     }
 }
 

@@ -4,6 +4,7 @@ use tollgate_credential::passwords::Password;
 use tollgate_model::consumers::BasicAuth;
 use tollgate_model::ids::BasicAuthId;
 use tollgate_model::names::{ConsumerName, EnvironmentName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_store::Expect;
 
@@ -108,7 +109,8 @@ impl BasicAuths {
             let key = keys::basic_auth(environment, id);
             let mut stored = self.0.store().get::<BasicAuth>(&op.realm, &key).await?.ok_or_else(|| {
                 Error::not_found(format!("there is no Basic Auth credential `{id}` in {environment}"))
-                    .hint("`tollgate basic-auth list` shows a consumer's credentials with their ids")
+                    .hint("see the credentials of a consumer with their ids")
+                    .next(NextStep::ListBasicAuth { environment: environment.clone() })
             })?;
             if stored.value.revoked_at.is_some() {
                 return Ok(stored.value);

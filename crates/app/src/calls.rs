@@ -11,6 +11,7 @@ use tollgate_model::calls::{CountedCaller, CountedCalls, ShownCredentials};
 use tollgate_model::consumers::ApiKey;
 use tollgate_model::ids::{KeyId, RequestId};
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName, RealmName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_model::pipelines::PipelineHead;
 use tollgate_model::verdicts::{Violation, ViolationCode};
@@ -393,7 +394,8 @@ impl App {
             return Ok(());
         }
         Err(Error::not_found(format!("there is no pipeline `{pipeline}`, and no call to one"))
-            .hint("`tollgate get pipeline` lists the pipelines"))
+            .hint("see the pipelines")
+            .next(NextStep::ListPipelines))
     }
 }
 

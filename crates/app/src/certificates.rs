@@ -5,6 +5,7 @@ use tollgate_model::certificates::{Certificate, KnownBy};
 use tollgate_model::consumers::Consumer;
 use tollgate_model::ids::CertificateId;
 use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_store::{Expect, Stored};
 
@@ -123,7 +124,8 @@ impl Certificates {
             let key = keys::certificate(environment, id);
             let mut stored = self.0.store().get::<Certificate>(&op.realm, &key).await?.ok_or_else(|| {
                 Error::not_found(format!("there is no client certificate `{id}` in {environment}"))
-                    .hint("`tollgate certificate list` shows a consumer's client certificates with their ids")
+                    .hint("see the client certificates of a consumer with their ids")
+                    .next(NextStep::ListCertificates { environment: environment.clone() })
             })?;
             if stored.value.revoked_at.is_none() {
                 stored.value.revoked_at = Some(op.now);
@@ -166,9 +168,8 @@ impl Certificates {
             self.0.consumer_by_id(&op.realm, environment, held.consumer).await?.value.name
         };
         let message = format!("{known_by} is that of consumer `{holder}` in {environment} already");
-        Err(Error::conflict("already-exists", message).hint(format!(
-            "revoke that first: `tollgate certificate revoke {} --env {environment}`",
-            held.id
-        )))
+        Err(Error::conflict("already-exists", message)
+            .hint("revoke that first")
+            .next(NextStep::RevokeCertificate { id: held.id, environment: environment.clone() }))
     }
 }

@@ -17,6 +17,7 @@ mod preview;
 use tollgate_model::change_requests::{ChangeRequest, LIFETIME, RequestState};
 use tollgate_model::environments::Realm;
 use tollgate_model::ids::ChangeRequestId;
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_policy::PolicyDiff;
 use tollgate_store::{Page, Stored};
@@ -126,7 +127,8 @@ impl ChangeRequests {
         let stored = self.0.store().get::<ChangeRequest>(&op.realm, &keys::change_request(id)).await?;
         stored.ok_or_else(|| {
             Error::not_found(format!("there is no change request {id}"))
-                .hint("`tollgate change-request list` shows them")
+                .hint("see those that exist")
+                .next(NextStep::ListChangeRequests)
         })
     }
 }

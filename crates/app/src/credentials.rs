@@ -8,6 +8,7 @@ use tollgate_model::consumers::Consumer;
 use tollgate_model::environments::{Environment, Realm};
 use tollgate_model::ids::ConsumerId;
 use tollgate_model::names::{ConsumerName, EnvironmentName, RealmName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_store::Stored;
 
@@ -67,7 +68,8 @@ impl App {
     pub(crate) async fn take_turn(&self, realm: &RealmName, draft: &mut Draft) -> Result<(), Error> {
         let stored = self.store().get::<Realm>(realm, &keys::realm(realm)).await?.ok_or_else(|| {
             Error::not_found(format!("there is no realm `{realm}`"))
-                .hint("`tollgate realm list` shows the realms")
+                .hint("see the realms")
+                .next(NextStep::ListRealms)
         })?;
         draft.hold_realm(&stored)
     }
@@ -82,7 +84,8 @@ impl App {
         self.environment(realm, environment).await?;
         self.store().get::<Consumer>(realm, &keys::consumer(environment, name)).await?.ok_or_else(|| {
             Error::not_found(format!("there is no consumer `{name}` in {environment}"))
-                .hint(format!("`tollgate consumer list --env {environment}` shows those that exist"))
+                .hint("see those that exist")
+                .next(NextStep::ListConsumers { environment: environment.clone() })
         })
     }
 

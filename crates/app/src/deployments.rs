@@ -221,8 +221,7 @@ impl Deployments {
             nobody_associated = !self.0.is_called(&op.realm, environment, name).await?;
             if nobody_associated {
                 reminders.push(format!(
-                    "`{name}` asks for {asked}, but no consumer of {environment} is associated with it: \
-                     `tollgate consumer associate NAME --env {environment} --pipeline {name}`"
+                    "`{name}` asks for {asked}, but no consumer of {environment} is associated with it"
                 ));
             }
         }

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use tollgate_model::document::DocumentError;
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::Kind;
 use tollgate_model::verdicts::Violation;
 use tollgate_store::{CommitError, Expect, ReadError};
@@ -42,8 +43,10 @@ pub struct Error {
     pub code: &'static str,
     /// What happened, for the caller.
     pub message: String,
-    /// What to do next.
-    pub hint: Option<String>,
+    /// What to do next, in words that fit wherever they are read.
+    pub hint: Option<Box<str>>,
+    /// The step that the hint speaks of, for whoever shows it to say how it is done there.
+    pub next: Option<Box<NextStep>>,
     /// After how many seconds it makes sense to try again, when that can be told.
     pub retry_after_seconds: Option<u16>,
     /// The switches to change, when a policy refused.
@@ -88,6 +91,7 @@ impl Error {
             code,
             message: message.into(),
             hint: None,
+            next: None,
             retry_after_seconds: None,
             violations: Box::default(),
             places: Box::default(),
@@ -168,7 +172,14 @@ impl Error {
 
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(hint.into().into_boxed_str());
+        self
+    }
+
+    /// Says which step the hint speaks of.
+    #[must_use]
+    pub(crate) fn next(mut self, step: NextStep) -> Self {
+        self.next = Some(Box::new(step));
         self
     }
 }
@@ -200,7 +211,8 @@ impl From<CommitError> for Error {
         match error {
             CommitError::Conflict { kind: Kind::Environment, ref key, expected: Expect::Exists, .. } => {
                 Self::not_found(format!("environment `{key}` was deleted meanwhile"))
-                    .hint("`tollgate environment list` shows the environments")
+                    .hint("see the environments")
+                    .next(NextStep::ListEnvironments)
             }
             CommitError::Conflict { kind, ref key, .. } => {
                 let message = match kind {
@@ -236,7 +248,7 @@ impl From<tollgate_model::sources::RandomError> for Error {
 
 impl From<tollgate_policy::UnknownEnvironment> for Error {
     fn from(error: tollgate_policy::UnknownEnvironment) -> Self {
-        Self::not_found(error.to_string()).hint("`tollgate environment list` shows the environments")
+        Self::not_found(error.to_string()).hint("see the environments").next(NextStep::ListEnvironments)
     }
 }
 
@@ -251,7 +263,7 @@ impl From<DocumentError> for Error {
         };
         let hint = error.hint.clone().unwrap_or_else(|| "correct the document at that place".to_owned());
         Self {
-            hint: Some(hint),
+            hint: Some(hint.into_boxed_str()),
             places: Box::new([place]),
             ..Self::new(ErrorKind::Invalid, "document-invalid", error.to_string())
         }

@@ -20,6 +20,7 @@ use tollgate_credential::evidence::keys::{EvidenceKeys, EvidenceSigner, LEEWAY};
 use tollgate_model::attestations::JournalPosition;
 use tollgate_model::hex::hex;
 use tollgate_model::names::RealmName;
+use tollgate_model::next_steps::NextStep;
 use tollgate_snapshot::contexts;
 use tollgate_store::{Expect, Stored};
 
@@ -142,13 +143,15 @@ impl App {
                 "unavailable",
                 "there is no key to sign evidence with",
             )
-            .hint("restart the server, which makes one, or make one with `tollgate evidence rotate`"));
+            .hint("restart the server, which makes one, or make one now")
+            .next(NextStep::RotateEvidenceKey));
         };
         if now.saturating_add(LEEWAY).is_ok_and(|late| late < key.created_at) {
             let message =
                 format!("the key that signs evidence was made at {}, and it is {now} only", key.created_at);
             return Err(Error::new(ErrorKind::Unavailable, "unavailable", message)
-                .hint("set the clock of the server, or make a new key with `tollgate evidence rotate`"));
+                .hint("set the clock of the server, or make a new key")
+                .next(NextStep::RotateEvidenceKey));
         }
         let bytes = self.0.master.open(&contexts::evidence_key(&key.kid), sealed).map_err(Error::internal)?;
         let signer = EvidenceSigner::from_bytes(&bytes).map_err(Error::internal)?;

@@ -122,7 +122,7 @@ impl Explanations {
             }
             NotExplained::OtherRealm => {
                 Error::not_found(format!("this call reaches no pipeline of realm `{}`", op.realm))
-                    .hint("ask in the realm that the path names: --realm NAME")
+                    .hint("ask in the realm that the path names")
             }
         })?;
         let key = self.0.name_of_key(&op.realm, &call.environment, explanation.reached.key).await?;
@@ -166,5 +166,5 @@ impl App {
 
 pub(crate) fn no_gateway() -> Error {
     Error::new(ErrorKind::Unavailable, "unavailable", "this process has no gateway that could be asked")
-        .hint("ask a process that was started with `tollgate up`")
+        .hint("ask a process of this server that answers calls, too")
 }

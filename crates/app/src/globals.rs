@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use tollgate_model::names::{EnvironmentName, ValueName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_model::values::Global;
 use tollgate_store::{Expect, Stored};
@@ -83,7 +84,8 @@ impl Globals {
         let key = keys::global(environment, name);
         let stored = self.0.store().get::<Global>(&op.realm, &key).await?.ok_or_else(|| {
             Error::not_found(format!("there is no global `{name}` in {environment}"))
-                .hint("`tollgate global list` shows those that exist")
+                .hint("see those that exist")
+                .next(NextStep::ListGlobals { environment: environment.clone() })
         })?;
         let mut draft = Draft::new(op, "global.delete");
         draft.delete::<Global>(key, expect(&stored, if_match));

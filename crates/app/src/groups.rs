@@ -11,6 +11,7 @@ use tollgate_model::document::GroupFile;
 use tollgate_model::environments::Environment;
 use tollgate_model::ids::UserId;
 use tollgate_model::names::{EnvironmentName, GroupName, RealmName, UserName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_store::{Expect, Stored};
 
@@ -160,7 +161,8 @@ impl Groups {
                             grant.role,
                             grant.reach()
                         ))
-                        .hint(format!("name the limits too, as `tollgate group get {name}` shows them")));
+                        .hint("name the limits too, as the group shows them")
+                        .next(NextStep::SeeGroup { group: name.clone() }));
                     }
                 }
             }
@@ -377,7 +379,8 @@ fn ids(names: &BTreeSet<UserName>, people: &People) -> Result<BTreeSet<UserId>, 
     let id = |name| {
         people.by_name(name).map(|user| user.id).ok_or_else(|| {
             Error::not_found(format!("there is no user `{name}`"))
-                .hint("make one first: `tollgate user create NAME`")
+                .hint("make that user first")
+                .next(NextStep::CreateUser)
         })
     };
     names.iter().map(id).collect()
@@ -427,7 +430,7 @@ pub(crate) fn check_description(description: &str) -> Result<(), Error> {
 }
 
 fn no_group(name: &GroupName) -> Error {
-    Error::not_found(format!("there is no group `{name}`")).hint("`tollgate group list` shows the groups")
+    Error::not_found(format!("there is no group `{name}`")).hint("see the groups").next(NextStep::ListGroups)
 }
 
 fn taken(name: &GroupName) -> Error {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tollgate_model::deployments::Deployment;
 use tollgate_model::issuers::{Issuer, IssuerSettings};
 use tollgate_model::names::{EnvironmentName, IssuerName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::{Kind, keys};
 use tollgate_model::pipelines::Pipeline;
 use tollgate_store::{Expect, Stored};
@@ -112,7 +113,9 @@ impl Issuers {
         draft.put(&issuer, Expect::Absent)?;
         let taken = || {
             let message = format!("there is an issuer `{}` in {environment} already", issuer.name);
-            Error::conflict("already-exists", message).hint("change it with `tollgate apply -f FILE`")
+            Error::conflict("already-exists", message).hint("change the one that is there").next(
+                NextStep::ChangeIssuer { issuer: issuer.name.clone(), environment: environment.clone() },
+            )
         };
         let revision = self.0.create(op, draft, taken).await?;
         Ok(self.view(op, Stored { value: issuer, revision }))
@@ -274,7 +277,8 @@ impl Issuers {
         self.0.environment(&op.realm, environment).await?;
         self.0.store().get::<Issuer>(&op.realm, &keys::issuer(environment, name)).await?.ok_or_else(|| {
             Error::not_found(format!("there is no issuer `{name}` in {environment}"))
-                .hint(format!("`tollgate issuer list --env {environment}` shows those that exist"))
+                .hint("see those that exist")
+                .next(NextStep::ListIssuers { environment: environment.clone() })
         })
     }
 
@@ -304,10 +308,12 @@ impl App {
                     "`{}` takes tokens of issuer `{name}`, which is not set in {environment}",
                     pipeline.name
                 );
-                return Err(Error::new(ErrorKind::Conflict, "issuer-unknown", message).hint(format!(
-                    "set it with `tollgate issuer create {name} --env {environment} …`, or take it out of \
-                     /trigger/jwt/issuers"
-                )));
+                return Err(Error::new(ErrorKind::Conflict, "issuer-unknown", message)
+                    .hint("set it there, or take it out of /trigger/jwt/issuers")
+                    .next(NextStep::CreateIssuer {
+                        issuer: name.clone(),
+                        environment: environment.clone(),
+                    }));
             }
             held.push(key);
         }

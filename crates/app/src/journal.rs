@@ -6,6 +6,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::Kind;
 use tollgate_store::{Hash, JournalEntry, JournalFilter, JournalReport, VerifyJournalError};
 
@@ -117,7 +118,8 @@ impl Journal {
         let store = self.0.store();
         let entry = store.entry(&op.realm, seq).await?.ok_or_else(|| {
             Error::not_found(format!("realm `{}` has no journal entry {seq}", op.realm))
-                .hint("`tollgate audit list` shows the entries; those of other realms have numbers, too")
+                .hint("entries of other realms have numbers, too; see those of this one")
+                .next(NextStep::ListJournal)
         })?;
         // The last write of each object, if there are several.
         let mut written: BTreeMap<(Kind, &str), Option<&str>> = BTreeMap::new();

@@ -9,6 +9,7 @@ use tollgate_credential::keys::{IssuedKey, PlainKey};
 use tollgate_model::consumers::{ApiKey, Consumer, CredentialState};
 use tollgate_model::ids::KeyId;
 use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_store::{Expect, Stored};
 
@@ -264,7 +265,8 @@ impl Keys {
         self.0.environment(&op.realm, environment).await?;
         self.0.store().get::<ApiKey>(&op.realm, &keys::api_key(environment, id)).await?.ok_or_else(|| {
             Error::not_found(format!("there is no key `{id}` in {environment}"))
-                .hint("`tollgate key list` shows a consumer's keys with their ids")
+                .hint("see the keys of a consumer with their ids")
+                .next(NextStep::ListKeys { environment: environment.clone() })
         })
     }
 }

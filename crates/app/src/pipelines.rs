@@ -6,6 +6,7 @@ mod mend;
 use tollgate_model::document::{self, Located};
 use tollgate_model::environments::{Environment, Project};
 use tollgate_model::names::{PipelineName, ProjectName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::{Kind, Object as _, keys};
 use tollgate_model::pipelines::{Pipeline, PipelineHead, PipelineVersion};
 use tollgate_model::verdicts::Verdict;
@@ -294,7 +295,8 @@ impl Pipelines {
                         "pipeline-deployed",
                         format!("pipeline `{name}` is deployed"),
                     )
-                    .hint(format!("undeploy it first: `tollgate deployments` shows where `{name}` runs")));
+                    .hint("see where it runs, and undeploy it there first")
+                    .next(NextStep::ListDeployments { pipeline: name.clone() }));
                 }
                 Err(CommitError::Conflict { kind: Kind::Consumer | Kind::Waiver, .. }) => {}
                 // A waiver was made for it meanwhile.
@@ -425,7 +427,8 @@ impl App {
         let stored = self.store().get::<PipelineVersion>(&op.realm, &key).await?;
         stored.map(|stored| stored.value).ok_or_else(|| {
             Error::not_found(format!("pipeline `{name}` has no version {version}"))
-                .hint(format!("`tollgate get pipeline {name} --versions` lists its versions"))
+                .hint("see its versions")
+                .next(NextStep::ListPipelineVersions { pipeline: name.clone() })
         })
     }
 }
@@ -433,7 +436,8 @@ impl App {
 /// Says that there is no such pipeline, or none that the actor may know of.
 pub(crate) fn no_pipeline(name: &PipelineName) -> Error {
     Error::not_found(format!("there is no pipeline `{name}`"))
-        .hint("save it first: `tollgate apply -f FILE`; you see those of the projects that you may read")
+        .hint("you see those of the projects that you may read; if it is not there yet, save it first")
+        .next(NextStep::SavePipeline)
 }
 
 /// Refuses to save a pipeline whose name one has in a project where the actor may not save: it would take that one over.

@@ -6,6 +6,7 @@ mod versions;
 
 use jiff::Timestamp;
 use tollgate_model::names::{EnvironmentName, RealmName, RuleName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_model::policies::{Policies, PolicyVersion};
 use tollgate_model::versions::Version;
@@ -101,7 +102,8 @@ impl PolicyUseCases {
         let stored = self.0.store().get::<PolicyVersion>(&op.realm, &keys::policy_version(version)).await?;
         stored.ok_or_else(|| {
             Error::not_found(format!("the policies have no version {version}"))
-                .hint("`tollgate policy versions` lists them")
+                .hint("see the versions there are")
+                .next(NextStep::ListPolicyVersions)
         })
     }
 
@@ -220,7 +222,8 @@ impl App {
     pub(crate) async fn current_policies(&self, realm: &RealmName) -> Result<Stored<Policies>, Error> {
         self.store().get::<Policies>(realm, keys::POLICIES).await?.ok_or_else(|| {
             Error::not_found(format!("there is no realm `{realm}`"))
-                .hint("`tollgate realm list` shows the realms")
+                .hint("see the realms")
+                .next(NextStep::ListRealms)
         })
     }
 
@@ -285,5 +288,6 @@ impl App {
 /// Says that a realm has no such rule.
 pub(crate) fn no_rule(rule: &RuleName) -> Error {
     Error::not_found(format!("there is no custom rule `{rule}`"))
-        .hint("`tollgate policy list` shows the policies")
+        .hint("see the policies")
+        .next(NextStep::ListPolicies)
 }

@@ -2,6 +2,7 @@
 
 use tollgate_model::environments::{Realm, RealmSettings, SecondFactorRule};
 use tollgate_model::names::RealmName;
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_model::users::SecondFactor;
 use tollgate_store::Stored;
@@ -115,7 +116,8 @@ impl Realms {
             return Ok(());
         }
         Err(Error::conflict("second-factor-missing", "whoever demands a second factor needs one themselves")
-            .hint("enrol yours first: `tollgate second-factor enrol`"))
+            .hint("set up yours first")
+            .next(NextStep::EnrolSecondFactor))
     }
 }
 
@@ -125,7 +127,8 @@ impl App {
     pub(crate) async fn realm(&self, op: &Op) -> Result<Stored<Realm>, Error> {
         self.store().get::<Realm>(&op.realm, &keys::realm(&op.realm)).await?.ok_or_else(|| {
             Error::not_found(format!("there is no realm `{}`", op.realm))
-                .hint("`tollgate realm list` shows the realms")
+                .hint("see the realms")
+                .next(NextStep::ListRealms)
         })
     }
 }

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use tollgate_model::explanations::Refusal;
 use tollgate_model::ids::RequestId;
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName, RealmName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_store::{NewRecord, RecordTable};
 
 use crate::App;
@@ -236,7 +237,8 @@ impl RefusedCalls {
         let at = id.made_at();
         if at <= op.now - KEPT {
             return Ok(Error::not_found(format!("`{id}` is of {at}, and refused calls are kept for 3 days"))
-                .hint("make the call again, or ask what would be answered: `tollgate explain METHOD URL`"));
+                .hint("make the call again, or ask what would be answered")
+                .next(NextStep::ExplainCall));
         }
         let dropped = self.dropped(&op.realm, &minute_prefix(minute_of(at)), "").await?;
         if dropped > 0 {
@@ -244,7 +246,8 @@ impl RefusedCalls {
                 "`{id}` is not kept: too many calls were refused at that time ({dropped} of that minute were not kept)"
             );
             return Ok(Error::new(ErrorKind::NotFound, "refusal-not-kept", message)
-                .hint("ask what would be answered: `tollgate explain METHOD URL`"));
+                .hint("ask what would be answered")
+                .next(NextStep::ExplainCall));
         }
         Ok(Error::not_found(format!("there is no refused call `{id}` in realm `{}`", op.realm)).hint(
             "calls that were not refused are not kept, nor are those whose path names no realm where there are several",

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use tollgate_model::access::{Reach, Rights, Role};
 use tollgate_model::names::RoleName;
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_store::{Expect, Stored};
 
@@ -116,7 +117,8 @@ impl RoleUseCases {
             if !granting.is_empty() {
                 let message = format!("role `{name}` is granted by {}", granting.join(", "));
                 return Err(Error::conflict("role-in-use", message)
-                    .hint("take it away from these groups first: `tollgate group ungrant`"));
+                    .hint("take it away from these groups first")
+                    .next(NextStep::UngrantRole));
             }
             let mut draft = Draft::new(op, "role.delete");
             directory.guard(&mut draft);
@@ -140,7 +142,8 @@ impl RoleUseCases {
         check_description(&role.description)?;
         if role.permissions.is_empty() {
             return Err(Error::invalid(format!("role `{name}` would have no permissions"))
-                .hint("name at least one; `tollgate role get administrator` shows all there are"));
+                .hint("name at least one; see all there are")
+                .next(NextStep::SeeAllPermissions));
         }
         let mut attempts = self.0.attempts();
         while attempts.next().await {
@@ -226,5 +229,5 @@ fn refuse_system(name: &RoleName) -> Result<(), Error> {
 }
 
 fn no_role(name: &RoleName) -> Error {
-    Error::not_found(format!("there is no role `{name}`")).hint("`tollgate role list` shows the roles")
+    Error::not_found(format!("there is no role `{name}`")).hint("see the roles").next(NextStep::ListRoles)
 }

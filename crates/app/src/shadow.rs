@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tollgate_model::deployments::{DeployAction, Deployment};
 use tollgate_model::names::{EnvironmentName, PipelineName, RealmName, RuleName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::{Kind, keys};
 use tollgate_model::pipelines::PipelineVersion;
 use tollgate_model::policies::{Policies, Policy, PolicyName, ShadowPolicies};
@@ -189,7 +190,8 @@ impl Shadow {
                 "shadow-empty",
                 "without this rule the shadow would propose nothing",
             )
-            .hint("end it: `tollgate policy shadow end`"));
+            .hint("end it")
+            .next(NextStep::EndShadow));
         }
         self.put(op, &ruling, running, shadow, reason, if_match).await
     }
@@ -273,7 +275,8 @@ impl Shadow {
         if policy_version.is_some_and(|version| version != today.version()) {
             let message = format!("the policies are at version {} by now", today.version());
             return Err(Error::new(ErrorKind::PreconditionFailed, "precondition-failed", message)
-                .hint("read what the shadow would do now: `tollgate policy shadow show`"));
+                .hint("read what the shadow would do now")
+                .next(NextStep::SeeShadow));
         }
         let proposed = promoted(&shadow.value, today, op.now)?;
         let reason = if reason.is_empty() { &shadow.value.reason } else { reason };
@@ -306,7 +309,8 @@ impl Shadow {
         let ruling = self.0.ruling(&op.realm).await?;
         let shadow = self.running(&op.realm).await?.ok_or_else(|| {
             Error::not_found(format!("no shadow policies run in realm `{}`", op.realm))
-                .hint("set some: `tollgate policy shadow set NAME --env ENVIRONMENT=VALUE`")
+                .hint("set some")
+                .next(NextStep::SetShadow)
         })?;
         Ok((ruling, shadow))
     }

@@ -8,6 +8,7 @@ use tollgate_credential::tokens;
 use tollgate_model::consumers::Consumer;
 use tollgate_model::keysets::{Algorithm, SigningKey, SigningKeyState, TokenRevocation};
 use tollgate_model::names::{EnvironmentName, RealmName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_snapshot::contexts;
 use tollgate_store::{Expect, Stored};
@@ -100,7 +101,8 @@ impl SigningKeys {
         let all = self.of(&op.realm, environment).await?;
         let mut key = all.into_iter().find(|key| key.value.kid == kid).ok_or_else(|| {
             Error::not_found(format!("{environment} has no signing key of this id"))
-                .hint(format!("`tollgate jwt keys --env {environment}` lists them"))
+                .hint("see those that exist")
+                .next(NextStep::ListSigningKeys { environment: environment.clone() })
         })?;
         let mut draft = Draft::new(op, "signing-key.revoke");
         match key.value.state {
@@ -135,7 +137,8 @@ impl SigningKeys {
         let shaped = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
         if !(1..=64).contains(&jti.len()) || !jti.bytes().all(shaped) {
             return Err(Error::invalid("this is no `jti` of a token of ours")
-                .hint("`tollgate jwt inspect TOKEN` shows a token's `jti`"));
+                .hint("inspect the token: its `jti` is shown")
+                .next(NextStep::InspectToken { environment: environment.clone() }));
         }
         let key = keys::token_revocation(environment, jti);
         if let Some(stored) = self.0.store().get::<TokenRevocation>(&op.realm, &key).await? {

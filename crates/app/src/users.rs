@@ -28,6 +28,7 @@ use tollgate_credential::user_tokens;
 use tollgate_model::environments::{Realm, SecondFactorRule};
 use tollgate_model::ids::UserId;
 use tollgate_model::names::{RealmName, UserName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_model::users::{SecondFactor, User, UserToken};
 use tollgate_store::{Expect, Stored};
@@ -126,7 +127,9 @@ impl Users {
         self.0.join_administrators(&realm, user.id, &mut draft).await?;
         draft.put(&token.token, Expect::Absent)?;
         let taken = || {
-            Error::conflict("already-exists", "there is an admin already").hint("sign in: `tollgate login`")
+            Error::conflict("already-exists", "there is an admin already")
+                .hint("sign in")
+                .next(NextStep::SignIn)
         };
         match self.0.create(op, draft, taken).await {
             Ok(_) => Ok(Some(FirstAdmin { user, password: made_up.then_some(plain), token })),
@@ -144,7 +147,8 @@ impl Users {
     pub async fn authenticate(&self, presented: &str, now: Timestamp) -> Result<Authenticated, Error> {
         let refused = || {
             Error::new(ErrorKind::Unauthenticated, "unauthenticated", "this needs a valid API token")
-                .hint("sign in: `tollgate login`")
+                .hint("sign in")
+                .next(NextStep::SignIn)
         };
         let digest = user_tokens::digest(presented).ok_or_else(refused)?;
         let known = self.known_token(digest).await?.ok_or_else(refused)?;
@@ -241,7 +245,8 @@ impl Authenticated {
             "session-required",
             "an API token can't do this: it needs a session",
         )
-        .hint("sign in: `tollgate login`"))
+        .hint("sign in")
+        .next(NextStep::SignIn))
     }
 }
 
@@ -255,13 +260,15 @@ impl From<Duty> for Error {
                 "password-change-required",
                 "your password is a temporary one: nothing else can be done until it is changed",
             )
-            .hint("choose one of your own: `tollgate password change`"),
+            .hint("choose one of your own")
+            .next(NextStep::ChangePassword),
             Duty::EnrolSecondFactor => Self::new(
                 ErrorKind::Forbidden,
                 "second-factor-enrolment-required",
                 "this realm demands a second factor, and you have none yet",
             )
-            .hint("sign in with your password, then `tollgate second-factor enrol`"),
+            .hint("sign in with your password, then set one up")
+            .next(NextStep::EnrolSecondFactor),
         }
     }
 }

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tollgate_model::environments::Realm;
 use tollgate_model::ids::WaiverId;
 use tollgate_model::names::{EnvironmentName, PipelineName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::{Kind, Object, keys};
 use tollgate_model::pipelines::PipelineHead;
 use tollgate_model::policies::PolicyName;
@@ -159,7 +160,7 @@ impl Waivers {
                 waiver.environment
             );
             return Err(Error::conflict("already-waived", message)
-                .hint("to extend it, create this one with `--replace` (API: `replace`)"));
+                .hint("to extend it, say that this one replaces it (`replace`)"));
         }
         let replaced: String = active.iter().map(|other| format!(", in place of {}", other.id)).collect();
         let mut draft = Draft::new(op, "waiver.create").reason(format!(
@@ -230,7 +231,8 @@ impl Waivers {
         op.demand_anywhere(permission)?;
         let absent = || {
             Error::not_found(format!("there is no waiver {id}"))
-                .hint("`tollgate waiver list --all` shows those that exist")
+                .hint("see those that exist")
+                .next(NextStep::ListWaivers)
         };
         let waivers = self.0.all::<Waiver>(&op.realm, "").await?;
         let waiver = waivers.into_iter().find(|stored| stored.value.id == id).ok_or_else(absent)?;

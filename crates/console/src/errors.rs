@@ -1,15 +1,20 @@
 //! Why there is no page: the one table from use-case errors to statuses and words.
 
 use askama::Template;
+use axum::extract::Request;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use http::{HeaderValue, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::refusals::Refused;
 use tollgate_app::users::Duty;
+use tollgate_model::names::RealmName;
 
 use crate::answers::Page;
 use crate::assets;
+use crate::forms::capitalised;
+use crate::next_steps::{Link, link};
 
 /// Why there is no page.
 pub(crate) enum Failure {
@@ -41,9 +46,19 @@ pub(crate) enum Failure {
         message: String,
         /// What to do next.
         hint: Option<String>,
+        /// The page on which the hint is followed.
+        next: Option<Link>,
         /// What the journal makes of it.
         refused: Option<Box<Refused>>,
     },
+}
+
+/// What a page without more on it says; [`show`] makes the page of it.
+#[derive(Clone)]
+struct Said {
+    message: String,
+    hint: Option<String>,
+    next: Option<Link>,
 }
 
 #[derive(Template)]
@@ -52,7 +67,9 @@ struct ErrorPage<'a> {
     status: u16,
     title: &'a str,
     message: &'a str,
-    hint: Option<&'a str>,
+    hint: Option<String>,
+    /// A path, and what stands on the link to it.
+    next: Option<(String, &'a str)>,
     style: &'a str,
     icon: &'a str,
 }
@@ -62,7 +79,7 @@ struct ErrorPage<'a> {
 impl Failure {
     /// Says something without a hint.
     pub(crate) fn plain(status: StatusCode, message: impl Into<String>) -> Self {
-        Self::Shown { status, message: message.into(), hint: None, refused: None }
+        Self::Shown { status, message: message.into(), hint: None, next: None, refused: None }
     }
 }
 
@@ -90,6 +107,33 @@ fn title_of(status: StatusCode) -> &'static str {
         status if status.is_server_error() => "Something went wrong",
         _ => "That did not work",
     }
+}
+
+/// Makes pages of what went wrong, with links into the realm that was asked for.
+pub(crate) async fn show(request: Request, next: Next) -> Response {
+    let realm = request.uri().path().strip_prefix("/realms/").and_then(|rest| rest.split('/').next());
+    let realm = realm.and_then(|name| RealmName::parse(name).ok()).unwrap_or_default();
+    let mut response = next.run(request).await;
+    let Some(said) = response.extensions_mut().remove::<Said>() else { return response };
+    let status = response.status();
+    let page = ErrorPage {
+        status: status.as_u16(),
+        title: title_of(status),
+        message: &capitalised(&said.message),
+        hint: said.hint.as_deref().map(capitalised),
+        next: said.next.map(|link| (format!("/realms/{realm}/{}", link.end), link.label)),
+        style: &assets::STYLE.path,
+        icon: &assets::ICON.path,
+    };
+    let (parts, _) = response.into_parts();
+    let page = match crate::answers::render(status, &page) {
+        Ok(page) => Page::into_response(page),
+        Err(_) => (status, said.message).into_response(),
+    };
+    let (of_page, body) = page.into_parts();
+    let mut response = Response::from_parts(parts, body);
+    response.headers_mut().extend(of_page.headers);
+    response
 }
 
 /// Writes what only the log is told.
@@ -121,7 +165,13 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         log(&error);
         let refused = Some(Box::new(Refused::from(&error)));
-        Self::Shown { status: status_of(error.kind), message: error.message, hint: error.hint, refused }
+        Self::Shown {
+            status: status_of(error.kind),
+            message: error.message,
+            hint: error.hint.map(String::from),
+            next: error.next.as_deref().and_then(link),
+            refused,
+        }
     }
 }
 
@@ -135,19 +185,9 @@ impl IntoResponse for Failure {
             Self::First { duty: Duty::EnrolSecondFactor, back, htmx, refused } => {
                 elsewhere("/account/second-factor", &back, htmx, refused)
             }
-            Self::Shown { status, message, hint, refused } => {
-                let page = ErrorPage {
-                    status: status.as_u16(),
-                    title: title_of(status),
-                    message: &message,
-                    hint: hint.as_deref(),
-                    style: &assets::STYLE.path,
-                    icon: &assets::ICON.path,
-                };
-                let mut response = match crate::answers::render(status, &page) {
-                    Ok(page) => Page::into_response(page),
-                    Err(_) => (status, message).into_response(),
-                };
+            Self::Shown { status, message, hint, next, refused } => {
+                let mut response = status.into_response();
+                response.extensions_mut().insert(Said { message, hint, next });
                 if let Some(refused) = refused {
                     response.extensions_mut().insert(*refused);
                 }

@@ -13,6 +13,7 @@ use tollgate_app::refusals::Refused;
 
 use crate::answers::{Answer, render};
 use crate::errors::{Failure, log, status_of};
+use crate::next_steps::{Link, link};
 
 /// The fields of a form.
 pub(crate) struct Fields<T>(pub(crate) T);
@@ -27,6 +28,8 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
     /// What to do next.
     pub(crate) hint: Option<String>,
+    /// The page on which the hint is followed.
+    pub(crate) next: Option<Link>,
 }
 
 /// A refusal with the field that it concerns; `""` stands for the form as a whole.
@@ -85,7 +88,12 @@ impl FieldList {
 impl Refusal {
     /// Makes one of an error that says itself what to write.
     pub(crate) fn of(error: impl Display) -> Self {
-        Self { message: capitalised(&error.to_string()), hint: None }
+        Self::saying(capitalised(&error.to_string()), None)
+    }
+
+    /// Makes one of a sentence, and one that says what to do.
+    pub(crate) fn saying(message: impl Into<String>, hint: Option<String>) -> Self {
+        Self { message: message.into(), hint, next: None }
     }
 
     /// Makes one of a use case's error, with its status.
@@ -95,14 +103,18 @@ impl Refusal {
 
     /// Makes a page of its own of it.
     pub(crate) fn into_failure(self, status: StatusCode) -> Failure {
-        Failure::Shown { status, message: self.message, hint: self.hint, refused: None }
+        Failure::Shown { status, message: self.message, hint: self.hint, next: self.next, refused: None }
     }
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         log(&error);
-        Self { message: capitalised(&error.message), hint: error.hint.as_deref().map(capitalised) }
+        Self {
+            message: capitalised(&error.message),
+            hint: error.hint.as_deref().map(capitalised),
+            next: error.next.as_deref().and_then(link),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod differences;
 mod errors;
 mod flow_diagram;
 mod forms;
+mod next_steps;
 mod pages;
 mod paging;
 mod paths;
@@ -60,6 +61,7 @@ pub fn router(app: App, settings: ConsoleSettings) -> Router {
         .layer(middleware::from_fn_with_state(console.clone(), visitor::refuse_other_sites))
         .layer(middleware::from_fn_with_state(console.clone(), attempts::record))
         .layer(middleware::from_fn(remembered::remember))
+        .layer(middleware::from_fn(errors::show))
         .layer(middleware::from_fn(answers::add_headers))
         .merge(assets::routes())
         .with_state(console)

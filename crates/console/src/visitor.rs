@@ -197,6 +197,7 @@ pub(crate) fn session_token<'a>(
         status: StatusCode::BAD_REQUEST,
         message: error.to_string(),
         hint: Some("delete the cookies of this site, then sign in again".to_owned()),
+        next: None,
         refused: None,
     })
 }

@@ -20,6 +20,7 @@ pub mod issuers;
 pub mod keysets;
 pub mod names;
 pub mod networks;
+pub mod next_steps;
 pub mod objects;
 pub mod pipelines;
 pub mod policies;

@@ -195,7 +195,7 @@ impl Walk<'_> {
                     "A password is compared with a plain global".to_owned(),
                     pointer,
                     Value::Null,
-                    "keep the password's hash in an account (`tollgate account set NAME --hash FIELD`) and compare with \
+                    "keep the password's hash in an account, in a field that is stored as a hash, and compare with \
                      verifyPassword(…)"
                         .to_owned(),
                 );

@@ -183,6 +183,7 @@ fn problem_text(body: &Value) -> String {
             text(violation, "environment"),
         );
     }
+    let hinted = crate::next_steps::hint(body);
     let hint = match code_of(body) {
         // Each violation has said already what to do.
         "policy-refused" => "",
@@ -192,7 +193,7 @@ fn problem_text(body: &Value) -> String {
         }
         // What a gateway answers, not the management API.
         "route-not-found" => "is this the address of Tollgate's console? It is printed by `tollgate up`",
-        _ => text(body, "hint"),
+        _ => &hinted,
     };
     if !hint.is_empty() {
         let _ = writeln!(out, "hint: {hint}");

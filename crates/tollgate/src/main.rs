@@ -17,6 +17,7 @@ mod answers;
 mod cli;
 mod client;
 mod failure;
+mod next_steps;
 mod output;
 mod profile;
 mod system;

@@ -6,6 +6,7 @@ use tollgate_model::change_requests::{ChangeRequest, LIFETIME, RequestState, Req
 use tollgate_model::environments::RealmSettings;
 use tollgate_model::ids::{ChangeRequestId, UserId};
 use tollgate_model::names::{EnvironmentName, PipelineName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_store::{Expect, Stored};
 
 use super::people::person;
@@ -217,7 +218,8 @@ impl ChangeRequests {
         }
         let message = format!("{MAX_PENDING} of your change requests wait for a decision already");
         Err(Error::conflict("too-many-change-requests", message)
-            .hint("withdraw those that you no longer need: `tollgate change-request withdraw ID`"))
+            .hint("withdraw those that you no longer need")
+            .next(NextStep::WithdrawChangeRequest { id: None }))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use tollgate_model::environments::{FourEyes, Realm, RealmSettings};
 use tollgate_model::names::RealmName;
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_store::{Change, Expect, Mutation, Store, Stored};
 
@@ -31,7 +32,8 @@ pub async fn end_four_eyes(store: &Store, op: &Op, reason: &str) -> Result<FourE
     let before = realm.settings.four_eyes;
     if before.is_off() {
         return Err(Error::conflict("four-eyes-off", format!("realm `{}` wants no second person", op.realm))
-            .hint("`tollgate realm get` shows its settings"));
+            .hint("see its settings")
+            .next(NextStep::SeeRealmSettings));
     }
     let settings = RealmSettings { four_eyes: FourEyes::default(), ..realm.settings };
     let realm = Realm { settings, ..realm };
@@ -52,5 +54,5 @@ pub async fn end_four_eyes(store: &Store, op: &Op, reason: &str) -> Result<FourE
 
 /// Says that there is no such realm.
 fn no_realm(realm: &RealmName) -> Error {
-    Error::not_found(format!("there is no realm `{realm}`")).hint("`tollgate realm list` shows the realms")
+    Error::not_found(format!("there is no realm `{realm}`")).hint("see the realms").next(NextStep::ListRealms)
 }

@@ -3,6 +3,7 @@
 use tollgate_model::change_requests::{ChangeRequest, DecideError, Decision, Outcome, RequestedChange};
 use tollgate_model::ids::ChangeRequestId;
 use tollgate_model::names::RealmName;
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::{Kind, Object as _};
 use tollgate_store::{Expect, Stored};
 
@@ -168,25 +169,20 @@ fn decided(
 
 fn refused(request: &ChangeRequest, outcome: Outcome, error: &DecideError) -> Error {
     let message = format!("change request {} can't be {}: {error}", request.id, outcome.as_str());
-    let (kind, code, hint) = match error {
-        DecideError::Decided(_) => {
-            (ErrorKind::Conflict, "change-request-decided", "ask for the change again, if it is still wanted")
+    let refused = |kind, code, hint| Error::new(kind, code, message).hint(hint);
+    let again = "ask for the change again, if it is still wanted";
+    match error {
+        DecideError::Decided(_) => refused(ErrorKind::Conflict, "change-request-decided", again),
+        DecideError::Expired(_) => refused(ErrorKind::Conflict, "change-request-expired", again),
+        DecideError::Own => {
+            refused(ErrorKind::Forbidden, "change-request-own", "somebody else decides; you can take it back")
+                .next(NextStep::WithdrawChangeRequest { id: Some(request.id) })
         }
-        DecideError::Expired(_) => {
-            (ErrorKind::Conflict, "change-request-expired", "ask for the change again, if it is still wanted")
+        DecideError::NotOwn(_) => {
+            refused(ErrorKind::Forbidden, "change-request-not-own", "whoever may approve it can reject it")
+                .next(NextStep::RejectChangeRequest { id: request.id })
         }
-        DecideError::Own => (
-            ErrorKind::Forbidden,
-            "change-request-own",
-            "somebody else decides; take it back with `tollgate change-request withdraw`",
-        ),
-        DecideError::NotOwn(_) => (
-            ErrorKind::Forbidden,
-            "change-request-not-own",
-            "whoever may approve it can reject it: `tollgate change-request reject`",
-        ),
-    };
-    Error::new(kind, code, message).hint(hint)
+    }
 }
 
 /// Says that what was read is not what would be approved.
@@ -194,9 +190,9 @@ fn moved(id: ChangeRequestId, base: u64) -> Error {
     let message = format!(
         "what change request {id} is based on is not what you read: it is revision {base} by now, and nothing was changed"
     );
-    Error::new(ErrorKind::PreconditionFailed, "base-changed", message).hint(format!(
-        "read what it would do now with `tollgate change-request show {id}`, then approve that with its base"
-    ))
+    Error::new(ErrorKind::PreconditionFailed, "base-changed", message)
+        .hint("read what it would do now, then approve that with its base")
+        .next(NextStep::SeeChangeRequest { id })
 }
 
 fn checked_comment(comment: &str) -> Result<String, Error> {

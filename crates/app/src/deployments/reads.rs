@@ -7,6 +7,7 @@ use tollgate_model::deployments::{Attested, Deployment};
 use tollgate_model::environments::Exposure;
 use tollgate_model::ids::DeploymentId;
 use tollgate_model::names::{EnvironmentName, PipelineName, ProjectName, RealmName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::{Kind, Object, keys};
 use tollgate_model::pipelines::PipelineVersion;
 use tollgate_model::verdicts::Verdict;
@@ -288,7 +289,12 @@ impl Deployments {
                     .hint(format!("name one of {}", majors.join(", "))))
             }
             (None, _) => Err(Error::not_found(format!("`{pipeline}` is not deployed in {environment}"))
-                .hint(format!("deploy it first: `tollgate deploy {pipeline} --env {environment}`"))),
+                .hint("deploy it first")
+                .next(NextStep::Deploy {
+                    pipeline: pipeline.clone(),
+                    version: None,
+                    environment: environment.clone(),
+                })),
         }
     }
 }

@@ -16,6 +16,7 @@ use tollgate_model::environments::{Environment, Exposure};
 use tollgate_model::issuers::Issuer;
 use tollgate_model::keysets::{Algorithm, SigningKey, TokenRevocation};
 use tollgate_model::names::{EnvironmentName, RealmName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::{Kind, Object, keys};
 use tollgate_model::policies::{AccessPolicy, AccessRequirement, PolicyName, ShadowPolicies};
 use tollgate_model::values::{Account, Global};
@@ -145,7 +146,7 @@ impl Environments {
     ) -> Result<(Draft, PolicyChange), Error> {
         if [EnvironmentName::test(), EnvironmentName::prod()].contains(name) {
             return Err(Error::conflict("environment-in-use", format!("environment `{name}` always exists"))
-                .hint("only environments that were made with `tollgate environment create` can be deleted"));
+                .hint("only environments that somebody made can be deleted"));
         }
         let reason =
             if reason.is_empty() { format!("environment `{name}` was deleted") } else { reason.to_owned() };
@@ -199,7 +200,8 @@ impl Environments {
                 are(&names.join(", "), deployed.len())
             ),
         )
-        .hint(format!("stop what runs with `tollgate undeploy PIPELINE --env {name}`, then delete it")))
+        .hint("delete it when nothing runs there any more; stop what runs")
+        .next(NextStep::Undeploy { environment: name.clone() }))
     }
 
     /// Refuses an address that another environment of the realm has.
@@ -305,9 +307,8 @@ fn access_values(
             return Err(Error::invalid(format!(
                 "policy `{policy}` cannot be given for a new environment: it begins strict there"
             ))
-            .hint(format!(
-                "make the environment, then use `tollgate policy set {policy} --env {environment}=VALUE`"
-            )));
+            .hint("make the environment, then set the policy there")
+            .next(NextStep::SetPolicy { policy: policy.to_string(), environment: environment.clone() }));
         };
         let requirement = serde_json::from_value(value.clone()).map_err(|_| {
             Error::invalid(format!("{value} is no value of policy `{policy}`"))

@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use tollgate_credential::evidence::checkpoints::{Checkpoint, SignedCheckpoint, origin, split};
 use tollgate_credential::evidence::keys::EvidenceKeys;
 use tollgate_model::hex::hex;
+use tollgate_model::next_steps::NextStep;
 
 use super::Evidence;
 use crate::App;
@@ -98,7 +99,8 @@ impl Evidence {
         op.demand(Permission::AuditRead)?;
         self.newest().await?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "not-found", "no checkpoint is kept")
-                .hint("`tollgate audit checkpoint` makes one")
+                .hint("make one")
+                .next(NextStep::MakeCheckpoint)
         })
     }
 

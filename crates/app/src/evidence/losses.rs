@@ -8,6 +8,7 @@ use tollgate_credential::evidence::envelopes;
 use tollgate_model::evidence::{JournalLoss, LOSS_PAYLOAD, LossStatement};
 use tollgate_model::hex::hex;
 use tollgate_model::names::RealmName;
+use tollgate_model::next_steps::NextStep;
 use tollgate_store::Expect;
 
 use super::Evidence;
@@ -41,7 +42,8 @@ impl Evidence {
         }
         let Some(lost) = examined.lost else {
             return Err(Error::conflict("nothing-lost", "no checkpoint shows that entries are gone")
-                .hint("`tollgate audit verify` says what the checkpoints show"));
+                .hint("see what the checkpoints show")
+                .next(NextStep::VerifyJournal));
         };
         let Lost { kept_entries, kept_hash, seen_entries, unverifiable } = lost;
         let statement = LossStatement {

@@ -12,6 +12,7 @@ use tollgate_credential::evidence::checkpoints::{
 use tollgate_credential::evidence::keys::EvidenceKeys;
 use tollgate_model::evidence::LossStatement;
 use tollgate_model::hex::hex;
+use tollgate_model::next_steps::NextStep;
 use tollgate_store::{JournalReport, VerifyJournalError};
 
 use super::Evidence;
@@ -120,7 +121,8 @@ impl Evidence {
         if let Some(Err(error)) = given.map(SignedCheckpoint::parse) {
             let message = format!("this is no checkpoint: {error}");
             return Err(Error::new(ErrorKind::Invalid, "invalid", message)
-                .hint("give the text as `tollgate audit checkpoint` printed it"));
+                .hint("give the text of a checkpoint whole, as it was made")
+                .next(NextStep::MakeCheckpoint));
         }
         let mut remarks = Vec::new();
         // Read before the chain is: the journal only grows, so that all of them must fit.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tollgate_model::names::{EnvironmentName, RuleName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::policies::{
     AtGateway, Enforcement, Policies, Policy, PolicyError, PolicyName, Rule, RuleFix,
 };
@@ -95,9 +96,8 @@ impl PolicyValues {
             (&self.policy, self.partial, before, &self.condition)
         {
             // Whoever names only environments means a rule that there is.
-            return Err(no_rule(rule).hint(
-                "`tollgate policy list` shows the policies; a new rule has a condition and a message, too",
-            ));
+            return Err(no_rule(rule)
+                .hint("a new rule has a condition and a message, too; see the policies that there are"));
         }
         let mut policy: Policy = serde_json::from_value(self.document(before)).map_err(|error| {
             Error::invalid(format!("policy `{}`: {error}", self.policy)).hint(self.hint())
@@ -164,7 +164,8 @@ impl PolicyValues {
 pub(super) fn checked(rule: &Rule) -> Result<(), Error> {
     tollgate_policy::check_rule(rule).map_err(|error| {
         Error::new(ErrorKind::Invalid, "rule-invalid", error.to_string())
-            .hint("`tollgate schema policy` shows the shape of a rule; docs/rules.md what it can name")
+            .hint("docs/rules.md tells what a rule can name; see the shape of one")
+            .next(NextStep::SeePolicySchema)
     })
 }
 

@@ -11,6 +11,7 @@ use tollgate_credential::passwords::Password;
 use tollgate_model::access::{Grant, Group, Permission, Reach};
 use tollgate_model::ids::UserId;
 use tollgate_model::names::{GroupName, RealmName, RoleName, UserName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::{Object as _, keys};
 use tollgate_model::users::{SecondFactor, User, UserToken};
 use tollgate_store::{Expect, Stored};
@@ -171,7 +172,8 @@ impl Users {
             for name in &groups {
                 let stored = directory.group(name).ok_or_else(|| {
                     Error::not_found(format!("there is no group `{name}` in realm `{}`", op.realm))
-                        .hint("`tollgate group list` shows the groups")
+                        .hint("see the groups")
+                        .next(NextStep::ListGroups)
                 })?;
                 let rights = stored.value.rights(&directory.roles);
                 let what = format!("to put somebody into group `{name}`");
@@ -522,5 +524,5 @@ fn check_name(name: &UserName) -> Result<(), Error> {
 }
 
 fn no_user(name: &UserName) -> Error {
-    Error::not_found(format!("there is no user `{name}`")).hint("`tollgate user list` shows the users")
+    Error::not_found(format!("there is no user `{name}`")).hint("see the users").next(NextStep::ListUsers)
 }

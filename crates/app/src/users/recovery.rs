@@ -2,6 +2,7 @@
 
 use tollgate_credential::passwords::Password;
 use tollgate_model::names::{RealmName, UserName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_model::users::{SecondFactor, User};
 use tollgate_store::Expect;
@@ -40,7 +41,8 @@ impl Users {
         op.demand_server(Permission::UserUpdate)?;
         if op.actor.user.is_some() {
             return Err(Error::new(ErrorKind::Forbidden, "forbidden", "this is for whoever runs the server")
-                .hint("on its machine: `tollgate user recover`"));
+                .hint("do it on its machine")
+                .next(NextStep::RecoverUser));
         }
         let realm = RealmName::default();
         let password = Password::generate(self.0.random())?;

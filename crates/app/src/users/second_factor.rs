@@ -6,6 +6,7 @@ use tollgate_credential::totp::TotpSecret;
 use tollgate_model::environments::SecondFactorRule;
 use tollgate_model::ids::UserId;
 use tollgate_model::names::{RealmName, UserName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
 use tollgate_model::users::{SecondFactor, User};
 use tollgate_snapshot::contexts;
@@ -271,10 +272,12 @@ impl RecoveryCodes {
 
 fn enrolled() -> Error {
     Error::conflict("second-factor-enrolled", "you have a second factor already")
-        .hint("remove it first: `tollgate second-factor remove`")
+        .hint("remove it first")
+        .next(NextStep::RemoveSecondFactor)
 }
 
 fn missing() -> Error {
     Error::conflict("second-factor-missing", "there is no second factor that waits for this")
-        .hint("begin with `tollgate second-factor enrol`; a secret waits an hour for its first code")
+        .hint("a secret waits an hour for its first code; begin anew")
+        .next(NextStep::EnrolSecondFactor)
 }

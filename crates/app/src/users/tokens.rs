@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tollgate_credential::user_tokens::IssuedUserToken;
 use tollgate_model::ids::{UserId, UserTokenId};
 use tollgate_model::names::RealmName;
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::{Kind, Object as _, keys};
 use tollgate_model::users::{TokenScope, UserToken};
 use tollgate_store::{Expect, Stored};
@@ -268,5 +269,6 @@ fn own(op: &Op, me: &Authenticated) -> Result<UserId, Error> {
 
 fn exceeded(message: &str) -> Error {
     Error::new(ErrorKind::Forbidden, "scope-exceeded", message)
-        .hint("sign in and do it with the session: `tollgate login`")
+        .hint("sign in and do it with the session")
+        .next(NextStep::SignIn)
 }

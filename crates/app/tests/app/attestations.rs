@@ -14,6 +14,7 @@ use tollgate_model::deployments::{DeployAction, Deployment};
 use tollgate_model::environments::Exposure;
 use tollgate_model::evidence::EvidenceKey;
 use tollgate_model::names::{EnvironmentName, ProjectName, RealmName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_store::{Change, Expect, Mutation, Page};
 
 use crate::waivers::new_waiver;
@@ -215,7 +216,9 @@ async fn a_deployment_from_before_there_were_attestations_says_so_and_goes_on() 
     let error = app.attestations().get(op, test, &shop, Which::Running(None)).await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::NotFound, "attestation-missing"));
     assert!(error.message.contains("before this server made attestations"), "{error}");
-    assert!(error.hint.unwrap().contains("tollgate deploy shop@1.0 --env test"));
+    let version = Some("1.0".parse().unwrap());
+    let again = NextStep::Deploy { pipeline: pipeline("shop"), version, environment: world.test.clone() };
+    assert_eq!(error.next.as_deref(), Some(&again));
     let again = app.deployments().deploy(op, test, &shop, None, None).await.unwrap().deployment.deployment;
     assert!(again.attested.is_some());
     let replaces = statement(&world, test).await.predicate.replaces.unwrap();
@@ -252,7 +255,7 @@ async fn nothing_is_signed_by_a_clock_that_is_before_the_key() {
     };
     let error = deploy(6).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable);
-    assert!(error.hint.unwrap().contains("tollgate evidence rotate"));
+    assert_eq!(error.next.as_deref(), Some(&NextStep::RotateEvidenceKey));
     // So much may the clocks of two servers differ.
     deploy(4).await.unwrap();
     statement(&world, &world.test).await;

@@ -264,7 +264,7 @@ fn time(field: &'static str, text: &str) -> Result<Option<Timestamp>, Problem> {
     let local = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp());
     text.parse().ok().or_else(local).map(Some).ok_or_else(|| {
         let hint = Some("Write it as 2026-11-24 or 2026-11-24T12:00".to_owned());
-        Problem::new(field, Refusal { message: "This is no time".to_owned(), hint })
+        Problem::new(field, Refusal::saying("This is no time", hint))
     })
 }
 

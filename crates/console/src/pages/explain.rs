@@ -165,15 +165,15 @@ async fn refused(
 fn headers(text: &str) -> Result<Vec<(String, String)>, Refusal> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let headers = lines.map(|line| {
-        let (name, value) = line.split_once(':').ok_or_else(|| Refusal {
-            message: "A line of the headers has no colon".to_owned(),
-            hint: Some("Write each as name: value, for example accept: text/plain".to_owned()),
+        let (name, value) = line.split_once(':').ok_or_else(|| {
+            let hint = "Write each as name: value, for example accept: text/plain";
+            Refusal::saying("A line of the headers has no colon", Some(hint.to_owned()))
         })?;
         Ok((name.trim().to_owned(), value.trim().to_owned()))
     });
     let headers: Vec<_> = headers.collect::<Result<_, Refusal>>()?;
     if headers.len() > MAX_HEADERS {
-        return Err(Refusal { message: format!("These are more than {MAX_HEADERS} headers"), hint: None });
+        return Err(Refusal::saying(format!("These are more than {MAX_HEADERS} headers"), None));
     }
     Ok(headers)
 }

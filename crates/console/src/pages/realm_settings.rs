@@ -107,7 +107,7 @@ impl SettingsForm {
             self.days.trim().parse::<u64>().ok().and_then(|days| serde_json::from_value(json!(days)).ok());
         let Some(max_waiver_days) = days else {
             let hint = Some("Write 1 to 365 days".to_owned());
-            let refusal = Refusal { message: "A waiver cannot last that long".to_owned(), hint };
+            let refusal = Refusal::saying("A waiver cannot last that long", hint);
             return Err(Problem::new("days", refusal));
         };
         let second_factor = match self.second_factor {

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Map, Value, json};
 use tollgate_model::names::{EnvironmentName, PipelineName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::versions::Version;
 
 use super::times::AsOfArgument;
@@ -10,7 +11,8 @@ use super::{Context, standings};
 use crate::answers::items;
 use crate::client::segment;
 use crate::failure::Failure;
-use crate::output::Column;
+use crate::next_steps::with_command;
+use crate::output::{Column, say};
 
 /// A pipeline, or one version of it: `product-list` or `product-list@1.2`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -304,6 +306,12 @@ fn done(context: &Context<'_>, answer: &Value, what: &str, would: &str) {
         sentence.push_str(&format!("\n  {}: {}", text("exposure"), text("path")));
     }
     context.output.done(answer, &sentence);
+    let nobody = answer.get("nobodyAssociated").and_then(Value::as_bool).unwrap_or_default();
+    if nobody && let (Ok(pipeline), Ok(environment)) = (text("pipeline").parse(), text("environment").parse())
+    {
+        let step = NextStep::Associate { pipeline, environment };
+        say!("hint: {}", with_command("let a consumer call it", &step));
+    }
 }
 
 fn with_major(path: String, major: Option<u32>) -> String {

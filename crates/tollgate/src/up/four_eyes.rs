@@ -61,7 +61,10 @@ pub(crate) async fn run(arguments: FourEyesOffArguments, realm: &str) -> Result<
     end_four_eyes(&store, &op, &reason).await.map_err(|error| {
         let failure = Failure::new(error.to_string());
         match error.hint {
-            Some(hint) => failure.hint(hint),
+            Some(hint) => failure.hint(match &error.next {
+                Some(step) => crate::next_steps::with_command(&hint, step),
+                None => hint.into(),
+            }),
             None => failure,
         }
     })?;

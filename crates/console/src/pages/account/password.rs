@@ -55,7 +55,7 @@ async fn change(
     let mut again = PasswordPage::new(&signed_in, &form.back);
     if form.new != form.again {
         let message = "The two do not match".to_owned();
-        again.problem = Problem::new("again", Refusal { message, hint: Some("Write it twice".to_owned()) });
+        again.problem = Problem::new("again", Refusal::saying(message, Some("Write it twice".to_owned())));
         return Ok(render(StatusCode::UNPROCESSABLE_ENTITY, &again)?.into_response());
     }
     let change =

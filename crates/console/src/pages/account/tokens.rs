@@ -160,7 +160,7 @@ fn scopes(fields: &FieldList) -> Result<Vec<TokenScope>, Problem> {
     if permissions.is_empty() {
         let message = "A limited token may do nothing until something is ticked".to_owned();
         let hint = Some("Tick what it is for, or let it do whatever you may do".to_owned());
-        return Err(Problem::new("permissions", Refusal { message, hint }));
+        return Err(Problem::new("permissions", Refusal::saying(message, hint)));
     }
     let scope = |permission: String| TokenScope {
         permission,

@@ -81,10 +81,10 @@ async fn associate(
     let ticked = ticked.iter().map(|name| named(name)).collect::<Answer<BTreeSet<ConsumerName>>>()?;
     if ticked.is_empty() {
         let mut again = AssociatePage::new(&console, &visitor, &pipeline, &environment, &version).await?;
-        again.problem = Some(Refusal {
-            message: "Nobody is ticked".to_owned(),
-            hint: Some("Tick who may call it, or make a new consumer".to_owned()),
-        });
+        again.problem = Some(Refusal::saying(
+            "Nobody is ticked",
+            Some("Tick who may call it, or make a new consumer".to_owned()),
+        ));
         return Ok(refused(&again)?.into_response());
     }
     for consumer in &ticked {

@@ -158,7 +158,7 @@ async fn delete(
         let mut shown = EnvironmentsPage::new(&console, &visitor).await?;
         shown.wrong = name.to_string();
         let message = "Nothing was deleted: type the name of the environment".to_owned();
-        shown.problem = Problem::new("confirmation", Refusal { message, hint: None });
+        shown.problem = Problem::new("confirmation", Refusal::saying(message, None));
         return Ok(refused(&shown)?.into_response());
     }
     let reason = form.reason.trim();

@@ -136,7 +136,7 @@ fn faults(error: Error, document: &str) -> Vec<Fault> {
         hint: place.hint.clone(),
     };
     if error.places.is_empty() {
-        let Refusal { message, hint } = Refusal::from(error);
+        let Refusal { message, hint, .. } = Refusal::from(error);
         return vec![Fault { line: None, text: String::new(), pointer: String::new(), message, hint }];
     }
     error.places.iter().map(fault).collect()
