@@ -81,6 +81,7 @@ fn request(step: &NextStep) -> Option<(&'static str, &'static str)> {
         NextStep::ListUsers => ("GET", "/users"),
         NextStep::CreateUser => ("POST", "/users"),
         NextStep::ListTokens => ("GET", "/tokens"),
+        NextStep::ListTokensOfEverybody => ("GET", "/realms/{realm}/tokens"),
         NextStep::ListGroups => ("GET", "/realms/{realm}/groups"),
         NextStep::SeeGroup { .. } => ("GET", "/realms/{realm}/groups/{group}"),
         NextStep::UngrantRole => ("POST", "/realms/{realm}/groups/{name}/ungrant"),

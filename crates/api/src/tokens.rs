@@ -1,4 +1,4 @@
-//! API tokens.
+//! API tokens: one's own, and everybody's for whoever answers for a realm.
 
 use axum::extract::State;
 use axum::{Extension, Json};
@@ -6,14 +6,17 @@ use http::StatusCode;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tollgate_app::access::Permission;
+use tollgate_app::lists::ListRequest;
 use tollgate_app::users::{NewToken, ShownToken};
 use tollgate_model::ids::UserTokenId;
+use tollgate_model::names::UserName;
 use tollgate_model::users::{TokenScope, UserToken};
 
 use crate::Api;
 use crate::access::Me;
 use crate::answers::{Answer, Created, ListView};
-use crate::extract::{Body, Caller, In};
+use crate::extract::{Ask, Body, Caller, In};
 use crate::operations::{Access, Operation};
 
 /// A token, without its plain form.
@@ -58,6 +61,31 @@ struct NewTokenView {
     kept: TokenView,
 }
 
+/// An API token of somebody, without its plain form.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct OwnedTokenView {
+    /// Whose it is.
+    user: String,
+    /// Whether nothing of theirs is taken now, this token included.
+    user_disabled: bool,
+    /// Whether it works no longer because its time is over.
+    expired: bool,
+    #[serde(flatten)]
+    kept: TokenView,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct OwnedQuery {
+    /// Only those of this user.
+    user: Option<UserName>,
+    /// How many at most: 1 to 500.
+    limit: Option<u32>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct TokenPath {
     id: UserTokenId,
@@ -76,6 +104,20 @@ pub(crate) fn operations() -> Vec<Operation> {
             Access::SignedIn,
             "Revokes an API token, with those that it made",
             delete,
+        ),
+        Operation::get(
+            "/realms/{realm}/tokens",
+            Access::Needs(Permission::UserTokenRead),
+            "Lists the API tokens of everybody in a realm; of all users in realm `default`",
+            list_of_everybody,
+        )
+        .asks::<OwnedQuery>()
+        .answers::<ListView<OwnedTokenView>>(),
+        Operation::delete(
+            "/realms/{realm}/tokens/{id}",
+            Access::Needs(Permission::UserTokenRevoke),
+            "Revokes the API token of somebody in a realm, with those that it made",
+            revoke,
         ),
     ]
 }
@@ -103,6 +145,31 @@ async fn delete(
     In(path): In<TokenPath>,
 ) -> Answer<StatusCode> {
     api.app.users().delete_token(&op, &me, path.id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn list_of_everybody(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    Ask(query): Ask<OwnedQuery>,
+) -> Answer<Json<ListView<OwnedTokenView>>> {
+    let request = ListRequest { limit: query.limit, cursor: query.cursor };
+    let page = api.app.users().tokens_of_everybody(&op, query.user.as_ref(), request).await?;
+    Ok(ListView::page(page, |it| OwnedTokenView {
+        user: it.owner.to_string(),
+        user_disabled: it.owner_disabled_at.is_some(),
+        expired: it.view.token.expires_at.is_some_and(|at| at <= op.now),
+        kept: TokenView::of(&it.view.token, it.view.last_used_at),
+    }))
+}
+
+async fn revoke(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    Extension(Me(me)): Extension<Me>,
+    In(path): In<TokenPath>,
+) -> Answer<StatusCode> {
+    api.app.users().revoke_token_of(&op, &me, path.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -9,12 +9,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tollgate_app::Password;
 use tollgate_app::access::{Extent, Permission, Reach};
+use tollgate_app::lists::ListRequest;
 use tollgate_app::users::{HeldRight, NewUser, UserView as User, UserWithPassword};
 use tollgate_model::names::{GroupName, UserName};
 
 use crate::Api;
 use crate::answers::{Answer, Created, ListView, Tagged};
-use crate::extract::{Body, Caller, IfMatch, In};
+use crate::extract::{Ask, Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
 use crate::problem::Problem;
 
@@ -108,6 +109,17 @@ pub(crate) struct RightView {
     projects: Option<Vec<String>>,
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    /// Only those whose name contains this.
+    search: Option<String>,
+    /// How many at most: 1 to 500.
+    limit: Option<u32>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct UserPath {
     name: UserName,
@@ -117,6 +129,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     let needs = Access::Needs;
     vec![
         Operation::get("/users", needs(Permission::UserRead), "Lists the users of the server", list)
+            .asks::<ListQuery>()
             .answers::<ListView<UserView>>(),
         Operation::post(
             "/users",
@@ -180,8 +193,15 @@ pub(crate) fn operations() -> Vec<Operation> {
     ]
 }
 
-async fn list(State(api): State<Api>, Caller(op): Caller) -> Answer<Json<ListView<UserView>>> {
-    Ok(ListView::whole(api.app.users().list(&op).await?, UserView::from))
+async fn list(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    Ask(query): Ask<ListQuery>,
+) -> Answer<Json<ListView<UserView>>> {
+    let ListQuery { search, limit, cursor } = query;
+    let text = search.unwrap_or_default();
+    let page = api.app.users().search(&op, text.trim(), ListRequest { limit, cursor }).await?;
+    Ok(ListView::page(page, UserView::from))
 }
 
 async fn create(

@@ -13,6 +13,7 @@ mod sessions;
 mod sign_in;
 mod token_index;
 mod tokens;
+mod tokens_of_others;
 
 pub use admin::{HeldRight, NewUser, RealmRights, UserRights, UserView, UserWithPassword};
 pub use passwords::{EndedByPassword, NewPassword};
@@ -21,6 +22,7 @@ pub use second_factor::{Enrolment, RecoveryCodes, SecondFactorStatus};
 pub use sessions::SessionView;
 pub use sign_in::{SignIn, SignedIn};
 pub use tokens::{NewToken, ShownToken, TokenView};
+pub use tokens_of_others::OwnedToken;
 
 use jiff::Timestamp;
 use tollgate_credential::passwords::Password;

@@ -66,7 +66,7 @@ const ACTIONS: [(&str, &str); 44] = [
 ];
 
 /// The same of forms about people: accounts, users, groups, roles, and what two people decide together.
-const ACTIONS_OF_PEOPLE: [(&str, &str); 36] = [
+const ACTIONS_OF_PEOPLE: [(&str, &str); 37] = [
     ("/account/password", "password.change"),
     ("/account/second-factor", "second-factor.enrol"),
     ("/account/second-factor/confirm", "second-factor.confirm"),
@@ -75,6 +75,7 @@ const ACTIONS_OF_PEOPLE: [(&str, &str); 36] = [
     ("/realms/{realm}/account/sessions/end-others", "session.end"),
     ("/realms/{realm}/account/tokens", "user-token.create"),
     ("/realms/{realm}/account/tokens/revoke", "user-token.delete"),
+    ("/realms/{realm}/tokens/revoke", "user-token.revoke"),
     ("/realms/{realm}/users", "user.create"),
     ("/realms/{realm}/users/{user}/disable", "user.disable"),
     ("/realms/{realm}/users/{user}/enable", "user.enable"),

@@ -19,7 +19,6 @@ mod flow_diagram;
 mod forms;
 mod next_steps;
 mod pages;
-mod paging;
 mod paths;
 mod permitted;
 mod qr;

@@ -23,6 +23,7 @@ pub(crate) fn link(step: &NextStep) -> Option<Link> {
         | NextStep::ListAttestations { .. } => return None,
         NextStep::ChangePassword => ("Change password", "account".to_owned()),
         NextStep::EnrolSecondFactor | NextStep::RemoveSecondFactor => ("Your account", "account".to_owned()),
+        NextStep::ListTokensOfEverybody => ("API tokens", "tokens".to_owned()),
         NextStep::ListTokens => ("Your API tokens", "account".to_owned()),
         NextStep::ListRealms => ("Realms", "realms".to_owned()),
         NextStep::SeeRealmSettings => ("Realm settings", "settings".to_owned()),

@@ -18,6 +18,7 @@ mod roles;
 mod search;
 mod sign_in;
 mod signing_keys;
+mod tokens;
 mod traffic;
 mod users;
 mod values;
@@ -44,6 +45,7 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(roles::routes())
         .merge(environments::routes())
         .merge(realm_settings::routes())
+        .merge(tokens::routes())
         .merge(audit::routes())
         .merge(change_requests::routes())
         .merge(overview::routes())

@@ -28,6 +28,7 @@ pub(crate) fn opens(op: &Op, section: Section) -> bool {
         Section::Users => may(op, Permission::UserRead),
         Section::Groups => may(op, Permission::GroupRead),
         Section::Roles => may(op, Permission::RoleRead),
+        Section::Tokens => may(op, Permission::UserTokenRead),
         Section::Environments => anywhere(Permission::EnvironmentRead),
         Section::RealmSettings => anywhere(Permission::RealmRead),
         Section::Audit => may(op, Permission::AuditRead),

@@ -112,6 +112,7 @@ pub enum NextStep {
     ListUsers,
     CreateUser,
     ListTokens,
+    ListTokensOfEverybody,
     ListGroups,
     SeeGroup {
         group: GroupName,
@@ -186,6 +187,7 @@ impl NextStep {
             Self::ListUsers,
             Self::CreateUser,
             Self::ListTokens,
+            Self::ListTokensOfEverybody,
             Self::ListGroups,
             Self::SeeGroup { group },
             Self::UngrantRole,

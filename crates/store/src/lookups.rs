@@ -89,7 +89,8 @@ impl Store {
         self.inner.fetch(query).await?.iter().map(read_as).collect()
     }
 
-    /// Returns objects of one kind as [`Store::list`] does, of those whose keys hold a text after the page's prefix.
+    /// Returns objects of one kind as [`Store::list`] does, of those whose keys hold a text after the page's
+    /// prefix, in whatever capitals.
     ///
     /// # Errors
     ///
@@ -100,10 +101,12 @@ impl Store {
         page: &Page,
         text: &str,
     ) -> Result<Vec<Stored<T>>, ReadError> {
-        let matches = |it: &StoredObject| it.key.get(page.prefix.len()..).is_some_and(|it| it.contains(text));
+        let text = &text.to_ascii_lowercase();
+        let rest = |it: &StoredObject| it.key.get(page.prefix.len()..).map(str::to_ascii_lowercase);
+        let matches = |it: &StoredObject| rest(it).is_some_and(|it| it.contains(text));
         let position = self.inner.dialect.position();
         // Keys are ASCII, so that a place in bytes is one in characters.
-        let condition = format!("{position}(substr(key, {}), $7) > 0", page.prefix.len() + 1);
+        let condition = format!("{position}(lower(substr(key, {})), $7) > 0", page.prefix.len() + 1);
         self.filtered(realm, page, text, matches, &condition).await
     }
 

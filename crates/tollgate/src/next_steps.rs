@@ -77,6 +77,7 @@ fn command(step: &NextStep) -> String {
         NextStep::InspectToken { environment } => format!("jwt inspect TOKEN --env {environment}"),
         NextStep::ListUsers => "user list".to_owned(),
         NextStep::CreateUser => "user create NAME".to_owned(),
+        NextStep::ListTokensOfEverybody => "token list --everybody".to_owned(),
         NextStep::ListTokens => "token list".to_owned(),
         NextStep::ListGroups => "group list".to_owned(),
         NextStep::SeeGroup { group } => format!("group get {group}"),

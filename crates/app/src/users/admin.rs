@@ -14,13 +14,14 @@ use tollgate_model::names::{GroupName, RealmName, RoleName, UserName};
 use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::{Object as _, keys};
 use tollgate_model::users::{SecondFactor, User, UserToken};
-use tollgate_store::{Expect, Stored};
+use tollgate_store::{Expect, Page, Stored};
 
 use super::{Users, demand_power_by};
 use crate::access::{Op, Place, Rights};
 use crate::changes::{Draft, check_if_match, overtaken};
 use crate::directory::{Directory, People, demand_cover};
 use crate::errors::Error;
+use crate::lists::{ListPage, ListRequest};
 
 /// Names of which the journal would not tell whether a user is meant.
 const RESERVED: [&str; 3] = ["system", "nobody", "anonymous"];
@@ -109,20 +110,29 @@ struct Managed {
 // === impl Users ===
 
 impl Users {
-    /// Returns every user.
+    /// Returns users by name, a page at a time: those whose names hold a text, in whatever capitals; all for none.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Forbidden`], [`ErrorKind::Unavailable`].
-    pub async fn list(&self, op: &Op) -> Result<Vec<UserView>, Error> {
+    pub async fn search(
+        &self,
+        op: &Op,
+        text: &str,
+        request: ListRequest,
+    ) -> Result<ListPage<UserView>, Error> {
         op.demand_server(Permission::UserRead)?;
-        let (people, directories) = (self.0.people().await?, self.0.directories().await?);
-        let readable = readable(op, &directories);
-        let show =
-            |user| view(user, if is_own(op, user) { directories.iter().collect() } else { readable.clone() });
-        let mut views: Vec<_> = people.all().map(show).collect();
-        views.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(views)
+        let home = RealmName::default();
+        let page = if text.is_empty() {
+            self.0.page::<User>(&home, String::new(), request).await?
+        } else {
+            let after = request.cursor.clone();
+            let page = Page { prefix: String::new(), after, limit: request.size() + 1 };
+            let found = self.0.store().search::<User>(&home, &page, text).await?;
+            ListPage::of(found.into_iter(), request, |stored| stored.value.key())
+        };
+        let directories = self.0.directories().await?;
+        Ok(page.map(|stored| shown(op, &stored.value, &directories)))
     }
 
     /// Returns one user with their revision.

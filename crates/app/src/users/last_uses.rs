@@ -89,6 +89,23 @@ impl Users {
         Ok(written.max(self.0.0.sign_ins.last_uses.get(id)))
     }
 
+    /// Returns when each of these tokens was last used, as [`Users::last_use`] does of one.
+    pub(super) async fn last_uses(
+        &self,
+        ids: impl Iterator<Item = UserTokenId>,
+    ) -> Result<HashMap<UserTokenId, Timestamp>, Error> {
+        let ids: Vec<UserTokenId> = ids.collect();
+        let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let records = self.0.store().get_records(RecordTable::LastUse, &RealmName::default(), &names).await;
+        let records = records.map_err(Error::unavailable)?;
+        let mut uses = HashMap::with_capacity(ids.len());
+        for (id, name) in ids.into_iter().zip(names) {
+            let written = records.get(&name).map(|text| text.parse().map_err(Error::internal)).transpose()?;
+            uses.extend(written.max(self.0.0.sign_ins.last_uses.get(id)).map(|at| (id, at)));
+        }
+        Ok(uses)
+    }
+
     /// Tells whether a session was not used for longer than it may.
     pub(super) async fn is_idle(&self, token: &UserToken, now: Timestamp) -> Result<bool, Error> {
         let Some(seconds) = token.session.as_ref().and_then(|session| session.idle_seconds) else {

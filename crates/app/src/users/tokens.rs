@@ -151,7 +151,7 @@ impl Users {
     }
 
     /// Deletes a token with all that it made, and all that those made.
-    async fn revoke(&self, op: &Op, token: &UserToken, action: &str) -> Result<(), Error> {
+    pub(super) async fn revoke(&self, op: &Op, token: &UserToken, action: &str) -> Result<(), Error> {
         let mut attempts = self.0.attempts();
         while attempts.next().await {
             let mut draft = Draft::new(op, action).realm(RealmName::default());

@@ -35,6 +35,7 @@ mod second_factor;
 mod sessions;
 mod shadow;
 mod standings;
+mod tokens_of_others;
 mod traffic;
 mod trials;
 mod users;

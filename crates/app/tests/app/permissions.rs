@@ -217,7 +217,7 @@ async fn nobody_may_do_anything_without_permission() {
         waivers.end(waiver, None);
         trials.run(test, Tried::Saved(pipeline("shop"), None), SampleMessage::default());
         users.create_first_admin(None);
-        users.list();
+        users.search("", page());
         users.get(ada);
         users.create(NewUser { name: ada.clone(), password: None, groups: BTreeSet::new() });
         users.disable(ada, None);
@@ -229,6 +229,8 @@ async fn nobody_may_do_anything_without_permission() {
         users.tokens();
         users.create_token(me, NewToken::default());
         users.delete_token(me, session);
+        users.tokens_of_everybody(None, page());
+        users.revoke_token_of(me, session);
         users.sign_out(me);
         users.sessions(me);
         users.end_session(me, session);

@@ -24,7 +24,7 @@ use crate::paths::own_path;
 use crate::times::Moment;
 use crate::visitor::{SignedIn, Visitor};
 pub(super) use sessions::SessionRow;
-use tokens::TokenRow;
+pub(super) use tokens::TokenRow;
 
 /// What stands around a page without navigation.
 struct Alone {

@@ -12,6 +12,7 @@ use axum::routing::get;
 use serde::Deserialize;
 use tollgate_app::access::{Grant, Op, Permission, Reach, Rights, Role, Roles};
 use tollgate_app::groups::GroupView;
+use tollgate_app::lists::ListRequest;
 use tollgate_model::document::GroupFile;
 use tollgate_model::names::GroupName;
 
@@ -23,6 +24,9 @@ use crate::forms::{Fields, Problem, Told};
 use crate::paths::named;
 use crate::permitted::may;
 use crate::visitor::Visitor;
+
+/// Most users that are suggested as members; others are written.
+const SUGGESTED: u32 = 200;
 
 #[derive(Template)]
 #[template(path = "pages/groups/index.html")]
@@ -221,8 +225,11 @@ impl GroupPage {
         let may_see_users = may(home, Permission::UserRead);
         let mut users = Vec::new();
         if may_see_users {
-            let all = app.users().list(home).await?;
-            users.extend(all.into_iter().map(|it| it.name.to_string()).filter(|it| !members.contains(it)));
+            let some = ListRequest { limit: Some(SUGGESTED), cursor: None };
+            let some = app.users().search(home, "", some).await?;
+            users.extend(
+                some.items.into_iter().map(|it| it.name.to_string()).filter(|it| !members.contains(it)),
+            );
         }
         let choice = |role: &Role| {
             let whole = Rights::of(role.permissions.iter().copied(), &Reach::EVERYTHING);

@@ -10,10 +10,10 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::StatusCode;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use tollgate_app::access::{Op, Permission};
 use tollgate_app::errors::ErrorKind;
+use tollgate_app::lists::ListRequest;
 use tollgate_app::users::{HeldRight, NewUser, UserView};
 use tollgate_model::names::{GroupName, RealmName, UserName};
 
@@ -22,20 +22,22 @@ use crate::Console;
 use crate::answers::{Answer, page, render};
 use crate::chrome::{Chrome, Section};
 use crate::forms::{FieldList, Problem, Refusal, Told};
-use crate::paging::{Page, finds};
-use crate::paths::named;
+use crate::paths::{encoded, named};
 use crate::permitted::may;
 use crate::times::Moment;
 use crate::visitor::Visitor;
+
+/// Users on a page.
+const PAGE: u32 = 50;
 
 #[derive(Template)]
 #[template(path = "pages/users/index.html")]
 struct UsersPage {
     chrome: Chrome,
     query: String,
-    /// Where a page of what was searched for is, but for its number.
-    link: String,
-    users: Page<Row>,
+    users: Vec<Row>,
+    /// Where the next page is.
+    next: Option<String>,
     may_create: bool,
 }
 
@@ -108,8 +110,7 @@ struct HeldRow {
 struct ListQuery {
     #[serde(default)]
     q: String,
-    #[serde(default)]
-    page: usize,
+    cursor: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -133,13 +134,14 @@ pub(super) fn routes() -> Router<Console> {
 
 async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Query<ListQuery>) -> Answer {
     let op = &visitor.op;
-    let mut users = console.app.users().list(op).await?;
-    users.retain(|user| finds(&query.q, user.name.as_str()));
+    let text = query.q.trim();
+    let request = ListRequest { limit: Some(PAGE), cursor: query.cursor };
+    let found = console.app.users().search(op, text, request).await?;
     page(&UsersPage {
         chrome: Chrome::new(&visitor, Section::Users, "Users"),
-        query: query.q.trim().to_owned(),
-        link: format!("?q={}&page=", utf8_percent_encode(query.q.trim(), NON_ALPHANUMERIC)),
-        users: Page::of(users, query.page).map(|user| Row::new(&user, op)),
+        query: text.to_owned(),
+        next: found.next.map(|cursor| format!("?q={}&cursor={}", encoded(text), encoded(&cursor))),
+        users: found.items.iter().map(|user| Row::new(user, op)).collect(),
         may_create: may(op, Permission::UserCreate),
     })
 }

@@ -172,6 +172,10 @@ permissions! {
     UserDelete = "user:delete",
     /// Manage one's own API tokens.
     UserTokenManage = "user-token:manage",
+    /// Read everybody's API tokens: never the secret.
+    UserTokenRead = "user-token:read",
+    /// Revoke API tokens of others.
+    UserTokenRevoke = "user-token:revoke",
     /// Read waivers.
     WaiverRead = "waiver:read",
     /// Waive violations.

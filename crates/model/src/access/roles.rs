@@ -163,6 +163,8 @@ const ACCESS_MANAGER: &[Permission] = &[
     Permission::UserCreate,
     Permission::UserDelete,
     Permission::UserRead,
+    Permission::UserTokenRead,
+    Permission::UserTokenRevoke,
     Permission::UserUpdate,
 ];
 

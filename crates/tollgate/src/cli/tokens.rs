@@ -5,26 +5,36 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
-use tollgate_model::names::{EnvironmentName, ParseNameError, ProjectName};
+use tollgate_model::names::{EnvironmentName, ParseNameError, ProjectName, UserName};
 
 use super::Context;
 use super::keys::Lifetime;
 use crate::answers::{items, text};
 use crate::client::segment;
 use crate::failure::Failure;
-use crate::output::{Format, say};
+use crate::output::{Column, Format, say};
 
 /// `tollgate token …`
 #[derive(Subcommand)]
 pub(crate) enum TokenCommand {
     /// Makes an API token and prints it once.
     Create(CreateArguments),
-    /// Lists your API tokens.
-    List,
+    /// Lists your API tokens, or those of everybody in the realm.
+    List {
+        /// Those of everybody in the realm; in realm `default`, of all users.
+        #[arg(long)]
+        everybody: bool,
+        /// Those of this user.
+        #[arg(long, value_name = "NAME")]
+        user: Option<UserName>,
+    },
     /// Revokes an API token, with those that it made.
     Revoke {
         /// Its id, `utk_…`.
         id: String,
+        /// It is the token of somebody else in the realm.
+        #[arg(long)]
+        of_somebody: bool,
     },
 }
 
@@ -56,6 +66,15 @@ struct ScopeArgument {
     projects: BTreeSet<ProjectName>,
 }
 
+const COLUMNS: &[Column] = &[
+    ("ID", "/id"),
+    ("NAME", "/name"),
+    ("SCOPES", "/scopes"),
+    ("CREATED", "/createdAt"),
+    ("EXPIRES", "/expiresAt"),
+    ("LAST USED", "/lastUsedAt"),
+];
+
 /// Runs `tollgate token …`.
 pub(crate) async fn token(context: &Context<'_>, command: TokenCommand) -> Result<(), Failure> {
     match command {
@@ -64,25 +83,29 @@ pub(crate) async fn token(context: &Context<'_>, command: TokenCommand) -> Resul
             context.output.document(&token);
             say!("keep the token now: it is not shown again");
         }
-        TokenCommand::List => {
+        TokenCommand::List { everybody, user } if everybody || user.is_some() => {
+            let mut path = context.client.realm_path(&["tokens"]);
+            if let Some(user) = user {
+                path.push_str(&format!("?user={}", segment(user.as_str())));
+            }
+            let mut tokens = context.client.list(&path).await?;
+            if context.output.format() == Format::Table {
+                put_scopes_in_words(&mut tokens);
+            }
+            let columns = [&[("USER", "/user")], COLUMNS].concat();
+            context.output.list(&tokens, &columns);
+        }
+        TokenCommand::List { .. } => {
             let mut tokens = context.client.list("/tokens").await?;
             if context.output.format() == Format::Table {
                 put_scopes_in_words(&mut tokens);
             }
-            context.output.list(
-                &tokens,
-                &[
-                    ("ID", "/id"),
-                    ("NAME", "/name"),
-                    ("SCOPES", "/scopes"),
-                    ("CREATED", "/createdAt"),
-                    ("EXPIRES", "/expiresAt"),
-                    ("LAST USED", "/lastUsedAt"),
-                ],
-            );
+            context.output.list(&tokens, COLUMNS);
         }
-        TokenCommand::Revoke { id } => {
-            context.client.delete(&format!("/tokens/{}", segment(&id))).await?;
+        TokenCommand::Revoke { id, of_somebody } => {
+            let path =
+                if of_somebody { context.client.realm_path(&["tokens"]) } else { "/tokens".to_owned() };
+            context.client.delete(&format!("{path}/{}", segment(&id))).await?;
             context.output.done(&json!({ "id": id, "revoked": true }), &format!("revoked {id}"));
         }
     }

@@ -16,7 +16,11 @@ pub(crate) enum UserCommand {
     /// Makes a user; their first password is made up and printed once, or read from stdin.
     Create(CreateArguments),
     /// Lists the users of the server.
-    List,
+    List {
+        /// Only those whose name contains this.
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+    },
     /// Shows a user.
     Get {
         /// Their name.
@@ -105,8 +109,9 @@ pub(crate) async fn run<'a>(
     match command {
         UserCommand::Recover(_) => {}
         UserCommand::Create(arguments) => create(context, arguments).await?,
-        UserCommand::List => {
-            let mut users = client.list("/users").await?;
+        UserCommand::List { search } => {
+            let query = search.map(|text| format!("?search={}", segment(&text))).unwrap_or_default();
+            let mut users = client.list(&format!("/users{query}")).await?;
             if context.output.format() == Format::Table {
                 show_groups(&mut users);
             }

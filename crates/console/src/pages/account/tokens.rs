@@ -28,15 +28,15 @@ use crate::visitor::{SignedIn, Visitor};
 const USUAL_DAYS: &str = "90";
 
 /// An API token as pages show it.
-pub(super) struct TokenRow {
-    pub(super) id: String,
-    pub(super) name: String,
+pub(in crate::pages) struct TokenRow {
+    pub(in crate::pages) id: String,
+    pub(in crate::pages) name: String,
     /// What it may be used for; empty for all that its owner may do.
-    pub(super) scopes: Vec<String>,
-    pub(super) made: Moment,
-    pub(super) used: Option<Moment>,
-    pub(super) expires: Option<Moment>,
-    pub(super) is_over: bool,
+    pub(in crate::pages) scopes: Vec<String>,
+    pub(in crate::pages) made: Moment,
+    pub(in crate::pages) used: Option<Moment>,
+    pub(in crate::pages) expires: Option<Moment>,
+    pub(in crate::pages) is_over: bool,
 }
 
 #[derive(Template)]
@@ -173,7 +173,7 @@ fn scopes(fields: &FieldList) -> Result<Vec<TokenScope>, Problem> {
 // === impl TokenRow ===
 
 impl TokenRow {
-    pub(super) fn new(view: TokenView, now: Timestamp) -> Self {
+    pub(in crate::pages) fn new(view: TokenView, now: Timestamp) -> Self {
         let TokenView { token, last_used_at } = view;
         let names =
             |names: Option<String>, word: &str| names.map(|it| format!(" {word} {it}")).unwrap_or_default();
