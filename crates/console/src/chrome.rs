@@ -33,6 +33,8 @@ pub(crate) enum Section {
     Explain,
     /// Not in the navigation.
     Search,
+    /// Reached from the realm's name at the top.
+    Realms,
 }
 
 /// One entry of the navigation.

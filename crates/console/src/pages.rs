@@ -14,6 +14,7 @@ mod overview;
 mod pipelines;
 mod policies;
 mod realm_settings;
+mod realms;
 mod roles;
 mod search;
 mod sign_in;
@@ -28,7 +29,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::Redirect;
 use axum::routing::get;
-use tollgate_app::access::Permission;
 use tollgate_app::users::RealmRights;
 
 use crate::Console;
@@ -46,6 +46,7 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(environments::routes())
         .merge(realm_settings::routes())
         .merge(tokens::routes())
+        .merge(realms::routes())
         .merge(audit::routes())
         .merge(change_requests::routes())
         .merge(overview::routes())
@@ -62,12 +63,13 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(search::routes())
 }
 
-/// Leads to the first page that somebody may open: in realm `default`, else in the first realm where they may do something.
+/// Leads to the first page that somebody may open: in the realm that they were in last, else in realm `default`, else in
+/// the first where they may do something.
 async fn home(State(console): State<Console>, visitor: Visitor) -> Answer<Redirect> {
     let op = &visitor.own.op;
     let realms = console.app.users().own_rights(op).await?;
-    let has_more = |it: &&RealmRights| it.rights.iter().any(|(it, _)| it != Permission::UserTokenManage);
-    let first = realms.iter().filter(has_more).min_by_key(|it| it.realm != op.realm);
+    let order = |it: &&RealmRights| (Some(&it.realm) != visitor.last_realm.as_ref(), it.realm != op.realm);
+    let first = realms.iter().filter(|it| realms::is_theirs(it)).min_by_key(order);
     match first {
         Some(first) if first.realm != op.realm => {
             let entered = console.app.realms().enter(op, first.realm.clone()).await?;

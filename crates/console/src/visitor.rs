@@ -35,6 +35,8 @@ pub(crate) struct Visitor {
     from_here: bool,
     /// The environment that they looked at last, as their browser says.
     pub(crate) environment: Option<EnvironmentName>,
+    /// The realm that they were in last, as their browser says.
+    pub(crate) last_realm: Option<RealmName>,
 }
 
 /// Somebody who has signed in, whatever they have to do first.
@@ -64,7 +66,8 @@ impl FromRequestParts<Console> for Visitor {
         let waiting = console.app.change_requests().waiting_for(&op).await?;
         let from_here = is_same_origin(&parts.headers);
         let environment = crate::remembered::environment(&parts.headers);
-        Ok(Self { op, own, waiting, from_here, environment })
+        let last_realm = crate::remembered::realm(&parts.headers);
+        Ok(Self { op, own, waiting, from_here, environment, last_realm })
     }
 }
 
