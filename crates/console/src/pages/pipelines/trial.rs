@@ -4,13 +4,14 @@ use askama::Template;
 use serde_json::{Map, Value};
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::trials::Tried;
-use tollgate_model::document;
+use tollgate_model::document::{self, parse_value};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::trials::{SampleMessage, Shown, TriedStep};
 
 use super::draft::Draft;
 use crate::Console;
 use crate::answers::Answer;
+use crate::flow_diagram::{Diagram, Entry};
 use crate::forms::{FieldList, Refusal};
 use crate::pages::environments::environments;
 use crate::visitor::Visitor;
@@ -49,6 +50,8 @@ struct Outcome {
 }
 
 struct Row {
+    /// `2`, or `2.1.3` for a step in a branch.
+    number: String,
     title: String,
     input: String,
     output: String,
@@ -110,6 +113,7 @@ impl TrialPanel {
         match console.app.trials().run(&visitor.op, &environment, tried, message).await {
             Ok(trial) => {
                 let report = trial.report;
+                let outline = Diagram::of(&parse_value(&draft.text).unwrap_or_default(), "").outline;
                 panel.outcome = Some(Outcome {
                     environment: environment.to_string(),
                     status: report.answer.status,
@@ -118,7 +122,7 @@ impl TrialPanel {
                     body: report.answer.body.as_ref().map(written).unwrap_or_default(),
                     upstream_calls: report.upstream_calls,
                     time: time(report.micros),
-                    steps: report.steps.iter().map(Row::from).collect(),
+                    steps: report.steps.iter().map(|step| Row::new(step, &outline)).collect(),
                 });
                 Ok(panel)
             }
@@ -147,8 +151,12 @@ fn time(micros: u64) -> String {
     }
 }
 
-impl From<&TriedStep> for Row {
-    fn from(step: &TriedStep) -> Self {
+// === impl Row ===
+
+impl Row {
+    /// Says what a step did, in the words and by the number that the drawing has for it.
+    fn new(step: &TriedStep, outline: &[Entry]) -> Self {
+        let entry = outline.iter().find(|it| !it.number.is_empty() && it.pointer == step.pointer);
         let branch = step.branch.as_deref().map(|taken| {
             let below = taken.rsplit('/').next().unwrap_or_default();
             match (taken.contains("/when/"), below) {
@@ -158,7 +166,8 @@ impl From<&TriedStep> for Row {
             }
         });
         Self {
-            title: step.label.clone(),
+            number: entry.map(|it| it.number.clone()).unwrap_or_default(),
+            title: entry.map_or_else(|| step.label.clone(), |it| it.words.clone()),
             input: written(&step.input),
             output: step.output.as_ref().map(written).unwrap_or_default(),
             cut: step.input.cut || step.output.as_ref().is_some_and(|it| it.cut),
