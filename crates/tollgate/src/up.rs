@@ -65,6 +65,7 @@ use heartbeat::Heartbeat;
 use issuers::IssuerTask;
 use limits::LimitArguments;
 use listeners::{Listen, Listeners, Name, Opening, Place};
+use logging::Log;
 use metrics::{Source, StoreWatch};
 use refusals::RefusalsTask;
 use telemetry::Telemetry;
@@ -153,13 +154,17 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<(), Failure> {
 
 async fn serve(arguments: UpArguments) -> anyhow::Result<()> {
     let telemetry = Telemetry::start()?;
-    let _log = logging::start(&arguments.log, telemetry.logs())?;
-    let served = serve_with(arguments, telemetry.spans()).await;
+    let mut log = logging::start(&arguments.log, telemetry.logs())?;
+    let served = serve_with(arguments, &mut log, telemetry.spans()).await;
     telemetry.finish().await;
     served
 }
 
-async fn serve_with(arguments: UpArguments, spans: Option<Arc<dyn Spans>>) -> anyhow::Result<()> {
+async fn serve_with(
+    arguments: UpArguments,
+    log: &mut Log,
+    spans: Option<Arc<dyn Spans>>,
+) -> anyhow::Result<()> {
     let descriptors = descriptors::raise();
     let entrances = Arc::new(Entrances::load(&arguments.entrances)?);
     entrances.check(arguments.listen.iter().map(|listen| &listen.name))?;
@@ -285,6 +290,7 @@ async fn serve_with(arguments: UpArguments, spans: Option<Arc<dyn Spans>>) -> an
     };
     let started = Started { console, bound, banner, store_watch };
     let last = control(&arguments, &data, &parts, store, started, &mut tasks).await?;
+    log.begin();
     stopping(parts.shutdown.clone()).await;
     tracing::info!("stopping: calls in flight may end");
     drain(tasks, Some(last), signals).await

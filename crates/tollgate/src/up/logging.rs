@@ -1,10 +1,11 @@
-//! The log: JSON, a line per event, on stderr.
+//! The log: a line per event on stderr. JSON, for whatever collects it; words, when a person looks at it in a terminal. Then it
+//! also begins after the banner, which would stand between its lines otherwise.
 //!
 //! A thread of its own writes the lines, so that no call waits for whoever reads them, and none fails with them: stderr
 //! may be a pipe that nobody empties or whose reader is gone, or a file on a disk that is full. Lines that cannot be
 //! written are lost, and how many is told by the next one that can.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -24,8 +25,15 @@ const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// How long the end of the process waits for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
+/// How long a terminal waits for the banner before the first line: where the start takes longer, the log tells why.
+const BANNER_FIRST: Duration = Duration::from_secs(5);
+
 /// The log, from its start on. Dropped, it waits a little for what is not written yet.
-pub(crate) struct Log(Lines);
+pub(crate) struct Log {
+    lines: Lines,
+    /// Dropped to let the first line out.
+    held: Option<Sender<()>>,
+}
 
 /// Where lines are handed over.
 #[derive(Clone)]
@@ -54,16 +62,23 @@ const SENDERS: [&str; 6] = ["opentelemetry", "reqwest", "hyper", "h2", "rustls",
 pub(crate) fn start(filter: &str, collector: Option<&SdkLoggerProvider>) -> anyhow::Result<Log> {
     let filter =
         EnvFilter::builder().parse(filter).with_context(|| format!("`{filter}` is no log filter"))?;
-    let lines = Lines::start(io::stderr()).context("cannot start the log")?;
+    let people_look = io::stderr().is_terminal();
+    let (held, banner) = channel();
+    let lines = Lines::start(io::stderr(), people_look.then_some(banner)).context("cannot start the log")?;
     let writer = lines.clone();
-    let stderr = tracing_subscriber::fmt::layer()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_span_list(false)
-        .with_writer(move || writer.clone())
-        // Its complaints go to stderr, too, and panic when that is what fails.
-        .log_internal_errors(false);
+    // Its own complaints would go to stderr, too, and panic when that is what fails.
+    let layer = tracing_subscriber::fmt::layer().log_internal_errors(false);
+    let stderr = if people_look {
+        layer.with_ansi(false).with_target(false).with_writer(move || writer.clone()).boxed()
+    } else {
+        layer
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .with_writer(move || writer.clone())
+            .boxed()
+    };
     let collector = collector.map(|provider| {
         let is_sent = |metadata: &tracing::Metadata<'_>| {
             !SENDERS.iter().any(|sender| metadata.target().starts_with(sender))
@@ -76,15 +91,23 @@ pub(crate) fn start(filter: &str, collector: Option<&SdkLoggerProvider>) -> anyh
         .with(filter)
         .try_init()
         .map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))?;
-    Ok(Log(lines))
+    Ok(Log { lines, held: Some(held) })
 }
 
 // === impl Log ===
 
+impl Log {
+    /// Says that the banner stands: lines may follow it.
+    pub(crate) fn begin(&mut self) {
+        self.held = None;
+    }
+}
+
 impl Drop for Log {
     fn drop(&mut self) {
+        self.begin();
         let (sender, done) = channel();
-        if self.0.items.send(Item::Flush(sender)).is_ok() {
+        if self.lines.items.send(Item::Flush(sender)).is_ok() {
             // Nobody may read; then there is nothing to wait for.
             let _ = done.recv_timeout(LAST_LINES);
         }
@@ -94,12 +117,18 @@ impl Drop for Log {
 // === impl Lines ===
 
 impl Lines {
-    /// Starts the thread that writes. It ends when all senders are gone.
-    fn start(sink: impl Write + Send + 'static) -> io::Result<Self> {
+    /// Starts the thread that writes, once whoever holds it back lets go. It ends when all senders are gone.
+    fn start(sink: impl Write + Send + 'static, held: Option<Receiver<()>>) -> io::Result<Self> {
         let (items, receiver) = channel();
         let lines = Self { items, state: Arc::default() };
         let state = lines.state.clone();
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || write(sink, &receiver, &state))?;
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+            if let Some(held) = held {
+                // Let go of, or held for long enough: the lines are written either way.
+                let _ = held.recv_timeout(BANNER_FIRST);
+            }
+            write(sink, &receiver, &state);
+        })?;
         Ok(lines)
     }
 }
@@ -166,7 +195,7 @@ mod tests {
 
     fn lines() -> (Lines, Sender<io::Result<()>>, Receiver<Vec<u8>>) {
         let ((permit, permits), (taken, lines)) = (channel(), channel());
-        (Lines::start(Sink(permits, taken)).expect("a thread"), permit, lines)
+        (Lines::start(Sink(permits, taken), None).expect("a thread"), permit, lines)
     }
 
     #[test]
@@ -183,6 +212,19 @@ mod tests {
     }
 
     #[test]
+    fn the_first_line_waits_for_the_banner() {
+        let (sink, taken) = (channel::<io::Result<()>>(), channel());
+        let (held, banner) = channel();
+        let mut lines = Lines::start(Sink(sink.1, taken.0), Some(banner)).expect("a thread");
+        sink.0.send(Ok(())).expect("the thread waits");
+        lines.write_all(b"ready").expect("never fails");
+        let mut log = Log { lines, held: Some(held) };
+        assert!(taken.1.try_recv().is_err(), "nothing is written before");
+        log.begin();
+        assert_eq!(taken.1.recv().expect("written"), b"ready");
+    }
+
+    #[test]
     fn a_line_that_cannot_be_written_is_counted_and_the_next_one_is() {
         let (mut log, permit, taken) = lines();
         log.write_all(b"lost").expect("never fails");
@@ -190,7 +232,7 @@ mod tests {
         permit.send(Err(io::ErrorKind::BrokenPipe.into())).expect("the thread waits");
         permit.send(Ok(())).expect("the thread waits");
         assert_eq!(taken.recv().expect("written"), b"kept");
-        drop(Log(log.clone()));
+        drop(Log { lines: log.clone(), held: None });
         assert_eq!(log.state.lost_lines.load(Ordering::Relaxed), 0, "told, and counted anew");
         assert_eq!(log.state.waiting_bytes.load(Ordering::Relaxed), 0);
     }
