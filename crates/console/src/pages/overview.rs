@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use tollgate_app::Standing;
+use tollgate_app::access::Permission;
 use tollgate_app::conformance::{ConformanceFilter, StandingCounts};
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::lists::ListRequest;
@@ -35,6 +36,8 @@ struct OverviewPage {
     /// Change requests that wait, as a concern of the realm.
     realm_concerns: Vec<Concern>,
     environments: Vec<Card>,
+    /// Whether to say how to begin: nothing runs anywhere, and whoever looks may write pipelines.
+    begins: bool,
 }
 
 struct Card {
@@ -101,6 +104,8 @@ async fn show(State(console): State<Console>, visitor: Visitor) -> Answer {
         chrome: Chrome::new(&visitor, Section::Overview, "Overview"),
         policy_version: summary.policy_version.to_string(),
         realm_concerns: attention.of_realm,
+        begins: environments.iter().all(|it| it.standing.deployments == 0)
+            && visitor.op.rights().allows_anywhere(Permission::PipelineUpdate),
         environments,
     })
 }
