@@ -35,6 +35,30 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   }
 });
 
+// A swap takes the focus away with what had it. htmx gives it back to what has the same id; this does to what is called the
+// same, and else to the page, so that the next Tab does not begin at the top.
+const called = (it) => [it.tagName, it.getAttribute("name"), it.getAttribute("aria-labelledby") ?? it.textContent.trim()].join(" ");
+let had = null;
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const it = document.activeElement;
+  had = it && it !== document.body && !it.id && event.detail.target.contains(it) ? called(it) : null;
+});
+document.addEventListener("htmx:afterSettle", () => {
+  if (had === null || document.activeElement !== document.body) return;
+  const same = [...document.querySelectorAll("a, button, input, select, summary")].find((it) => called(it) === had);
+  (same ?? document.getElementById("main"))?.focus({ preventScroll: true });
+  had = null;
+});
+
+// What opens below a button, such as a question before something is destroyed, closes with Escape, and the button has the
+// focus again.
+document.addEventListener("keydown", (event) => {
+  const open = event.key === "Escape" && event.target.closest("details[open]");
+  if (!open) return;
+  open.open = false;
+  open.querySelector("summary").focus();
+});
+
 // The search box: `/` goes to it, the arrow keys through what it suggests, Escape puts the suggestions away.
 document.addEventListener("keydown", (event) => {
   const box = document.getElementById("search");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
+use thirtyfour::TypingData;
 use thirtyfour::prelude::*;
 
 use crate::Server;
@@ -18,6 +19,21 @@ const FLAGS: [&str; 6] = [
     "--disable-background-networking",
     "--no-first-run",
 ];
+
+/// Says what has the focus, and whether somebody who looks can tell.
+const FOCUSED: &str = "
+    const it = document.activeElement;
+    const words = (node) => node?.textContent.replace(/\\s+/g, ' ').trim();
+    const by = it.getAttribute('aria-labelledby')?.split(' ').map((id) => words(document.getElementById(id))).join(' ');
+    const name = it === document.body ? 'body' : it.getAttribute('aria-label') || by || words(it.labels?.[0]) || words(it) || it.id;
+    const box = it.getBoundingClientRect();
+    const style = getComputedStyle(it);
+    const drawn = it.querySelector?.(':scope > rect');
+    const shown = drawn ? parseFloat(getComputedStyle(drawn).strokeWidth) >= 3 : style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0;
+    const within = box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
+    const quiet = it === document.body || it.id === 'main';
+    return { name, fault: quiet ? null : !shown ? 'no outline' : !within ? 'out of sight' : null };
+";
 
 /// Violations of these impacts are faults.
 const SERIOUS: [&str; 2] = ["serious", "critical"];
@@ -145,6 +161,65 @@ impl Browser {
     pub async fn choose(&self, name: &str, value: &str) {
         let selector = format!("input[name='{name}'][value='{value}']");
         self.driver.query(By::Css(selector)).first().await.expect("an input").click().await.expect("clicks");
+    }
+
+    /// Presses a key, or writes a text, where the focus is.
+    pub async fn press(&self, keys: impl Into<TypingData>) {
+        self.driver.action_chain().send_keys(keys).perform().await.expect("takes keys");
+    }
+
+    /// Selects all that stands in the field with the focus.
+    pub async fn select_all(&self) {
+        let keys = self.driver.action_chain().key_down(Key::Control).send_keys("a").key_up(Key::Control);
+        keys.perform().await.expect("takes keys");
+    }
+
+    /// Returns what the element with the focus is called.
+    ///
+    /// # Panics
+    ///
+    /// When it has the focus and does not show it, or stands where nobody sees it.
+    pub async fn focused(&self) -> String {
+        let found = self.evaluate(FOCUSED).await;
+        let (name, fault) = (found["name"].as_str().unwrap_or_default(), found["fault"].as_str());
+        assert_eq!(fault, None, "the focus on `{name}` cannot be seen");
+        name.to_owned()
+    }
+
+    /// Goes on with the Tab key until what is called so has the focus.
+    ///
+    /// # Panics
+    ///
+    /// When nothing is called so; with what was met on the way.
+    pub async fn tab_to(&self, name: &str) {
+        let mut met = Vec::new();
+        for _ in 0..120 {
+            self.press(Key::Tab).await;
+            let at = self.focused().await;
+            if at == name {
+                return;
+            }
+            met.push(at);
+        }
+        panic!("the Tab key does not lead to `{name}`: {met:#?}");
+    }
+
+    /// Waits until what is called so has the focus.
+    ///
+    /// # Panics
+    ///
+    /// When something else keeps it.
+    pub async fn see_focus_on(&self, name: &str) {
+        for _ in 0..100 {
+            if self.evaluate(FOCUSED).await["name"] == name {
+                return;
+            }
+            self.driver
+                .execute_async("requestAnimationFrame(arguments[0]);", Vec::new())
+                .await
+                .expect("waits");
+        }
+        panic!("the focus is on `{}`, not on `{name}`", self.evaluate(FOCUSED).await["name"]);
     }
 
     /// Waits until the page shows a text, and returns everything that it shows.

@@ -8,6 +8,7 @@ use crate::{Home, Outcome, Server};
 pub struct Person<'a> {
     server: &'a Server<'a>,
     token: String,
+    password: String,
 }
 
 impl<'a> Person<'a> {
@@ -35,7 +36,12 @@ impl<'a> Person<'a> {
         home.keep_secret(&lasting);
         let change = ["--token", &token, "password", "change", "--password-stdin"];
         server.cli_with_input(&change, &format!("{password}\n{lasting}\n")).expect_code(0);
-        Person { server, token }
+        Person { server, token, password: lasting }
+    }
+
+    /// Returns the password that they signed in with last.
+    pub fn password(&self) -> &str {
+        &self.password
     }
 
     /// Runs a command as that person.
