@@ -180,10 +180,16 @@ impl Browser {
     ///
     /// When it has the focus and does not show it, or stands where nobody sees it.
     pub async fn focused(&self) -> String {
-        let found = self.evaluate(FOCUSED).await;
-        let (name, fault) = (found["name"].as_str().unwrap_or_default(), found["fault"].as_str());
+        let (name, fault) = self.focus().await;
         assert_eq!(fault, None, "the focus on `{name}` cannot be seen");
-        name.to_owned()
+        name
+    }
+
+    /// Returns what has the focus, and why nobody would see that.
+    async fn focus(&self) -> (String, Option<String>) {
+        let found = self.evaluate(FOCUSED).await;
+        let text = |field| found.get(field).and_then(Value::as_str).map(str::to_owned);
+        (text("name").unwrap_or_default(), text("fault"))
     }
 
     /// Goes on with the Tab key until what is called so has the focus.
@@ -211,7 +217,7 @@ impl Browser {
     /// When something else keeps it.
     pub async fn see_focus_on(&self, name: &str) {
         for _ in 0..100 {
-            if self.evaluate(FOCUSED).await["name"] == name {
+            if self.focus().await.0 == name {
                 return;
             }
             self.driver
@@ -219,7 +225,7 @@ impl Browser {
                 .await
                 .expect("waits");
         }
-        panic!("the focus is on `{}`, not on `{name}`", self.evaluate(FOCUSED).await["name"]);
+        panic!("the focus is on `{}`, not on `{name}`", self.focus().await.0);
     }
 
     /// Waits until the page shows a text, and returns everything that it shows.

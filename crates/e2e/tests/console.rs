@@ -97,6 +97,7 @@ async fn the_journey_by_clicks() {
     browser.check("consumer-new").await;
     browser.click("Make consumer").await;
     browser.see("Keep it now").await;
+    browser.check("consumer-made").await;
     let key = browser.text().await;
     let key = key.split_whitespace().find(|word| word.starts_with("tg_test_")).expect("a key").to_owned();
     browser.see(&format!("{}/pipeline/default/v1/orders", server.url("test"))).await;
@@ -149,6 +150,7 @@ async fn the_journey_by_clicks() {
     browser.click("Edit external-api-access").await;
     browser.choose("test", "jwt-with-api-key").await;
     browser.see("falls out").await;
+    browser.check("policy-impact").await;
     browser.fill("confirmation", "external-api-access").await;
     browser.click("Save policy").await;
     browser.see("1 not conformant").await;

@@ -26,6 +26,9 @@ use crate::errors::Failure;
 use crate::forms::{FieldList, Refusal};
 use crate::visitor::Visitor;
 
+/// Milliseconds of a day.
+const DAY_MS: i64 = 86_400_000;
+
 #[derive(Template)]
 #[template(path = "pages/policies/values.html")]
 struct ValuesPage<'a> {
@@ -195,15 +198,22 @@ fn edit(which: Which, rows: &[Row]) -> Option<PolicyEdit> {
     }))
 }
 
-/// Writes the longest life of a token for people: `24h`, `30m`.
+/// Writes the longest life of a token for people: `24h`, `30m`, `365d`.
 pub(super) fn lifetime(rules: &LoginFlowRules) -> String {
     let ms = serde_json::to_value(rules.max_token_lifetime_ms).ok().and_then(|ms| ms.as_i64());
-    format!("{:#}", SignedDuration::from_millis(ms.unwrap_or_default()))
+    let ms = ms.unwrap_or_default();
+    if ms >= 2 * DAY_MS && ms % DAY_MS == 0 {
+        return format!("{}d", ms / DAY_MS);
+    }
+    format!("{:#}", SignedDuration::from_millis(ms))
 }
 
 /// Reads what [`lifetime`] writes; a number alone counts hours.
 fn milliseconds(text: &str) -> Option<u64> {
     let text = text.trim();
+    if let Some(days) = text.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok()) {
+        return u64::try_from(i64::from(days) * DAY_MS).ok();
+    }
     let alone = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let text = if alone { format!("{text}h") } else { text.to_owned() };
     u64::try_from(text.parse::<SignedDuration>().ok()?.as_millis()).ok()
@@ -308,7 +318,9 @@ mod tests {
 
     #[test]
     fn a_life_of_tokens_is_written_as_it_is_read() {
-        for (text, ms) in [("24h", 86_400_000), ("30m", 1_800_000), ("1h 30m", 5_400_000), ("1s", 1_000)] {
+        for (text, ms) in
+            [("24h", 86_400_000), ("30m", 1_800_000), ("1h 30m", 5_400_000), ("365d", 31_536_000_000)]
+        {
             assert_eq!(milliseconds(text), Some(ms), "{text}");
             let rules = json!({ "maxTokenLifetimeMs": ms });
             let rules: LoginFlowRules = serde_json::from_value(rules).expect("rules");
