@@ -759,6 +759,32 @@ async fn a_token_that_was_revoked_or_signed_out_is_dead_at_once() {
 }
 
 #[tokio::test]
+async fn the_list_of_everybodys_tokens_has_nothing_that_could_be_used() {
+    let api = Api::start().await;
+    let made = api.call("POST", "/api/v1/tokens", json!({ "name": "ci" })).await.expect(201, "");
+    let (plain, id) =
+        (made.body["token"].as_str().expect("shown once"), made.body["id"].as_str().expect("an id"));
+    let list = api.call("GET", "/api/v1/realms/default/tokens?user=admin", Value::Null).await.expect(200, "");
+    let listed =
+        list.body["items"].as_array().expect("items").iter().find(|it| it["id"] == id).expect("listed");
+    let mut members: Vec<_> = listed.as_object().expect("an object").keys().map(String::as_str).collect();
+    members.sort_unstable();
+    assert_eq!(
+        members,
+        ["createdAt", "expired", "expiresAt", "id", "kind", "madeBy", "name", "user", "userDisabled"]
+    );
+    let text = list.body.to_string();
+    assert!(!text.contains(plain) && !text.contains("digest"), "{text}");
+    let path = format!("/api/v1/realms/default/tokens/{id}");
+    api.call("DELETE", &path, Value::Null).await.expect(204, "");
+    let gone = api.call("DELETE", &path, Value::Null).await.expect(404, "not-found");
+    assert_eq!(
+        gone.body["next"],
+        json!({ "step": "list-tokens-of-everybody", "request": "GET /api/v1/realms/{realm}/tokens" })
+    );
+}
+
+#[tokio::test]
 async fn long_lists_come_in_pages() {
     let api = Api::start().await;
     for n in 0..5 {

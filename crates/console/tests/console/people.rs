@@ -9,7 +9,7 @@ use crate::world::{PASSWORD, World};
 const REALM: &str = "/realms/default";
 
 /// Pages that take a permission that a viewer lacks.
-const CLOSED: [(&str, &str); 12] = [
+const CLOSED: [(&str, &str); 13] = [
     ("users", "user:read"),
     ("users/admin", "user:read"),
     ("new-user", "user:create"),
@@ -18,6 +18,7 @@ const CLOSED: [(&str, &str); 12] = [
     ("new-group", "group:create"),
     ("roles", "role:read"),
     ("new-role", "role:create"),
+    ("tokens", "user-token:read"),
     ("new-environment", "environment:create"),
     ("audit", "audit:read"),
     ("audit/1", "audit:read"),
@@ -25,7 +26,7 @@ const CLOSED: [(&str, &str); 12] = [
 ];
 
 /// Forms that change something, each with what it takes.
-const FORMS: [(&str, &[(&str, &str)]); 21] = [
+const FORMS: [(&str, &[(&str, &str)]); 22] = [
     ("users", &[("name", "eve")]),
     ("users/admin/disable", &[]),
     ("users/admin/enable", &[]),
@@ -55,6 +56,7 @@ const FORMS: [(&str, &[(&str, &str)]); 21] = [
     ("environments/test/delete", &[("confirmation", "test")]),
     ("settings", &[("revision", "1"), ("days", "365")]),
     ("audit/verify", &[]),
+    ("tokens/revoke", &[("id", "utk_01a20b6db916733abfb8ee4528c1c378")]),
 ];
 
 /// Returns the numbers of the entries that changed something.
@@ -104,9 +106,17 @@ async fn navigation_offers_what_somebody_may_open() {
             .collect::<Vec<_>>()
     };
     let all = offers(&world.cookie).await;
-    for section in
-        ["users", "groups", "roles", "environments", "settings", "audit", "change-requests", "policies"]
-    {
+    for section in [
+        "users",
+        "groups",
+        "roles",
+        "tokens",
+        "environments",
+        "settings",
+        "audit",
+        "change-requests",
+        "policies",
+    ] {
         assert!(all.iter().any(|it| it == section), "{section}: {all:?}");
     }
     let seen = offers(&viewer).await;
@@ -384,4 +394,36 @@ async fn settings_are_checked_at_their_fields_and_a_second_factor_is_demanded_by
         world.app.realms().get(&world.op).await.expect("a realm").value.settings.max_waiver_days.get(),
         14
     );
+}
+
+#[tokio::test]
+async fn what_went_wrong_links_to_the_page_that_helps_in_this_realm_and_speaks_of_no_command() {
+    let world = World::start().await;
+    for (page, link, label) in [
+        ("users/nobody-here", "/realms/default/users", "Users"),
+        ("pipelines/none", "/realms/default/new-pipeline", "New pipeline"),
+        ("policy-versions/9.9", "/realms/default/policy-versions", "Policy versions"),
+    ] {
+        let reply = world.get(&format!("{REALM}/{page}")).await;
+        assert_eq!(reply.status, 404, "{page}");
+        assert!(reply.text.contains(&format!("href=\"{link}\">{label}</a>")), "{page}: {}", reply.text);
+        assert!(!reply.text.contains("`tollgate"), "{page}: {}", reply.text);
+    }
+    let elsewhere = world.get("/realms/acme/pipelines/none").await;
+    assert!(!elsewhere.text.contains("/realms/default/"), "{}", elsewhere.text);
+}
+
+#[tokio::test]
+async fn a_browser_comes_back_to_the_realm_that_it_was_in_last_and_to_none_where_it_may_nothing() {
+    let world = World::start().await;
+    let acme = RealmName::parse("acme").expect("a name");
+    world.app.realms().create(&world.op, acme).await.expect("makes it");
+    let last = |name: &str| format!("{}; tollgate_realm={name}", world.cookie);
+    let home = async |cookie: &str| world.get_as(cookie, "/").await.header("location").to_owned();
+    assert_eq!(home(&last("default")).await, "/realms/default/overview");
+    assert_eq!(home(&last("none-such")).await, "/realms/default/overview");
+    let there = world.get("/realms/default/overview").await;
+    assert!(there.header("set-cookie").contains("tollgate_realm=default; Path=/; HttpOnly; SameSite=Strict"));
+    let failed = world.get("/realms/default/pipelines/none").await;
+    assert_eq!(failed.header("set-cookie"), "", "what was not shown is not remembered");
 }
