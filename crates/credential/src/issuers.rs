@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tollgate_model::issuers::{IssuerAlgorithm, IssuerSettings, TokenConsumer};
 
 use crate::keysets::{VerifyTokenError, read_header};
-use crate::tokens::{self, Claims, Header, Parts};
+use crate::tokens::{self, All, Claims, Header, Parts, Scopes};
 use crate::verified_tokens::{KeyFingerprint, VerifiedTokens};
 
 /// Most keys of a set that are looked at.
@@ -296,18 +296,19 @@ impl<'a> OpenedToken<'a> {
             jti: jti.unwrap_or_default().to_owned(),
             issued_at,
             expires_at,
-            scopes_claim: Some(settings.scopes_claim.as_str().into()),
-            all: self.claims.clone(),
+            scopes: Scopes::of(self.claims.get(settings.scopes_claim.as_str())),
+            all: All::Members(self.claims.clone()),
         })
     }
 }
 
-/// Returns the name of the consumer whose a verified token is; `None` when it names none that counts.
+/// Returns the name of the consumer whose a token of an issuer outside is; `None` when it names none that counts.
 pub fn consumer_of<'a>(consumer: &'a TokenConsumer, claims: &'a Claims) -> Option<&'a str> {
     match consumer {
         TokenConsumer::Fixed(name) => Some(name.as_str()),
         TokenConsumer::Claim { claim, values } => {
-            let value = claims.all.get(claim)?.as_str()?;
+            let All::Members(all) = &claims.all else { return None };
+            let value = all.get(claim)?.as_str()?;
             if values.is_empty() { Some(value) } else { values.get(value).map(|name| name.as_str()) }
         }
     }

@@ -12,7 +12,9 @@ use tollgate_model::sources::{Random, RandomError};
 use tollgate_model::triggers::Scope;
 
 use crate::private_keys::PrivateKey;
-use crate::tokens::{self, Claims, Header, MAX_CUSTOM_CLAIMS_BYTES, Parts, RESERVED_CLAIMS};
+use crate::tokens::{
+    self, All, Claims, Header, MAX_CUSTOM_CLAIMS_BYTES, OwnClaims, Parts, RESERVED_CLAIMS, Scopes,
+};
 use crate::verified_tokens::VerifiedTokens;
 
 /// How far the clocks of issuer and verifier may differ, in seconds.
@@ -227,7 +229,7 @@ impl KeySet {
             check_signature(&parts, &key.key)?;
             fact.iter().for_each(|fact| memory.learn(fact));
         }
-        self.check(tokens::members(parts.payload).ok_or(VerifyTokenError::Malformed)?, now)
+        self.check(tokens::json(parts.payload).ok_or(VerifyTokenError::Malformed)?, now)
     }
 
     fn active(&self) -> Option<&KeySetKey> {
@@ -250,29 +252,33 @@ impl KeySet {
         Ok(key)
     }
 
-    fn check(&self, all: Map<String, Value>, now: Timestamp) -> Result<Claims, VerifyTokenError> {
-        let text = |name: &str| all.get(name).and_then(Value::as_str);
-        let seconds = |name: &str| all.get(name).and_then(Value::as_i64).ok_or(VerifyTokenError::Malformed);
-        if text("iss") != Some(&self.issuer) {
+    fn check(&self, json: String, now: Timestamp) -> Result<Claims, VerifyTokenError> {
+        let malformed = VerifyTokenError::Malformed;
+        let own: OwnClaims<'_> = serde_json::from_str(&json).map_err(|_| malformed)?;
+        if own.issuer.as_deref() != Some(&self.issuer) {
             return Err(VerifyTokenError::Issuer);
         }
-        if text("aud") != Some(&self.audience) {
+        if own.audience.as_deref() != Some(&self.audience) {
             return Err(VerifyTokenError::Audience);
         }
-        let (expires_at, issued_at) = (seconds("exp")?, seconds("iat")?);
+        let (expires_at, issued_at) = (own.expires_at.ok_or(malformed)?, own.issued_at.ok_or(malformed)?);
         let now = now.as_second();
         if now >= expires_at.saturating_add(LEEWAY_SECONDS) {
             return Err(VerifyTokenError::Expired);
         }
-        let begins = if all.contains_key("nbf") { seconds("nbf")?.max(issued_at) } else { issued_at };
+        let begins = match own.not_before {
+            Some(not_before) => not_before.ok_or(malformed)?.max(issued_at),
+            None => issued_at,
+        };
         if now.saturating_add(LEEWAY_SECONDS) < begins {
             return Err(VerifyTokenError::NotYetValid);
         }
-        let (Some(subject), Some(jti)) = (text("sub"), text("jti")) else {
-            return Err(VerifyTokenError::Malformed);
+        let (Some(subject), Some(jti)) = (own.subject, own.jti) else {
+            return Err(malformed);
         };
-        let (subject, jti) = (subject.to_owned(), jti.to_owned());
-        Ok(Claims { subject, jti, issued_at, expires_at, scopes_claim: None, all })
+        let (subject, jti) = (subject.into_owned(), jti.into_owned());
+        let scopes = Scopes::Text(own.scope.unwrap_or_default().into_owned());
+        Ok(Claims { subject, jti, issued_at, expires_at, scopes, all: All::Json(json) })
     }
 }
 

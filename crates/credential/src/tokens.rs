@@ -1,10 +1,11 @@
 //! Tokens: what they say and how they are taken apart (RFC 7519, 7515, 9068).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use tollgate_model::names::{EnvironmentName, RealmName};
@@ -30,10 +31,39 @@ pub struct Claims {
     pub issued_at: i64,
     /// `exp`, in seconds since 1970.
     pub expires_at: i64,
-    /// The claim that holds the scopes, where it may be another than `scope`.
-    pub scopes_claim: Option<Box<str>>,
-    /// Every claim.
-    pub all: Map<String, Value>,
+    pub(crate) scopes: Scopes,
+    pub(crate) all: All,
+}
+
+/// The scopes of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Scopes {
+    /// Separated by spaces; empty when there are none.
+    Text(String),
+    /// One each, whatever spaces it has.
+    List(Vec<String>),
+}
+
+/// Every claim of a token.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum All {
+    /// Not taken apart: most calls need a few of them only.
+    Json(String),
+    Members(Map<String, Value>),
+}
+
+/// The claims that a token of a login flow is checked by, each `None` when it is not there or of another type.
+#[derive(Debug, Default)]
+pub(crate) struct OwnClaims<'a> {
+    pub(crate) issuer: Option<Cow<'a, str>>,
+    pub(crate) audience: Option<Cow<'a, str>>,
+    pub(crate) subject: Option<Cow<'a, str>>,
+    pub(crate) jti: Option<Cow<'a, str>>,
+    pub(crate) scope: Option<Cow<'a, str>>,
+    pub(crate) issued_at: Option<i64>,
+    pub(crate) expires_at: Option<i64>,
+    /// Whether it is there is one question, whether it is a number another.
+    pub(crate) not_before: Option<Option<i64>>,
 }
 
 /// What a token says, not verified: for a person to look at, never to decide by.
@@ -63,6 +93,13 @@ pub(crate) struct Header {
     /// Whether it is there, with whatever value.
     #[serde(default, deserialize_with = "present")]
     pub(crate) crit: bool,
+}
+
+/// A value of which it is known whether it is a text or a whole number.
+enum Claim<'a> {
+    Text(Cow<'a, str>),
+    Number(i64),
+    Other,
 }
 
 /// A JSON object none of whose members stands twice (RFC 7519 section 4 lets a parser choose; choosing differently than
@@ -107,31 +144,155 @@ pub(crate) fn members(part: &str) -> Option<Map<String, Value>> {
     serde_json::from_slice::<UniqueMembers>(&decode(part)?).ok().map(|members| members.0)
 }
 
+/// Decodes a part that is JSON.
+pub(crate) fn json(part: &str) -> Option<String> {
+    String::from_utf8(decode(part)?).ok()
+}
+
 // === impl Claims ===
 
 impl Claims {
     /// Tells whether the token carries a scope. In a list each element is one scope, whatever spaces it has.
     pub fn has_scope(&self, scope: &Scope) -> bool {
-        match self.scopes() {
-            Some(Value::String(scopes)) => scopes.split(' ').any(|it| it == scope.as_str()),
-            Some(Value::Array(scopes)) => scopes.iter().any(|it| it.as_str() == Some(scope.as_str())),
-            _ => false,
+        match &self.scopes {
+            Scopes::Text(scopes) => scopes.split(' ').any(|it| it == scope.as_str()),
+            Scopes::List(scopes) => scopes.iter().any(|it| it == scope.as_str()),
         }
     }
 
     /// Returns the scopes as they stand in the token, for people.
     pub fn scopes_text(&self) -> String {
-        match self.scopes() {
-            Some(Value::String(scopes)) => scopes.clone(),
-            Some(Value::Array(scopes)) => {
-                scopes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
-            }
-            _ => String::new(),
+        match &self.scopes {
+            Scopes::Text(scopes) => scopes.clone(),
+            Scopes::List(scopes) => scopes.join(" "),
         }
     }
 
-    fn scopes(&self) -> Option<&Value> {
-        self.all.get(self.scopes_claim.as_deref().unwrap_or("scope"))
+    /// Returns every claim; `None` when one of those that were not looked at cannot be read.
+    pub fn into_all(self) -> Option<Map<String, Value>> {
+        match self.all {
+            All::Json(text) => serde_json::from_str::<UniqueMembers>(&text).ok().map(|members| members.0),
+            All::Members(members) => Some(members),
+        }
+    }
+}
+
+// === impl Scopes ===
+
+impl Scopes {
+    /// Reads a claim that holds scopes.
+    pub(crate) fn of(claim: Option<&Value>) -> Self {
+        match claim {
+            Some(Value::String(scopes)) => Self::Text(scopes.clone()),
+            Some(Value::Array(scopes)) => {
+                Self::List(scopes.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+            }
+            _ => Self::Text(String::new()),
+        }
+    }
+}
+
+// === impl OwnClaims ===
+
+impl<'de> Deserialize<'de> for OwnClaims<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = OwnClaims<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OwnClaims<'de>, A::Error> {
+                let mut claims = OwnClaims::default();
+                let mut names: Vec<Cow<'de, str>> = Vec::with_capacity(16);
+                while let Some(Claim::Text(name)) = map.next_key()? {
+                    match &*name {
+                        "iss" => claims.issuer = map.next_value::<Claim<'_>>()?.text(),
+                        "aud" => claims.audience = map.next_value::<Claim<'_>>()?.text(),
+                        "sub" => claims.subject = map.next_value::<Claim<'_>>()?.text(),
+                        "jti" => claims.jti = map.next_value::<Claim<'_>>()?.text(),
+                        "scope" => claims.scope = map.next_value::<Claim<'_>>()?.text(),
+                        "iat" => claims.issued_at = map.next_value::<Claim<'_>>()?.number(),
+                        "exp" => claims.expires_at = map.next_value::<Claim<'_>>()?.number(),
+                        "nbf" => claims.not_before = Some(map.next_value::<Claim<'_>>()?.number()),
+                        _ => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                    names.push(name);
+                }
+                names.sort_unstable();
+                if names.array_windows().any(|[one, next]| one == next) {
+                    return Err(A::Error::custom("a member stands twice"));
+                }
+                Ok(claims)
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+// === impl Claim ===
+
+impl<'a> Claim<'a> {
+    fn text(self) -> Option<Cow<'a, str>> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    fn number(self) -> Option<i64> {
+        if let Self::Number(number) = self { Some(number) } else { None }
+    }
+}
+
+impl<'de> Deserialize<'de> for Claim<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Claim<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Claim<'de>, E> {
+                Ok(Claim::Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Claim<'de>, E> {
+                Ok(Claim::Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Claim<'de>, E> {
+                Ok(Claim::Number(number))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Claim<'de>, E> {
+                Ok(i64::try_from(number).map_or(Claim::Other, Claim::Number))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Claim<'de>, E> {
+                Ok(Claim::Other)
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Claim<'de>, E> {
+                Ok(Claim::Other)
+            }
+
+            fn visit_unit<E>(self) -> Result<Claim<'de>, E> {
+                Ok(Claim::Other)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Claim<'de>, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Claim::Other)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Claim<'de>, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Claim::Other)
+            }
+        }
+        deserializer.deserialize_any(Any)
     }
 }
 

@@ -1,28 +1,42 @@
 //! A map with a bound on its memory that forgets what was not used for long.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 
 /// Two generations of entries. What is used moves to the young one; when that is full it becomes the old one, and
 /// the old one is forgotten. So at most twice the capacity is kept, every operation costs the same, and whatever is
 /// used at least once per generation stays.
 #[derive(Debug)]
-pub(crate) struct BoundedMap<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+pub(crate) struct BoundedMap<K, V, S = RandomState> {
+    young: HashMap<K, V, S>,
+    old: HashMap<K, V, S>,
     capacity: usize,
 }
 
 // === impl BoundedMap ===
 
-impl<K: Eq + Hash, V> BoundedMap<K, V> {
+impl<K: Eq + Hash, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), capacity: capacity.max(1) }
+        Self { young: HashMap::default(), old: HashMap::default(), capacity: capacity.max(1) }
     }
 
     /// Returns an entry, without counting that as a use.
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
         self.young.get(key).or_else(|| self.old.get(key))
+    }
+
+    /// Changes an entry, which is the default one when there is none.
+    pub(crate) fn change<R>(&mut self, key: K, change: impl FnOnce(&mut V) -> R) -> R
+    where
+        V: Default,
+    {
+        if let Some(value) = self.young.get_mut(&key) {
+            return change(value);
+        }
+        let mut value = self.old.remove(&key).unwrap_or_default();
+        let result = change(&mut value);
+        self.insert(key, value);
+        result
     }
 
     /// Takes an entry out.
@@ -46,12 +60,11 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_what_is_used_stays() {
-        let mut map = BoundedMap::new(10);
+        let mut map: BoundedMap<u32, u32> = BoundedMap::new(10);
         map.insert(u32::MAX, 7);
         for n in 0..1_000 {
             map.insert(n, 0);
-            let value = map.remove(&u32::MAX).expect("used all the time");
-            map.insert(u32::MAX, value);
+            map.change(u32::MAX, |value| assert_eq!(*value, 7, "used all the time"));
             assert!(map.young.len() + map.old.len() <= 20);
         }
         assert_eq!(map.remove(&u32::MAX), Some(7));

@@ -370,10 +370,7 @@ impl Checks<'_> {
                 Problem::new(Code::CheckUnavailable).at(check).because(why).retry_after(1)
             }
             TokenError::Invalid(check, why) => {
-                let problem = Problem::new(Code::JwtInvalid)
-                    .challenge(r#"Bearer error="invalid_token""#)
-                    .at(check)
-                    .because(why);
+                let problem = Problem::new(Code::JwtInvalid).challenge(INVALID_TOKEN).at(check).because(why);
                 // What has a good signature was issued once. A key that is not known here may be a new one of an issuer outside.
                 let is_made_up = match check {
                     Check::TokenForm | Check::TokenSignature => true,
@@ -429,6 +426,9 @@ impl Checks<'_> {
         }
     }
 }
+
+/// The challenge to a token that is no good (RFC 6750 section 3.1).
+pub(crate) const INVALID_TOKEN: &str = r#"Bearer error="invalid_token""#;
 
 /// The scheme in the challenge of a client certificate. HTTP knows none for it, and demands one (RFC 9110 section 15.5.2).
 const CERTIFICATE: &str = "ClientCertificate";

@@ -37,7 +37,7 @@ use crate::explain::cut;
 use crate::flows::{self, Run};
 use crate::front::{Front, Origin};
 use crate::look_alikes;
-use crate::metrics::{Exposition, Held, Kind, Metrics, Outcome};
+use crate::metrics::{Exposition, InFlight, Kind, ListenerMetrics, Metrics, Outcome};
 use crate::overload::Overload;
 use crate::pages;
 use crate::passing::{Ended, Passing};
@@ -130,6 +130,14 @@ pub struct ListenerId {
     pub exposure: Exposure,
 }
 
+/// What the calls of a listener share.
+struct Door {
+    gateway: Arc<Gateway>,
+    id: ListenerId,
+    front: Front,
+    metrics: Arc<ListenerMetrics>,
+}
+
 /// How a scheduled run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduledRun {
@@ -208,7 +216,7 @@ pub(crate) struct Unended {
     began: Timestamp,
     record: Record,
     /// `None` once the call goes on elsewhere, with its body.
-    in_flight: Option<Held>,
+    in_flight: Option<InFlight>,
     /// Whose a refusal is that came to no deployment.
     realm: Option<RealmName>,
     /// Status and code; `None` until there is an answer.
@@ -276,16 +284,21 @@ impl Gateway {
         exposure: Exposure,
         shutdown: watch::Receiver<bool>,
     ) {
-        let id = Arc::new(ListenerId { environment, exposure });
+        let id = ListenerId { environment, exposure };
         let metrics = self.metrics.listener(&id);
-        let (gateway, counted) = (self.clone(), metrics.clone());
-        let front = Arc::new(Front::new(&entrance));
+        let opened = Opened::new({
+            let metrics = metrics.clone();
+            move || metrics.connected()
+        });
+        let door = Arc::new(Door { gateway: self.clone(), id, front: Front::new(&entrance), metrics });
         let handler = move |remote, request| {
-            let (gateway, id, in_flight) = (gateway.clone(), id.clone(), counted.began());
-            let front = front.clone();
-            async move { gateway.handle_counted(&id, &front, remote, request, in_flight).await }
+            let door = door.clone();
+            async move {
+                let Door { gateway, id, front, metrics } = &*door;
+                gateway.handle_counted(id, front, remote, request, metrics).await
+            }
         };
-        let entrance = Entrance { opened: Opened::new(move || metrics.connected()), ..entrance };
+        let entrance = Entrance { opened, ..entrance };
         tollgate_listener::serve(listener, entrance, self.settings.listener, shutdown, handler).await;
     }
 
@@ -302,8 +315,8 @@ impl Gateway {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let in_flight = self.metrics.listener(listener).began();
-        self.handle_counted(listener, &Front::default(), remote, request, in_flight).await
+        let metrics = self.metrics.listener(listener);
+        self.handle_counted(listener, &Front::default(), remote, request, &metrics).await
     }
 
     /// Answers one call of a listener whose counters are at hand.
@@ -313,7 +326,7 @@ impl Gateway {
         front: &Front,
         remote: SocketAddr,
         request: Request<B>,
-        in_flight: Held,
+        metrics: &Arc<ListenerMetrics>,
     ) -> Answer
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -330,7 +343,7 @@ impl Gateway {
             request_id,
             began: now,
             record: Record::default(),
-            in_flight: Some(in_flight),
+            in_flight: Some(metrics.began()),
             realm: None,
             answered: None,
         };
@@ -784,7 +797,7 @@ fn finish(received: &Received<'_>, record: &Record, answer: &mut Answer) {
     if let Some(cors) = record.cors().filter(|_| !cors::is_preflight(&parts.method, &parts.headers)) {
         cors::permit_reading(cors, parts.headers.get(ORIGIN), headers);
     }
-    if let Ok(id) = HeaderValue::try_from(request_id.to_string()) {
+    if let Ok(id) = HeaderValue::from_bytes(&request_id.to_text()) {
         headers.insert(REQUEST_ID, id);
     }
 }

@@ -72,11 +72,11 @@ pub(crate) struct ListenerMetrics {
     unrouted: CallSeries,
 }
 
-/// A number that is one higher as long as this lives.
-pub(crate) struct Held {
-    listener: Arc<ListenerMetrics>,
-    of: fn(&ListenerMetrics) -> &AtomicU64,
-}
+/// A connection that is counted as open as long as this lives.
+pub(crate) struct Connected(Arc<ListenerMetrics>);
+
+/// A call that is counted as in flight as long as this lives.
+pub(crate) struct InFlight(Arc<ListenerMetrics>);
 
 /// What stays of a deployment when it is deployed again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -294,14 +294,16 @@ fn write_durations(out: &mut Exposition, labels: &[(&str, &str)], series: &CallS
 
 impl ListenerMetrics {
     /// Counts a connection, as open until what is returned is dropped.
-    pub(crate) fn connected(self: &Arc<Self>) -> Held {
+    pub(crate) fn connected(self: &Arc<Self>) -> Connected {
         self.accepted.fetch_add(1, Ordering::Relaxed);
-        Held::new(self, |listener| &listener.connections)
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Connected(self.clone())
     }
 
     /// Counts a call, as in flight until what is returned is dropped.
-    pub(crate) fn began(self: &Arc<Self>) -> Held {
-        Held::new(self, |listener| &listener.in_flight)
+    pub(crate) fn began(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(self.clone())
     }
 }
 
@@ -312,23 +314,26 @@ impl Default for ListenerMetrics {
     }
 }
 
-// === impl Held ===
+// === impl Connected ===
 
-impl Held {
-    fn new(listener: &Arc<ListenerMetrics>, of: fn(&ListenerMetrics) -> &AtomicU64) -> Self {
-        of(listener).fetch_add(1, Ordering::Relaxed);
-        Self { listener: listener.clone(), of }
-    }
-
-    /// Returns the listener that it counts for.
-    pub(crate) fn listener(&self) -> &ListenerMetrics {
-        &self.listener
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Drop for Held {
+// === impl InFlight ===
+
+impl InFlight {
+    /// Returns the listener that it counts for.
+    pub(crate) fn listener(&self) -> &ListenerMetrics {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
     fn drop(&mut self) {
-        (self.of)(&self.listener).fetch_sub(1, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

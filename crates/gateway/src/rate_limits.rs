@@ -14,8 +14,7 @@
 //! Memory is bounded, so that counters can be forgotten. Callers without credentials have a memory of their own: whoever
 //! comes from ever new addresses pushes out addresses, and never the quota of a consumer.
 
-use std::fmt::Write as _;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
@@ -30,6 +29,8 @@ use crate::bounded::BoundedMap;
 const SHARDS: usize = 64;
 /// Intervals that a limit can have, each with a moment of its own.
 const INTERVALS: usize = 5;
+/// Longest value of a field of ours: for each interval a name, two numbers of 20 digits and what stands between them.
+const FIELD_BYTES: usize = INTERVALS * 64;
 const NANOS: u64 = 1_000_000_000;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -55,15 +56,16 @@ struct Arrival {
 /// The arrival times of a caller, by interval.
 type Arrivals = [Arrival; INTERVALS];
 
-type Shard = BoundedMap<(ApiId, Caller), Arrivals>;
+type Shard<S> = BoundedMap<(ApiId, Caller), Arrivals, S>;
 
 /// The counters of all callers.
 #[derive(Debug)]
 pub(crate) struct RateLimits {
-    hasher: RandomState,
     /// Of consumers and credentials, which nobody can make up.
-    known: Vec<Mutex<Shard>>,
-    addresses: Vec<Mutex<Shard>>,
+    known: Vec<Mutex<Shard<foldhash::fast::RandomState>>>,
+    /// Whoever calls chooses the address, and could choose many that fall together.
+    addresses: Vec<Mutex<Shard<RandomState>>>,
+    hasher: RandomState,
 }
 
 /// What the limits say of one call.
@@ -71,15 +73,25 @@ pub(crate) struct RateLimits {
 pub(crate) struct Decision {
     /// Seconds to wait, rounded up, when the call is refused.
     pub(crate) retry_after: Option<u64>,
-    states: Vec<LimitState>,
+    states: States,
 }
 
-#[derive(Debug)]
+/// In a place of their own each: a call makes one of these, without an allocation.
+type States = [Option<LimitState>; INTERVALS];
+
+#[derive(Debug, Clone, Copy)]
 struct LimitState {
     limit: Limit,
     remaining: u64,
     /// Seconds until all calls are back, rounded up.
     reset: u64,
+}
+
+/// A field's value while it is written.
+#[derive(Debug)]
+struct FieldText {
+    bytes: [u8; FIELD_BYTES],
+    len: usize,
 }
 
 // === impl Caller ===
@@ -104,8 +116,7 @@ pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
 impl RateLimits {
     /// Returns counters that hold about `capacity` callers with credentials, and as many addresses.
     pub(crate) fn new(capacity: usize) -> Self {
-        let shards = || (0..SHARDS).map(|_| Mutex::new(BoundedMap::new(capacity / SHARDS))).collect();
-        Self { hasher: RandomState::new(), known: shards(), addresses: shards() }
+        Self { known: shards(capacity), addresses: shards(capacity), hasher: RandomState::new() }
     }
 
     /// Counts a call, if it fits all limits.
@@ -121,20 +132,42 @@ impl RateLimits {
     fn decide(&self, api: ApiId, caller: Caller, limits: &[Limit], now: Timestamp, counts: bool) -> Decision {
         let now = u64::try_from(now.as_nanosecond()).unwrap_or_default();
         let key = (api, caller);
-        let index = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default() % SHARDS;
-        let shards = if matches!(caller, Caller::Address(_)) { &self.addresses } else { &self.known };
-        let Some(shard) = shards.get(index) else {
-            return Decision { retry_after: None, states: Vec::new() };
+        let id = match caller {
+            Caller::Address(_) => {
+                let shard = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default();
+                return decide_in(&self.addresses, shard, key, limits, now, counts);
+            }
+            Caller::Consumer(id) => id.as_u128(),
+            Caller::Key(id) => id.as_u128(),
+            Caller::Certificate(id) => id.as_u128(),
+            Caller::BasicAuth(id) => id.as_u128(),
         };
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        if !counts {
-            let mut arrivals = shard.get(&key).copied().unwrap_or_default();
-            return charge(&mut arrivals, limits, now);
-        }
-        let mut arrivals = shard.remove(&key).unwrap_or_default();
-        let decision = charge(&mut arrivals, limits, now);
-        shard.insert(key, arrivals);
-        decision
+        // The last bits of an id are random.
+        let shard = usize::try_from(id % SHARDS as u128).unwrap_or_default();
+        decide_in(&self.known, shard, key, limits, now, counts)
+    }
+}
+
+fn shards<S: BuildHasher + Default>(capacity: usize) -> Vec<Mutex<Shard<S>>> {
+    (0..SHARDS).map(|_| Mutex::new(BoundedMap::new(capacity / SHARDS))).collect()
+}
+
+fn decide_in<S: BuildHasher + Default>(
+    shards: &[Mutex<Shard<S>>],
+    shard: usize,
+    key: (ApiId, Caller),
+    limits: &[Limit],
+    now: u64,
+    counts: bool,
+) -> Decision {
+    let Some(shard) = shards.get(shard % SHARDS) else {
+        return Decision { retry_after: None, states: States::default() };
+    };
+    let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+    if counts {
+        shard.change(key, |arrivals| charge(arrivals, limits, now))
+    } else {
+        charge(&mut shard.get(&key).copied().unwrap_or_default(), limits, now)
     }
 }
 
@@ -150,19 +183,17 @@ fn charge(arrivals: &mut Arrivals, limits: &[Limit], now: u64) -> Decision {
         })
         .max()
         .unwrap_or_default();
-    let states = limits
-        .iter()
-        .map(|limit| {
-            let arrival = arrivals.get(slot(limit.interval)).copied().unwrap_or_default().start(limit, now);
-            let arrival = if wait == 0 { arrival.after_a_call(limit) } else { arrival };
-            if let Some(kept) = arrivals.get_mut(slot(limit.interval)) {
-                *kept = arrival;
-            }
-            let owed = arrival.nanos - now;
-            let reset = (owed + u64::from(arrival.part > 0)).div_ceil(NANOS);
-            LimitState { limit: *limit, remaining: remaining(limit, owed, arrival.part), reset }
-        })
-        .collect();
+    let mut states = States::default();
+    for (limit, state) in limits.iter().zip(&mut states) {
+        let arrival = arrivals.get(slot(limit.interval)).copied().unwrap_or_default().start(limit, now);
+        let arrival = if wait == 0 { arrival.after_a_call(limit) } else { arrival };
+        if let Some(kept) = arrivals.get_mut(slot(limit.interval)) {
+            *kept = arrival;
+        }
+        let owed = arrival.nanos - now;
+        let reset = (owed + u64::from(arrival.part > 0)).div_ceil(NANOS);
+        *state = Some(LimitState { limit: *limit, remaining: remaining(limit, owed, arrival.part), reset });
+    }
     Decision { retry_after: (wait > 0).then(|| wait.div_ceil(NANOS)), states }
 }
 
@@ -223,7 +254,7 @@ impl Arrival {
 impl Decision {
     /// Says how many calls are left, by limit.
     pub(crate) fn words(&self) -> String {
-        let left = self.states.iter().map(|LimitState { limit, remaining, .. }| {
+        let left = self.states.iter().flatten().map(|LimitState { limit, remaining, .. }| {
             format!("{remaining} of {} a {}", limit.limit, limit.interval.name())
         });
         left.collect::<Vec<_>>().join(", ")
@@ -231,19 +262,48 @@ impl Decision {
 
     /// Adds `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        let (mut policy, mut state) = (String::new(), String::new());
-        for LimitState { limit, remaining, reset } in &self.states {
-            let name = limit.interval.name();
-            let comma = if policy.is_empty() { "" } else { ", " };
-            // Writing to a string cannot fail.
-            let _ = write!(policy, "{comma}\"{name}\";q={};w={}", limit.limit, limit.interval.seconds());
-            let _ = write!(state, "{comma}\"{name}\";r={remaining};t={reset}");
+        let (mut policy, mut state) = (FieldText::default(), FieldText::default());
+        for (n, LimitState { limit, remaining, reset }) in self.states.iter().flatten().enumerate() {
+            for text in [&mut policy, &mut state] {
+                text.add(if n > 0 { b", \"" } else { b"\"" });
+                text.add(limit.interval.name().as_bytes());
+            }
+            policy.parameter(b"\";q=", limit.limit.get().into());
+            policy.parameter(b";w=", limit.interval.seconds());
+            state.parameter(b"\";r=", *remaining);
+            state.parameter(b";t=", *reset);
         }
-        for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
-            if let Ok(value) = HeaderValue::try_from(value) {
+        for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
+            if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
                 headers.insert(name, value);
             }
         }
+    }
+}
+
+// === impl FieldText ===
+
+impl FieldText {
+    fn add(&mut self, bytes: &[u8]) {
+        if let Some(free) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
+            free.copy_from_slice(bytes);
+            self.len += bytes.len();
+        }
+    }
+
+    fn parameter(&mut self, name: &[u8], number: u64) {
+        self.add(name);
+        self.add(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl Default for FieldText {
+    fn default() -> Self {
+        Self { bytes: [0; FIELD_BYTES], len: 0 }
     }
 }
 
@@ -329,7 +389,7 @@ mod tests {
                 match expected {
                     Ok(left) => {
                         prop_assert_eq!(found.retry_after, None);
-                        let found: Vec<u128> = found.states.iter().map(|it| it.remaining.into()).collect();
+                        let found: Vec<u128> = found.states.iter().flatten().map(|it| it.remaining.into()).collect();
                         prop_assert_eq!(found, left);
                     }
                     Err(wait) => {

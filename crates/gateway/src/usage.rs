@@ -5,9 +5,9 @@ mod calls;
 mod traffic;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use tollgate_model::ids::{CertificateId, KeyId};
 
@@ -18,12 +18,17 @@ pub(crate) use traffic::{Destination, EndedCall};
 
 const SHARDS: usize = 32;
 
+/// What calls note, by ids: nobody outside chooses them, so they are hashed by something quicker than what withstands those
+/// who do.
+pub(crate) type ById<K, V> = HashMap<K, V, RandomState>;
+
+type Noted<Id> = ById<Id, Timestamp>;
+
 /// What was noted since the notes were last taken.
 #[derive(Debug)]
 pub struct Usage {
-    hasher: RandomState,
-    shards: [Mutex<HashMap<KeyId, Timestamp>>; SHARDS],
-    certificates: [Mutex<HashMap<CertificateId, Timestamp>>; SHARDS],
+    shards: [Mutex<Noted<KeyId>>; SHARDS],
+    certificates: [Mutex<Noted<CertificateId>>; SHARDS],
     calls: calls::Counters,
     traffic: traffic::Counters,
 }
@@ -39,7 +44,6 @@ impl Usage {
     /// Returns notes that tell about so many callers apart; calls of further ones are counted together.
     pub fn telling_apart(callers: usize) -> Self {
         Self {
-            hasher: RandomState::new(),
             shards: shards(),
             certificates: shards(),
             calls: calls::Counters::new(callers),
@@ -49,8 +53,7 @@ impl Usage {
 
     /// Notes a use. A shard is locked for one insertion; memory is bounded by the number of keys that exist.
     pub(crate) fn note(&self, key: KeyId, now: Timestamp) {
-        let index = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default() % SHARDS;
-        if let Some(shard) = self.shards.get(index) {
+        if let Some(shard) = self.shards.get(shard_of(key.as_u128())) {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.entry(key).and_modify(|last| *last = (*last).max(now)).or_insert(now);
         }
@@ -58,8 +61,7 @@ impl Usage {
 
     /// Notes a use of a client certificate, as [`Usage::note`] does one of a key.
     pub(crate) fn note_certificate(&self, certificate: CertificateId, now: Timestamp) {
-        let index = usize::try_from(self.hasher.hash_one(certificate)).unwrap_or_default() % SHARDS;
-        if let Some(shard) = self.certificates.get(index) {
+        if let Some(shard) = self.certificates.get(shard_of(certificate.as_u128())) {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.entry(certificate).and_modify(|last| *last = (*last).max(now)).or_insert(now);
         }
@@ -106,6 +108,11 @@ impl Default for Usage {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Returns the shard of an id, whose last bits are random.
+pub(crate) fn shard_of(id: u128) -> usize {
+    usize::try_from(id % SHARDS as u128).unwrap_or_default()
 }
 
 fn shards<T: Default>() -> [Mutex<T>; SHARDS] {

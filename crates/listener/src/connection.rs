@@ -2,11 +2,13 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,10 +21,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::{MissedTickBehavior, Sleep, sleep, timeout};
 
 use crate::clients::ClientCertificate;
 use crate::exchanges::Exchanges;
+use crate::head_timeout::HeadTimer;
 use crate::linger::Linger;
 use crate::places::Place;
 use crate::proxy_protocol;
@@ -82,7 +85,7 @@ where
     let grace = shared.settings.drain_grace;
     let opened = tokio::select! {
         opened = open(shared, stream, remote) => opened?,
-        () = stopped_for(shutdown.clone(), grace) => return Ok(()),
+        () = Stopping::new(shutdown.clone(), grace) => return Ok(()),
     };
     if opened.is_http2 {
         serve_http2(shared, opened, shutdown).await?;
@@ -156,18 +159,21 @@ where
     let stream = WriteTimeout::new(opened.stream, settings.write_timeout);
     let stream = Strict::new(Linger::new(stream, shared.closing.clone(), refused.clone()));
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(HeadTimer::default())
         .header_read_timeout(settings.header_timeout)
         .max_header_size(usize::try_from(settings.max_head_bytes).unwrap_or(usize::MAX))
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopped_for(shutdown, settings.drain_grace) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    let mut stopping = pin!(Stopping::new(shutdown, settings.drain_grace));
+    let ended = poll_fn(|context| match connection.as_mut().poll(context) {
+        Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        Poll::Pending => stopping.as_mut().poll(context).map(|()| None),
+    });
+    if let Some(ended) = ended.await {
+        return ended;
     }
+    connection.as_mut().graceful_shutdown();
+    connection.await
 }
 
 async fn serve_http2<H, F, B>(
@@ -278,7 +284,78 @@ fn caller<H>(shared: &Shared<H>, remote: SocketAddr, headers: &HeaderMap) -> Soc
 }
 
 /// Completes when so much time has gone by since the shutdown began.
-async fn stopped_for(shutdown: watch::Receiver<bool>, time: Duration) {
-    stopped(shutdown).await;
-    tokio::time::sleep(time).await;
+///
+/// Waiting for a shutdown takes a lock whenever it is polled, which here is whenever a connection has something to do. So it
+/// is polled anew only when there is news, or another task asks.
+struct Stopping {
+    shutdown: watch::Receiver<bool>,
+    grace: Duration,
+    /// Until the shutdown has begun.
+    waiting: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Who is woken when it begins.
+    waker: Option<Waker>,
+    /// Since it has begun.
+    pausing: Option<Pin<Box<Sleep>>>,
+}
+
+// === impl Stopping ===
+
+impl Stopping {
+    fn new(shutdown: watch::Receiver<bool>, grace: Duration) -> Self {
+        let waiting = Box::pin(stopped(shutdown.clone()));
+        Self { shutdown, grace, waiting, waker: None, pausing: None }
+    }
+}
+
+impl Future for Stopping {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.pausing.is_none() {
+            let is_watched = this.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+            if is_watched && matches!(this.shutdown.has_changed(), Ok(false)) {
+                return Poll::Pending;
+            }
+            if this.waiting.as_mut().poll(context).is_pending() {
+                this.waker = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+        }
+        this.pausing.get_or_insert_with(|| Box::pin(sleep(this.grace))).as_mut().poll(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_told_of_a_shutdown_whenever_it_begins() {
+        let grace = Duration::from_secs(3);
+        for news in [&[true][..], &[false, false, true]] {
+            let (stop, shutdown) = watch::channel(false);
+            let stopping = tokio::spawn(Stopping::new(shutdown, grace));
+            for value in news {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert!(!stopping.is_finished());
+                stop.send_replace(*value);
+            }
+            let began = Instant::now();
+            stopping.await.expect("no panic");
+            assert_eq!(began.elapsed(), grace);
+        }
+        let (stop, shutdown) = watch::channel(true);
+        let began = Instant::now();
+        Stopping::new(shutdown, grace).await;
+        assert_eq!(began.elapsed(), grace, "it has begun already");
+        drop(stop);
+        let (stop, shutdown) = watch::channel(false);
+        let stopping = tokio::spawn(Stopping::new(shutdown, grace));
+        tokio::task::yield_now().await;
+        drop(stop);
+        stopping.await.expect("no panic");
+    }
 }

@@ -15,6 +15,9 @@ const KEPT_BYTES: usize = 64;
 /// Longest line with a chunk's size and extensions, in bytes.
 const MAX_CHUNK_LINE_BYTES: usize = 256;
 
+const BARE_LF: &str = "a line ends with a bare LF";
+const BARE_CR: &str = "a line has a bare CR in it";
+
 /// Follows what comes in on a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Framing {
@@ -104,20 +107,25 @@ impl Framing {
         }
         let end = memchr(b'\n', bytes);
         let (line, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
+        // Nearly every line comes whole, and is looked at where it is.
+        if self.line.is_new() && end.is_some() && self.place != Place::ChunkSize {
+            let (text, is_whole) = in_place(line)?;
+            self.place = self.after(text, is_whole)?;
+            return Ok(rest);
+        }
         self.line.add(line);
         if self.place == Place::ChunkSize && self.line.len > MAX_CHUNK_LINE_BYTES {
             return Err("a chunk's size line is too long");
         }
         if end.is_some() {
             let line = std::mem::take(&mut self.line);
-            self.place = self.after(&line)?;
+            self.place = self.after(line.text()?, line.is_whole())?;
         }
         Ok(rest)
     }
 
-    /// Returns what follows a line.
-    fn after(&mut self, line: &Line) -> Result<Place, &'static str> {
-        let text = line.text()?;
+    /// Returns what follows a line, of which this is the beginning, or all of it.
+    fn after(&mut self, text: &[u8], is_whole: bool) -> Result<Place, &'static str> {
         match self.place {
             Place::Start if text.is_empty() => Ok(Place::RequestLine),
             Place::RequestLine if text.is_empty() => Err("there are empty lines before the request"),
@@ -131,7 +139,7 @@ impl Framing {
                 (false, None | Some(0)) => Ok(Place::Start),
                 (false, Some(length)) => Ok(Place::Body(length)),
             },
-            Place::Fields => self.field(text, line.is_whole()).map(|()| Place::Fields),
+            Place::Fields => self.field(text, is_whole).map(|()| Place::Fields),
             Place::ChunkSize => match chunk_size(text)? {
                 0 => Ok(Place::Trailers),
                 size => Ok(Place::Chunk(size)),
@@ -167,6 +175,16 @@ impl Framing {
         }
         Ok(())
     }
+}
+
+/// Returns the beginning of a line that came at once, without its end, and whether that is all of it: the same as
+/// [`Line::text`] and [`Line::is_whole`] say of one that came in pieces.
+fn in_place(line: &[u8]) -> Result<(&[u8], bool), &'static str> {
+    let text = line.strip_suffix(b"\r\n").ok_or(BARE_LF)?;
+    if memchr(b'\r', text).is_some() {
+        return Err(BARE_CR);
+    }
+    Ok((text.get(..KEPT_BYTES).unwrap_or(text), text.len() < KEPT_BYTES))
 }
 
 fn is(name: &[u8], known: &str) -> bool {
@@ -234,6 +252,11 @@ impl Line {
         self.len += inner.len();
     }
 
+    /// Tells whether nothing of it has come.
+    fn is_new(&self) -> bool {
+        self.len == 0 && !self.cr
+    }
+
     /// Tells whether all of the line is kept.
     fn is_whole(&self) -> bool {
         self.len <= KEPT_BYTES
@@ -242,10 +265,10 @@ impl Line {
     /// Returns the beginning of the line, without its end.
     fn text(&self) -> Result<&[u8], &'static str> {
         if !self.cr {
-            return Err("a line ends with a bare LF");
+            return Err(BARE_LF);
         }
         if self.stray_cr {
-            return Err("a line has a bare CR in it");
+            return Err(BARE_CR);
         }
         Ok(self.kept.get(..(self.len - 1).min(KEPT_BYTES)).unwrap_or_default())
     }

@@ -5,7 +5,8 @@
 //! 1. [`server`]: accepts, within bounds on all connections and on those of one address ([`places`]), and drains;
 //! 2. [`connection`]: the header of the PROXY protocol ([`proxy_protocol`]), then [`tls`], then HTTP/1.1 or HTTP/2;
 //! 3. HTTP/1.1: [`strict`] lets through only what [`framing`] reads in one way; [`stalls`] ends patience with callers who
-//!    do not take their answer, [`linger`] lets them read why they are refused;
+//!    do not take their answer, [`head_timeout`] with those who do not finish a head, [`linger`] lets them read why they
+//!    are refused;
 //! 4. HTTP/2: [`exchanges`] watches each request, since the connection as a whole tells nothing of them;
 //! 5. [`clients`]: the certificate of the caller, where the listener asks for one, as a typed extension of each request;
 //! 6. [`proxies`]: the address that the call comes from, as trusted proxies tell it.
@@ -14,6 +15,7 @@ mod clients;
 mod connection;
 mod exchanges;
 mod framing;
+mod head_timeout;
 mod linger;
 mod places;
 mod proxies;

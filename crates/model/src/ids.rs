@@ -42,6 +42,19 @@ macro_rules! id {
                 Uuid::try_parse(digits).map(Self).map_err(|_| error())
             }
 
+            /// Length of the id as text, in bytes.
+            pub const TEXT_BYTES: usize = concat!($prefix, "_").len() + 32;
+
+            /// Returns the id as [`fmt::Display`] writes it, without an allocation.
+            pub fn to_text(&self) -> [u8; Self::TEXT_BYTES] {
+                let mut text = [0; Self::TEXT_BYTES];
+                let prefix = concat!($prefix, "_").as_bytes();
+                let (head, digits) = text.split_at_mut(prefix.len());
+                head.copy_from_slice(prefix);
+                self.0.simple().encode_lower(digits);
+                text
+            }
+
             /// Returns the id as a number. Its last 62 bits are random.
             pub fn as_u128(&self) -> u128 {
                 self.0.as_u128()

@@ -253,8 +253,8 @@ fn the_consumer_is_who_the_settings_say_and_nobody_else() {
         jti: String::new(),
         issued_at: 0,
         expires_at: 0,
-        scopes_claim: None,
-        all: Map::from_iter([("azp".to_owned(), azp)]),
+        scopes: Scopes::of(None),
+        all: All::Members(Map::from_iter([("azp".to_owned(), azp)])),
     };
     let of = |consumer: Value, azp: Value| {
         let consumer: TokenConsumer = serde_json::from_value(consumer).expect("a rule");

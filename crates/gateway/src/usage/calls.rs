@@ -3,9 +3,8 @@
 //! What a known entry costs is one short lock and no allocation: its key is made of ids. Names are looked up when the
 //! counts are taken.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +13,7 @@ use tollgate_model::calls::{CountedCaller, CountedCalls, ShownCredentials};
 use tollgate_model::ids::{ConsumerId, DeploymentId, KeyId};
 use tollgate_snapshot::{ConsumerEntry, Endpoint};
 
-use super::{SHARDS, shards};
+use super::{ById, SHARDS, shard_of, shards};
 
 /// Callers that are told apart between two drains, in all shards together.
 pub(super) const MAX_CALLERS: usize = 65_536;
@@ -40,8 +39,7 @@ pub struct CallCounts {
 /// The counts since they were last taken.
 #[derive(Debug)]
 pub(super) struct Counters {
-    hasher: RandomState,
-    shards: [Mutex<HashMap<CounterKey, Counter>>; SHARDS],
+    shards: [Mutex<ById<CounterKey, Counter>>; SHARDS],
     callers_in_a_shard: usize,
     others: AtomicU64,
 }
@@ -68,16 +66,23 @@ struct Counter {
     consumer: Option<Arc<ConsumerEntry>>,
 }
 
+// === impl CounterKey ===
+
+impl CounterKey {
+    fn shard(&self) -> usize {
+        let caller = match self.caller {
+            Caller::Consumer(id, _) => id.as_u128(),
+            Caller::Unknown | Caller::Others => 0,
+        };
+        shard_of(self.deployment.as_u128() ^ caller)
+    }
+}
+
 // === impl Counters ===
 
 impl Counters {
     pub(super) fn new(callers: usize) -> Self {
-        Self {
-            hasher: RandomState::new(),
-            shards: shards(),
-            callers_in_a_shard: callers.div_ceil(SHARDS),
-            others: AtomicU64::new(0),
-        }
+        Self { shards: shards(), callers_in_a_shard: callers.div_ceil(SHARDS), others: AtomicU64::new(0) }
     }
 
     /// Counts a call. Once a shard is full, further callers are put together for each deployment: memory is bounded by
@@ -98,8 +103,7 @@ impl Counters {
 
     /// Adds a call to an entry; `false` when there is none and no room for one.
     fn add(&self, key: CounterKey, call: &PassedCall<'_>, consumer: Option<&Arc<ConsumerEntry>>) -> bool {
-        let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or_default();
-        let Some(shard) = self.shards.get(index) else { return false };
+        let Some(shard) = self.shards.get(key.shard()) else { return false };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let full = shard.len() >= self.callers_in_a_shard && matches!(key.caller, Caller::Consumer(..));
         match shard.entry(key) {

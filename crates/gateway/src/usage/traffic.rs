@@ -6,7 +6,6 @@
 //! allocate already.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -15,7 +14,7 @@ use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName, RealmNa
 use tollgate_model::traffic::{CountedTraffic, DURATION_CLASSES, Measure, TrafficCaller};
 use tollgate_snapshot::{ConsumerEntry, Endpoint};
 
-use super::{SHARDS, shards};
+use super::{ById, SHARDS, shard_of, shards};
 use crate::metrics::Outcome;
 
 /// A call that has ended.
@@ -40,8 +39,7 @@ pub type TrafficCounts = BTreeMap<CountedTraffic, u64>;
 /// The counts since they were last taken.
 #[derive(Debug)]
 pub(super) struct Counters {
-    hasher: RandomState,
-    shards: [Mutex<HashMap<CounterKey, Counter>>; SHARDS],
+    shards: [Mutex<ById<CounterKey, Counter>>; SHARDS],
     unrouted: Mutex<HashMap<(RealmName, EnvironmentName, i64), Counts>>,
     callers_in_a_shard: usize,
 }
@@ -74,16 +72,23 @@ struct Counts {
     took: [u64; DURATION_CLASSES],
 }
 
+// === impl CounterKey ===
+
+impl CounterKey {
+    fn shard(&self) -> usize {
+        let caller = match self.caller {
+            Caller::Consumer(id) => id.as_u128(),
+            Caller::Unknown | Caller::Others => 0,
+        };
+        shard_of(self.deployment.as_u128() ^ caller)
+    }
+}
+
 // === impl Counters ===
 
 impl Counters {
     pub(super) fn new(callers: usize) -> Self {
-        Self {
-            hasher: RandomState::new(),
-            shards: shards(),
-            unrouted: Mutex::default(),
-            callers_in_a_shard: callers.div_ceil(SHARDS),
-        }
+        Self { shards: shards(), unrouted: Mutex::default(), callers_in_a_shard: callers.div_ceil(SHARDS) }
     }
 
     /// Counts a call. Once a shard is full, further callers are put together for each deployment.
@@ -112,8 +117,7 @@ impl Counters {
         endpoint: &Arc<Endpoint>,
         consumer: Option<&Arc<ConsumerEntry>>,
     ) -> bool {
-        let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or_default();
-        let Some(shard) = self.shards.get(index) else { return false };
+        let Some(shard) = self.shards.get(key.shard()) else { return false };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(counter) = shard.get_mut(&key) {
             counter.counts.add(call.outcome);
