@@ -197,8 +197,8 @@ fn check_path(path: &str) -> Result<(), Problem> {
     // Nearly every path has nothing in it that needs a second look.
     let (mut is_plain, mut before) = (true, b' ');
     for byte in path.bytes() {
-        is_plain &=
-            !matches!(byte, b'%' | b'.' | b'\\' | 0..0x20 | 0x7f) && !(byte == b'/' && before == b'/');
+        let is_special = matches!(byte, b'%' | b'.' | b'\\' | 0..0x20 | 0x7f);
+        is_plain &= !(is_special || byte == b'/' && before == b'/');
         before = byte;
     }
     if is_plain {
