@@ -85,8 +85,10 @@ impl BadCredentials {
         let Some(shard) = self.shard(address) else { return };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let latest = now.saturating_add(self.bound);
-        let before = shard.remove(&address).unwrap_or_default().clamp(now, latest);
-        shard.insert(address, before.saturating_add(guess.attempts() * attempt_nanos()).min(latest));
+        shard.change(address, |forgotten_at| {
+            let before = (*forgotten_at).clamp(now, latest);
+            *forgotten_at = before.saturating_add(guess.attempts() * attempt_nanos()).min(latest);
+        });
     }
 
     fn shard(&self, address: IpAddr) -> Option<&Mutex<BoundedMap<IpAddr, u64>>> {

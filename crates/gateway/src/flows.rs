@@ -69,7 +69,7 @@ where
     let has_body = !body.is_end_stream();
     let flow = ready(target, &received.parts.headers, has_body, &mut Unwatched)?;
     if let Some(constant) = flow.constant().filter(|_| !has_body) {
-        return Ok(write(constant, constant.body.clone(), &endpoint.response_headers));
+        return Ok(write(constant, &endpoint.response_headers));
     }
     if flow.streams() {
         return pass_through(gateway, flow, permit, target, received, parameters, body).await;
@@ -81,8 +81,8 @@ where
     let host = host(gateway, &permit, target, received)?;
     let timeout = Duration::from_millis(endpoint.trigger.timeout_ms.get().into());
     let mut response = run(flow, permit, message, target.head.authorization, timeout, &host).await?;
-    let body = share.keep_with(std::mem::take(&mut response.body));
-    Ok(write(&response, body, &endpoint.response_headers))
+    response.body = share.keep_with(response.body);
+    Ok(write(&response, &endpoint.response_headers))
 }
 
 /// Answers a call whose body goes on to an upstream, if the flow says so.
@@ -116,7 +116,7 @@ where
         Some(order) => {
             proxying::forward(gateway, target, received, parameters, stream(body), &order, settings).await
         }
-        None => Ok(write(&response, response.body.clone(), &target.endpoint.response_headers)),
+        None => Ok(write(&response, &target.endpoint.response_headers)),
     }
 }
 
@@ -246,13 +246,9 @@ pub(crate) async fn run(
     let broken = |broken: &Broken| Why::broken(broken, Code::CheckUnavailable, Check::FlowReady);
     let values = run.scope.values.as_ref().map_err(broken)?;
     let sensitive_fields = run.scope.sensitive_fields.as_ref().map_err(broken)?;
-    let claims = match permit.take_claims() {
-        // Its signature is good, so whoever signed it wrote what cannot be read.
-        Some(claims) => {
-            Some(claims.into_all().ok_or_else(|| Problem::new(Code::JwtInvalid).challenge(INVALID_TOKEN))?)
-        }
-        None => None,
-    };
+    // Its signature is good, so whoever signed it wrote what cannot be read.
+    let unreadable = || Problem::new(Code::JwtInvalid).challenge(INVALID_TOKEN);
+    let claims = permit.take_claims().map(|claims| claims.into_all().ok_or_else(unreadable)).transpose()?;
     let call = Call {
         message,
         claims,
@@ -279,8 +275,8 @@ pub(crate) async fn run(
 }
 
 /// Writes the answer of a flow; its own headers go before those of its trigger.
-fn write(response: &FlowResponse, body: Bytes, defaults: &HeaderMap) -> Answer {
-    let mut answer = Response::new(Payload::from(body));
+fn write(response: &FlowResponse, defaults: &HeaderMap) -> Answer {
+    let mut answer = Response::new(Payload::from(response.body.clone()));
     *answer.status_mut() = response.status;
     let headers = answer.headers_mut();
     if !defaults.is_empty() {

@@ -19,6 +19,7 @@
 mod bad_credentials;
 mod body;
 mod bounded;
+mod by_ids;
 mod checks;
 mod compression;
 mod cors;

@@ -25,6 +25,7 @@ use tollgate_model::triggers::{Interval, Limit};
 use tollgate_snapshot::ApiId;
 
 use crate::bounded::BoundedMap;
+use crate::by_ids::{IdHasher, shard_of};
 
 const SHARDS: usize = 64;
 /// Intervals that a limit can have, each with a moment of its own.
@@ -62,7 +63,7 @@ type Shard<S> = BoundedMap<(ApiId, Caller), Arrivals, S>;
 #[derive(Debug)]
 pub(crate) struct RateLimits {
     /// Of consumers and credentials, which nobody can make up.
-    known: Vec<Mutex<Shard<foldhash::fast::RandomState>>>,
+    known: Vec<Mutex<Shard<IdHasher>>>,
     /// Whoever calls chooses the address, and could choose many that fall together.
     addresses: Vec<Mutex<Shard<RandomState>>>,
     hasher: RandomState,
@@ -142,9 +143,7 @@ impl RateLimits {
             Caller::Certificate(id) => id.as_u128(),
             Caller::BasicAuth(id) => id.as_u128(),
         };
-        // The last bits of an id are random.
-        let shard = usize::try_from(id % SHARDS as u128).unwrap_or_default();
-        decide_in(&self.known, shard, key, limits, now, counts)
+        decide_in(&self.known, shard_of::<SHARDS>(id), key, limits, now, counts)
     }
 }
 

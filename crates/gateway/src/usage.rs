@@ -4,10 +4,8 @@
 mod calls;
 mod traffic;
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use tollgate_model::ids::{CertificateId, KeyId};
 
@@ -16,13 +14,11 @@ pub(crate) use calls::PassedCall;
 pub use traffic::TrafficCounts;
 pub(crate) use traffic::{Destination, EndedCall};
 
+use crate::by_ids::{ByIds, shard_of};
+
 const SHARDS: usize = 32;
 
-/// What calls note, by ids: nobody outside chooses them, so they are hashed by something quicker than what withstands those
-/// who do.
-pub(crate) type ById<K, V> = HashMap<K, V, RandomState>;
-
-type Noted<Id> = ById<Id, Timestamp>;
+type Noted<Id> = ByIds<Id, Timestamp>;
 
 /// What was noted since the notes were last taken.
 #[derive(Debug)]
@@ -53,7 +49,7 @@ impl Usage {
 
     /// Notes a use. A shard is locked for one insertion; memory is bounded by the number of keys that exist.
     pub(crate) fn note(&self, key: KeyId, now: Timestamp) {
-        if let Some(shard) = self.shards.get(shard_of(key.as_u128())) {
+        if let Some(shard) = self.shards.get(shard_of::<SHARDS>(key.as_u128())) {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.entry(key).and_modify(|last| *last = (*last).max(now)).or_insert(now);
         }
@@ -61,7 +57,7 @@ impl Usage {
 
     /// Notes a use of a client certificate, as [`Usage::note`] does one of a key.
     pub(crate) fn note_certificate(&self, certificate: CertificateId, now: Timestamp) {
-        if let Some(shard) = self.certificates.get(shard_of(certificate.as_u128())) {
+        if let Some(shard) = self.certificates.get(shard_of::<SHARDS>(certificate.as_u128())) {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.entry(certificate).and_modify(|last| *last = (*last).max(now)).or_insert(now);
         }
@@ -108,11 +104,6 @@ impl Default for Usage {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// Returns the shard of an id, whose last bits are random.
-pub(crate) fn shard_of(id: u128) -> usize {
-    usize::try_from(id % SHARDS as u128).unwrap_or_default()
 }
 
 fn shards<T: Default>() -> [Mutex<T>; SHARDS] {

@@ -108,7 +108,7 @@ impl Framing {
         let end = memchr(b'\n', bytes);
         let (line, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
         // Nearly every line comes whole, and is looked at where it is.
-        if self.line.is_new() && end.is_some() && self.place != Place::ChunkSize {
+        if self.line.len == 0 && end.is_some() && self.place != Place::ChunkSize {
             let (text, is_whole) = in_place(line)?;
             self.place = self.after(text, is_whole)?;
             return Ok(rest);
@@ -250,11 +250,6 @@ impl Line {
             }
         }
         self.len += inner.len();
-    }
-
-    /// Tells whether nothing of it has come.
-    fn is_new(&self) -> bool {
-        self.len == 0 && !self.cr
     }
 
     /// Tells whether all of the line is kept.

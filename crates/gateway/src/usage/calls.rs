@@ -13,7 +13,8 @@ use tollgate_model::calls::{CountedCaller, CountedCalls, ShownCredentials};
 use tollgate_model::ids::{ConsumerId, DeploymentId, KeyId};
 use tollgate_snapshot::{ConsumerEntry, Endpoint};
 
-use super::{ById, SHARDS, shard_of, shards};
+use super::{SHARDS, shards};
+use crate::by_ids::{ByIds, shard_of};
 
 /// Callers that are told apart between two drains, in all shards together.
 pub(super) const MAX_CALLERS: usize = 65_536;
@@ -39,7 +40,7 @@ pub struct CallCounts {
 /// The counts since they were last taken.
 #[derive(Debug)]
 pub(super) struct Counters {
-    shards: [Mutex<ById<CounterKey, Counter>>; SHARDS],
+    shards: [Mutex<ByIds<CounterKey, Counter>>; SHARDS],
     callers_in_a_shard: usize,
     others: AtomicU64,
 }
@@ -74,7 +75,7 @@ impl CounterKey {
             Caller::Consumer(id, _) => id.as_u128(),
             Caller::Unknown | Caller::Others => 0,
         };
-        shard_of(self.deployment.as_u128() ^ caller)
+        shard_of::<SHARDS>(self.deployment.as_u128() ^ caller)
     }
 }
 

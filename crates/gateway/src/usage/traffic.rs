@@ -14,7 +14,8 @@ use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName, RealmNa
 use tollgate_model::traffic::{CountedTraffic, DURATION_CLASSES, Measure, TrafficCaller};
 use tollgate_snapshot::{ConsumerEntry, Endpoint};
 
-use super::{ById, SHARDS, shard_of, shards};
+use super::{SHARDS, shards};
+use crate::by_ids::{ByIds, shard_of};
 use crate::metrics::Outcome;
 
 /// A call that has ended.
@@ -39,7 +40,7 @@ pub type TrafficCounts = BTreeMap<CountedTraffic, u64>;
 /// The counts since they were last taken.
 #[derive(Debug)]
 pub(super) struct Counters {
-    shards: [Mutex<ById<CounterKey, Counter>>; SHARDS],
+    shards: [Mutex<ByIds<CounterKey, Counter>>; SHARDS],
     unrouted: Mutex<HashMap<(RealmName, EnvironmentName, i64), Counts>>,
     callers_in_a_shard: usize,
 }
@@ -80,7 +81,7 @@ impl CounterKey {
             Caller::Consumer(id) => id.as_u128(),
             Caller::Unknown | Caller::Others => 0,
         };
-        shard_of(self.deployment.as_u128() ^ caller)
+        shard_of::<SHARDS>(self.deployment.as_u128() ^ caller)
     }
 }
 
