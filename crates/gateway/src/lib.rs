@@ -11,11 +11,14 @@
 //! 5. [`overload`]: a place among the calls that run;
 //! 6. [`flows`]: the body, then the flow, which demands the permit; [`proxying`] where an upstream answers.
 //!
+//! What a call leaves behind is written at its end ([`access_line`]); [`passing`] has it end with its last piece.
+//!
 //! [`explain`] goes the same way for a call that somebody only asks about, [`refusals`] keeps what became of calls that
 //! were refused, and [`recent`] the last calls of all.
 //!
 //! Whatever refuses the call on its way answers with a [`problem`].
 
+mod access_line;
 mod bad_credentials;
 mod body;
 mod bounded;

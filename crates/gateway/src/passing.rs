@@ -11,7 +11,8 @@ use http::{HeaderValue, StatusCode};
 use http_body::Frame;
 use tollgate_model::recent_calls::CutOff;
 
-use crate::gateway::{AccessLine, Gateway, ListenerId, Unended};
+use crate::access_line::{AccessLine, Unended};
+use crate::gateway::{Gateway, ListenerId};
 use crate::payload::BoxError;
 
 /// The code under which an answer that its upstream broke off is counted: the status that was sent says nothing of it.

@@ -21,9 +21,10 @@ use tollgate_model::ids::{DeploymentId, RequestId};
 use tollgate_model::names::RealmName;
 use tollgate_snapshot::Snapshot;
 
+use crate::access_line::method_name;
 use crate::bounded::BoundedMap;
 use crate::explain::{cut, fault, reached, realm_of_path, reports_of_refusal, scope_of, sent};
-use crate::gateway::{ListenerId, Received, Record, method_name};
+use crate::gateway::{ListenerId, Received, Record};
 use crate::problem::Problem;
 use crate::rate_limits::Caller;
 use crate::why::About;

@@ -9,7 +9,8 @@ use http::{Request, Uri};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::gateway::{Gateway, method_name};
+use crate::access_line::method_name;
+use crate::gateway::Gateway;
 use crate::payload::Payload;
 use crate::spans::{SpanPlace, Spans, UpstreamSpan};
 use crate::trace::Trace;
