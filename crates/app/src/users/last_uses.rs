@@ -85,8 +85,7 @@ impl Users {
             .get_record(RecordTable::LastUse, &RealmName::default(), &id.to_string())
             .await
             .map_err(Error::unavailable)?;
-        let written = record.map(|text| text.parse().map_err(Error::internal)).transpose()?;
-        Ok(written.max(self.0.0.sign_ins.last_uses.get(id)))
+        self.latest(id, record.as_deref())
     }
 
     /// Returns when each of these tokens was last used, as [`Users::last_use`] does of one.
@@ -100,10 +99,16 @@ impl Users {
         let records = records.map_err(Error::unavailable)?;
         let mut uses = HashMap::with_capacity(ids.len());
         for (id, name) in ids.into_iter().zip(names) {
-            let written = records.get(&name).map(|text| text.parse().map_err(Error::internal)).transpose()?;
-            uses.extend(written.max(self.0.0.sign_ins.last_uses.get(id)).map(|at| (id, at)));
+            let latest = self.latest(id, records.get(&name).map(String::as_str))?;
+            uses.extend(latest.map(|at| (id, at)));
         }
         Ok(uses)
+    }
+
+    /// Returns the later of what was written of a token's use and what this process saw.
+    fn latest(&self, id: UserTokenId, written: Option<&str>) -> Result<Option<Timestamp>, Error> {
+        let written = written.map(|text| text.parse().map_err(Error::internal)).transpose()?;
+        Ok(written.max(self.0.0.sign_ins.last_uses.get(id)))
     }
 
     /// Tells whether a session was not used for longer than it may.

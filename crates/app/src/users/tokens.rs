@@ -65,14 +65,11 @@ impl Users {
     pub async fn tokens(&self, op: &Op) -> Result<Vec<TokenView>, Error> {
         op.demand(Permission::UserTokenManage)?;
         let user = op.actor.user.ok_or_else(only_users)?;
-        let mut views = Vec::new();
-        for token in self.tokens_of(user).await? {
-            if !token.is_session() {
-                let last_used_at = self.last_use(token.id).await?;
-                views.push(TokenView { token, last_used_at });
-            }
-        }
-        Ok(views)
+        let mut tokens = self.tokens_of(user).await?;
+        tokens.retain(|token| !token.is_session());
+        let used = self.last_uses(tokens.iter().map(|token| token.id)).await?;
+        let view = |token: UserToken| TokenView { last_used_at: used.get(&token.id).copied(), token };
+        Ok(tokens.into_iter().map(view).collect())
     }
 
     /// Issues an API token to the actor; its plain form is in this answer and nowhere else.
@@ -267,7 +264,7 @@ fn own(op: &Op, me: &Authenticated) -> Result<UserId, Error> {
     op.actor.user.filter(|user| *user == me.token.user).ok_or_else(only_users)
 }
 
-fn exceeded(message: &str) -> Error {
+pub(super) fn exceeded(message: &str) -> Error {
     Error::new(ErrorKind::Forbidden, "scope-exceeded", message)
         .hint("sign in and do it with the session")
         .next(NextStep::SignIn)

@@ -17,10 +17,10 @@ use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::{Object as _, keys};
 use tollgate_model::users::{User, UserToken};
 
-use super::tokens::TokenView;
+use super::tokens::{TokenView, exceeded};
 use super::{Authenticated, Users, demand_power_by, scopes};
 use crate::access::{Op, Permission};
-use crate::errors::{Error, ErrorKind};
+use crate::errors::Error;
 use crate::lists::{ListPage, ListRequest};
 
 /// How many stored tokens are read at once.
@@ -44,7 +44,8 @@ impl Users {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Forbidden`], [`ErrorKind::Unavailable`]. A user who is not in the realm has no tokens there.
+    /// [`ErrorKind::Forbidden`](crate::errors::ErrorKind::Forbidden),
+    /// [`ErrorKind::Unavailable`](crate::errors::ErrorKind::Unavailable). A user who is not in the realm has no tokens there.
     pub async fn tokens_of_everybody(
         &self,
         op: &Op,
@@ -83,9 +84,11 @@ impl Users {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`], also for a session and for a token of somebody who is not in the realm;
-    /// [`ErrorKind::Forbidden`] with code `rights-exceeded` when its owner may do what the actor may not, and with
-    /// `scope-exceeded` when the actor's own token may do less than the one to be revoked.
+    /// [`ErrorKind::NotFound`](crate::errors::ErrorKind::NotFound), also for a session and for a
+    /// token of somebody who is not in the realm;
+    /// [`ErrorKind::Forbidden`](crate::errors::ErrorKind::Forbidden) with code `rights-exceeded`
+    /// when its owner may do what the actor may not, and with `scope-exceeded` when the actor's own
+    /// token may do less than the one to be revoked.
     pub async fn revoke_token_of(&self, op: &Op, me: &Authenticated, id: UserTokenId) -> Result<(), Error> {
         op.demand(Permission::UserTokenRevoke)?;
         let stored = self.0.store().get::<UserToken>(&RealmName::default(), &keys::user_token(id)).await?;
@@ -98,13 +101,7 @@ impl Users {
                 .next(NextStep::ListTokensOfEverybody)
         })?;
         if !scopes::within(me.token.scopes.as_deref(), token.scopes.as_deref()) {
-            return Err(Error::new(
-                ErrorKind::Forbidden,
-                "scope-exceeded",
-                "this API token may do less than the one to be revoked",
-            )
-            .hint("sign in and do it with the session")
-            .next(NextStep::SignIn));
+            return Err(exceeded("this API token may do less than the one to be revoked"));
         }
         demand_power_by(&self.0.directories().await?, op, owner)?;
         self.revoke(op, &token, "user-token.revoke").await
