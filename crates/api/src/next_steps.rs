@@ -9,10 +9,11 @@ use tollgate_model::next_steps::NextStep;
 pub(crate) fn view(step: &NextStep) -> Value {
     let mut view = json!(step);
     if let (Some((method, path)), Some(members)) = (request(step), view.as_object_mut()) {
-        let filled = members.iter().fold(format!("{method} /api/v1{path}"), |request, (name, value)| {
-            value.as_str().map_or(request.clone(), |value| request.replace(&format!("{{{name}}}"), value))
-        });
-        members.insert("request".to_owned(), filled.into());
+        let mut request = format!("{method} /api/v1{path}");
+        for (name, value) in members.iter().filter_map(|(name, value)| Some((name, value.as_str()?))) {
+            request = request.replace(&format!("{{{name}}}"), value);
+        }
+        members.insert("request".to_owned(), request.into());
     }
     view
 }

@@ -9,12 +9,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::refusals::Refused;
 use tollgate_app::users::Duty;
-use tollgate_model::names::RealmName;
 
 use crate::answers::Page;
 use crate::assets;
 use crate::forms::capitalised;
 use crate::next_steps::{Link, link};
+use crate::paths::realm_in;
 
 /// Why there is no page.
 pub(crate) enum Failure {
@@ -111,8 +111,7 @@ fn title_of(status: StatusCode) -> &'static str {
 
 /// Makes pages of what went wrong, with links into the realm that was asked for.
 pub(crate) async fn show(request: Request, next: Next) -> Response {
-    let realm = request.uri().path().strip_prefix("/realms/").and_then(|rest| rest.split('/').next());
-    let realm = realm.and_then(|name| RealmName::parse(name).ok()).unwrap_or_default();
+    let realm = realm_in(request.uri().path()).unwrap_or_default();
     let mut response = next.run(request).await;
     let Some(said) = response.extensions_mut().remove::<Said>() else { return response };
     let status = response.status();

@@ -39,9 +39,10 @@ pub(crate) fn link(step: &NextStep) -> Option<Link> {
         NextStep::Associate { pipeline, environment } => {
             ("Choose who may call it", format!("pipelines/{pipeline}/associate?environment={environment}"))
         }
-        NextStep::ListPolicies | NextStep::SetShadow => ("Policies", "policies".to_owned()),
+        NextStep::ListPolicies | NextStep::SetPolicy { .. } | NextStep::SetShadow => {
+            ("Policies", "policies".to_owned())
+        }
         NextStep::ListPolicyVersions => ("Policy versions", "policy-versions".to_owned()),
-        NextStep::SetPolicy { .. } => ("Policies", "policies".to_owned()),
         NextStep::SeeShadow | NextStep::EndShadow => ("Shadow policies", "policies/shadow".to_owned()),
         NextStep::ListWaivers => ("Waivers", "waivers".to_owned()),
         NextStep::ListChangeRequests | NextStep::WithdrawChangeRequest { id: None } => {

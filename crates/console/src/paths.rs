@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use http::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tollgate_model::names::RealmName;
 
 use crate::answers::Answer;
 use crate::errors::Failure;
@@ -17,6 +18,11 @@ where
 {
     text.parse()
         .map_err(|error: T::Err| Failure::plain(StatusCode::NOT_FOUND, capitalised(&error.to_string())))
+}
+
+/// Returns the realm that the path of a page is in.
+pub(crate) fn realm_in(path: &str) -> Option<RealmName> {
+    RealmName::parse(path.strip_prefix("/realms/")?.split('/').next()?).ok()
 }
 
 /// Writes a text as a part of a query.

@@ -10,6 +10,8 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Method, header};
 use tollgate_model::names::{EnvironmentName, RealmName};
 
+use crate::paths::realm_in;
+
 /// Names of the cookies.
 const ENVIRONMENT: &str = "tollgate_environment";
 const REALM: &str = "tollgate_realm";
@@ -62,10 +64,6 @@ fn environment_in(query: &str) -> Option<EnvironmentName> {
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let (_, name) = pairs.find(|(name, _)| *name == "environment")?;
     EnvironmentName::parse(name).ok()
-}
-
-fn realm_in(path: &str) -> Option<RealmName> {
-    RealmName::parse(path.strip_prefix("/realms/")?.split('/').next()?).ok()
 }
 
 #[cfg(test)]

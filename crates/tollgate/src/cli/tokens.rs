@@ -83,8 +83,9 @@ pub(crate) async fn token(context: &Context<'_>, command: TokenCommand) -> Resul
             context.output.document(&token);
             say!("keep the token now: it is not shown again");
         }
-        TokenCommand::List { everybody, user } if everybody || user.is_some() => {
-            let mut path = context.client.realm_path(&["tokens"]);
+        TokenCommand::List { everybody, user } => {
+            let is_own = !everybody && user.is_none();
+            let mut path = if is_own { "/tokens".to_owned() } else { context.client.realm_path(&["tokens"]) };
             if let Some(user) = user {
                 path.push_str(&format!("?user={}", segment(user.as_str())));
             }
@@ -92,15 +93,8 @@ pub(crate) async fn token(context: &Context<'_>, command: TokenCommand) -> Resul
             if context.output.format() == Format::Table {
                 put_scopes_in_words(&mut tokens);
             }
-            let columns = [&[("USER", "/user")], COLUMNS].concat();
-            context.output.list(&tokens, &columns);
-        }
-        TokenCommand::List { .. } => {
-            let mut tokens = context.client.list("/tokens").await?;
-            if context.output.format() == Format::Table {
-                put_scopes_in_words(&mut tokens);
-            }
-            context.output.list(&tokens, COLUMNS);
+            let owner: &[Column] = if is_own { &[] } else { &[("USER", "/user")] };
+            context.output.list(&tokens, &[owner, COLUMNS].concat());
         }
         TokenCommand::Revoke { id, of_somebody } => {
             let path =
