@@ -10,8 +10,6 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -69,26 +67,12 @@ impl FakeIssuer {
     pub async fn start_behind(acceptor: Acceptor) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let base: Arc<str> = if acceptor.is_tls() {
-            format!("https://localhost:{}", address.port()).into()
-        } else {
-            format!("http://{address}").into()
-        };
+        let base: Arc<str> = acceptor.base(address).into();
         let state =
             Arc::new(Mutex::new(State { mood: IssuerMood::Well, keys: Vec::new(), made: 0, asked: 0 }));
         let (shared, at) = (Arc::clone(&state), Arc::clone(&base));
-        let accepting = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (state, base, acceptor) = (Arc::clone(&shared), Arc::clone(&at), acceptor.clone());
-                tokio::spawn(async move {
-                    // Whoever does not take the certificate ends here.
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = service_fn(|request| serve(Arc::clone(&state), Arc::clone(&base), request));
-                    let serving = hyper::server::conn::http1::Builder::new();
-                    let _ = serving.serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
+        let accepting =
+            acceptor.serve(listener, move |request| serve(Arc::clone(&shared), Arc::clone(&at), request));
         let issuer = Self { base, state, accepting };
         issuer.rotate();
         Ok(issuer)

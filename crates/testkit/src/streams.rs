@@ -1,22 +1,31 @@
 //! Connections of test servers: plain, or behind TLS.
 
+use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::Leaf;
 
 /// A connection, of either kind.
-pub(crate) type Connection = Box<dyn Connected>;
+type Connection = Box<dyn Connected>;
 
 /// What a connection is read from and written to.
-pub(crate) trait Connected: AsyncRead + AsyncWrite + Send + Unpin {}
+trait Connected: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connected for T {}
 
@@ -45,12 +54,34 @@ impl Acceptor {
         Self(Some(TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// Tells whether it speaks TLS.
-    pub(crate) fn is_tls(&self) -> bool {
-        self.0.is_some()
+    /// Returns the URL of a server at an address, without a path; behind TLS it is called `localhost`.
+    pub(crate) fn base(&self, address: SocketAddr) -> String {
+        match &self.0 {
+            Some(_) => format!("https://localhost:{}", address.port()),
+            None => format!("http://{address}"),
+        }
     }
 
-    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<Connection> {
+    /// Answers requests on each connection that comes, until it is aborted.
+    pub(crate) fn serve<H, F>(self, listener: TcpListener, handler: H) -> JoinHandle<()>
+    where
+        H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send + 'static,
+    {
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, handler) = (self.clone(), handler.clone());
+                tokio::spawn(async move {
+                    // Whoever does not take the certificate ends here.
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let serving = hyper::server::conn::http1::Builder::new();
+                    let _ = serving.serve_connection(TokioIo::new(stream), service_fn(handler)).await;
+                });
+            }
+        })
+    }
+
+    async fn accept(&self, stream: TcpStream) -> io::Result<Connection> {
         Ok(match &self.0 {
             Some(tls) => Box::new(tls.accept(stream).await?),
             None => Box::new(stream),

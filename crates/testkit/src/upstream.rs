@@ -10,8 +10,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -21,7 +19,7 @@ use crate::Acceptor;
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
-    is_tls: bool,
+    base: String,
     script: Arc<Mutex<Script>>,
     accepting: JoinHandle<()>,
 }
@@ -73,20 +71,9 @@ impl Upstream {
         let address = listener.local_addr()?;
         let script = Arc::new(Mutex::new(Script::default()));
         let shared = Arc::clone(&script);
-        let is_tls = acceptor.is_tls();
-        let accepting = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (script, acceptor) = (Arc::clone(&shared), acceptor.clone());
-                tokio::spawn(async move {
-                    // Whoever does not take the certificate ends here.
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = service_fn(|request| serve(Arc::clone(&script), request));
-                    let serving = hyper::server::conn::http1::Builder::new();
-                    let _ = serving.serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-        Ok(Self { address, is_tls, script, accepting })
+        let base = acceptor.base(address);
+        let accepting = acceptor.serve(listener, move |request| serve(Arc::clone(&shared), request));
+        Ok(Self { address, base, script, accepting })
     }
 
     /// Returns the address that it listens on.
@@ -96,10 +83,7 @@ impl Upstream {
 
     /// Returns the URL of a path on it, which starts with `/`.
     pub fn url(&self, path: &str) -> String {
-        if self.is_tls {
-            return format!("https://localhost:{}{path}", self.address.port());
-        }
-        format!("http://{}{path}", self.address)
+        format!("{}{path}", self.base)
     }
 
     /// Appends an answer: requests take them in order, and `200 {}` when none is left.
