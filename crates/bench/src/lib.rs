@@ -86,7 +86,7 @@ impl World {
         for n in 0..size.pipelines {
             let jwt =
                 if size.tokens.is_some() { json!({ "scopes": ["catalog:read"] }) } else { json!(false) };
-            let trigger = json!({ "type": "rest", "externalApi": true, "apiKey": true, "jwt": jwt, "rateLimit": { "limits": [{ "interval": "minute", "limit": 2_000_000_000 }] }, "routes": [format!("/r{n}/:id")] });
+            let trigger = json!({ "type": "rest", "externalApi": true, "apiKey": true, "jwt": jwt, "routes": [format!("/r{n}/:id")] });
             objects.push(stored(
                 Kind::PipelineVersion,
                 &format!("p{n}/0000000001.0000000000"),
