@@ -72,6 +72,45 @@ impl Accounts {
         fields: AccountFields,
         if_match: Option<u64>,
     ) -> Result<AccountView, Error> {
+        let account = self.sealed(op, environment, name, fields).await?;
+        let mut draft = Draft::new(op, "account.set");
+        draft.guard_environment(environment);
+        draft.put(&account, if_match.map_or(Expect::Any, Expect::Revision))?;
+        let revision = self.0.commit(op, draft).await?;
+        Ok(Stored { value: account, revision }.into())
+    }
+
+    /// Makes an account that is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Accounts::set`]; [`crate::errors::ErrorKind::Conflict`] when there is one of this name.
+    pub async fn create(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        name: ValueName,
+        fields: AccountFields,
+    ) -> Result<AccountView, Error> {
+        let account = self.sealed(op, environment, name, fields).await?;
+        let mut draft = Draft::new(op, "account.create");
+        draft.guard_environment(environment);
+        draft.put(&account, Expect::Absent)?;
+        let taken = || {
+            let message = format!("there is an account `{}` in {environment} already", account.name);
+            Error::conflict("already-exists", message).hint("change that one, or choose another name")
+        };
+        let revision = self.0.create(op, draft, taken).await?;
+        Ok(Stored { value: account, revision }.into())
+    }
+
+    async fn sealed(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        name: ValueName,
+        fields: AccountFields,
+    ) -> Result<Account, Error> {
         op.demand_in(Permission::AccountUpdate, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         check_fields(&fields)?;
@@ -87,12 +126,7 @@ impl Accounts {
             let value = self.0.0.master.seal(&context, hash.as_bytes(), self.0.random())?;
             sealed.insert(field, value);
         }
-        let account = Account { name, environment: environment.clone(), fields: sealed, updated_at: op.now };
-        let mut draft = Draft::new(op, "account.set");
-        draft.guard_environment(environment);
-        draft.put(&account, if_match.map_or(Expect::Any, Expect::Revision))?;
-        let revision = self.0.commit(op, draft).await?;
-        Ok(Stored { value: account, revision }.into())
+        Ok(Account { name, environment: environment.clone(), fields: sealed, updated_at: op.now })
     }
 
     /// Deletes an account.
@@ -110,15 +144,18 @@ impl Accounts {
         op.demand_in(Permission::AccountUpdate, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         let key = keys::account(environment, name);
-        let stored = self.0.store().get::<Account>(&op.realm, &key).await?.ok_or_else(|| {
-            Error::not_found(format!("there is no account `{name}` in {environment}"))
-                .hint("see those that exist")
-                .next(NextStep::ListAccounts { environment: environment.clone() })
-        })?;
+        let stored = self.0.store().get::<Account>(&op.realm, &key).await?;
+        let stored = stored.ok_or_else(|| Self::absent(environment, name))?;
         let mut draft = Draft::new(op, "account.delete");
         draft.delete::<Account>(key, expect(&stored, if_match));
         self.0.commit(op, draft).await?;
         Ok(())
+    }
+
+    pub(crate) fn absent(environment: &EnvironmentName, name: &ValueName) -> Error {
+        Error::not_found(format!("there is no account `{name}` in {environment}"))
+            .hint("see those that exist")
+            .next(NextStep::ListAccounts { environment: environment.clone() })
     }
 }
 

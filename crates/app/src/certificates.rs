@@ -1,7 +1,8 @@
 //! Client certificates of consumers: bound by fingerprint or by a name that a CA gave; nothing secret is kept.
 
 use jiff::Timestamp;
-use tollgate_model::certificates::{Certificate, KnownBy};
+use tollgate_credential::certificates::{PastedCertificate, holds_private_key};
+use tollgate_model::certificates::{Certificate, Fingerprint, KnownBy};
 use tollgate_model::consumers::Consumer;
 use tollgate_model::ids::CertificateId;
 use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName};
@@ -40,9 +41,60 @@ pub struct CertificateView {
     pub last_used_at: Option<Timestamp>,
 }
 
+/// Whose certificate somebody pastes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PastedAs {
+    /// That of a caller.
+    Caller,
+    /// That of a CA.
+    Authority,
+}
+
 // === impl Certificates ===
 
 impl Certificates {
+    /// Reads what somebody pastes to name a certificate: the certificate itself, PEM, or its SHA-256 fingerprint, also as
+    /// `openssl x509 -fingerprint` prints it. Nothing of it is kept but the fingerprint.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::Invalid`] for anything else, which no error repeats: for a private key above all; for a
+    /// caller's certificate where a CA's is meant and the other way round; for one that has ended.
+    pub fn read(&self, op: &Op, text: &str, pasted: PastedAs) -> Result<Fingerprint, Error> {
+        if holds_private_key(text) {
+            return Err(Error::invalid("this holds a private key, which nobody needs to see; it was not kept")
+                .hint("give the certificate alone, from its BEGIN CERTIFICATE to its END CERTIFICATE"));
+        }
+        if !text.contains("-----BEGIN") {
+            let digits = text.rsplit('=').next().unwrap_or_default().trim();
+            return Fingerprint::parse(digits).map_err(|error| {
+                Error::invalid(error.to_string()).hint("give that, or the certificate itself as PEM")
+            });
+        }
+        let certificate = PastedCertificate::parse_pem(text).ok_or_else(|| {
+            Error::invalid("this is no certificate in PEM")
+                .hint("`openssl x509 -inform der -in FILE` turns DER into PEM")
+        })?;
+        match (pasted, certificate.is_authority) {
+            (PastedAs::Caller, true) => {
+                return Err(Error::invalid("this is the certificate of a CA, and no caller shows that")
+                    .hint("give one that it issued, or bind a name that it gives"));
+            }
+            (PastedAs::Authority, false) => {
+                return Err(Error::invalid("this certificate is none of a CA: it may not issue others")
+                    .hint("give the one that issued it, which the listener believes"));
+            }
+            _ => {}
+        }
+        match certificate.ends_at {
+            Some(end) if end <= op.now => {
+                Err(Error::invalid(format!("this certificate ended at {end}"))
+                    .hint("give the one that took its place"))
+            }
+            _ => Ok(certificate.fingerprint),
+        }
+    }
+
     /// Returns a consumer's client certificates, oldest first.
     ///
     /// # Errors

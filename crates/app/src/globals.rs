@@ -48,6 +48,45 @@ impl Globals {
         value: Value,
         if_match: Option<u64>,
     ) -> Result<Stored<Global>, Error> {
+        let global = self.checked(op, environment, name, value).await?;
+        let mut draft = Draft::new(op, "global.set");
+        draft.guard_environment(environment);
+        draft.put(&global, if_match.map_or(Expect::Any, Expect::Revision))?;
+        let revision = self.0.commit(op, draft).await?;
+        Ok(Stored { value: global, revision })
+    }
+
+    /// Makes a global that is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Globals::set`]; [`crate::errors::ErrorKind::Conflict`] when there is one of this name.
+    pub async fn create(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        name: ValueName,
+        value: Value,
+    ) -> Result<Stored<Global>, Error> {
+        let global = self.checked(op, environment, name, value).await?;
+        let mut draft = Draft::new(op, "global.create");
+        draft.guard_environment(environment);
+        draft.put(&global, Expect::Absent)?;
+        let taken = || {
+            let message = format!("there is a global `{}` in {environment} already", global.name);
+            Error::conflict("already-exists", message).hint("change that one, or choose another name")
+        };
+        let revision = self.0.create(op, draft, taken).await?;
+        Ok(Stored { value: global, revision })
+    }
+
+    async fn checked(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        name: ValueName,
+        value: Value,
+    ) -> Result<Global, Error> {
         op.demand_in(Permission::GlobalUpdate, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         if value.to_string().len() > MAX_BYTES {
@@ -59,12 +98,7 @@ impl Globals {
             return Err(Error::invalid(format!("the value is nested more than {MAX_DEPTH} deep"))
                 .hint("write it flatter"));
         }
-        let global = Global { name, environment: environment.clone(), value, updated_at: op.now };
-        let mut draft = Draft::new(op, "global.set");
-        draft.guard_environment(environment);
-        draft.put(&global, if_match.map_or(Expect::Any, Expect::Revision))?;
-        let revision = self.0.commit(op, draft).await?;
-        Ok(Stored { value: global, revision })
+        Ok(Global { name, environment: environment.clone(), value, updated_at: op.now })
     }
 
     /// Deletes a global.
@@ -82,15 +116,18 @@ impl Globals {
         op.demand_in(Permission::GlobalUpdate, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         let key = keys::global(environment, name);
-        let stored = self.0.store().get::<Global>(&op.realm, &key).await?.ok_or_else(|| {
-            Error::not_found(format!("there is no global `{name}` in {environment}"))
-                .hint("see those that exist")
-                .next(NextStep::ListGlobals { environment: environment.clone() })
-        })?;
+        let stored = self.0.store().get::<Global>(&op.realm, &key).await?;
+        let stored = stored.ok_or_else(|| Self::absent(environment, name))?;
         let mut draft = Draft::new(op, "global.delete");
         draft.delete::<Global>(key, expect(&stored, if_match));
         self.0.commit(op, draft).await?;
         Ok(())
+    }
+
+    pub(crate) fn absent(environment: &EnvironmentName, name: &ValueName) -> Error {
+        Error::not_found(format!("there is no global `{name}` in {environment}"))
+            .hint("see those that exist")
+            .next(NextStep::ListGlobals { environment: environment.clone() })
     }
 }
 

@@ -322,6 +322,6 @@ impl App {
 }
 
 /// Returns the issuers outside that a pipeline takes tokens of.
-fn listed(pipeline: &Pipeline) -> Vec<IssuerName> {
+pub(crate) fn listed(pipeline: &Pipeline) -> Vec<IssuerName> {
     pipeline.trigger.http().map(|http| http.jwt.external_issuers().cloned().collect()).unwrap_or_default()
 }

@@ -13,6 +13,7 @@ pub mod certificates;
 pub mod change_requests;
 pub mod conformance;
 pub mod consumers;
+pub mod dependents;
 pub mod deployments;
 pub mod environments;
 pub mod errors;

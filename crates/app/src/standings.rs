@@ -255,6 +255,15 @@ impl Standings {
         )
     }
 
+    /// Returns all that runs in an environment, whoever asks: what of it is told is for the caller to decide.
+    pub(crate) fn in_environment<'a>(
+        &'a self,
+        environment: &'a EnvironmentName,
+    ) -> impl Iterator<Item = &'a Arc<Judged>> {
+        let here = self.judged.range(format!("{environment}/")..).map(|(_, it)| it);
+        here.take_while(|it| it.deployment.environment == *environment)
+    }
+
     fn holds_at(&self, now: Timestamp) -> bool {
         self.from <= now && now < self.until
     }

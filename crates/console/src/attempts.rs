@@ -18,7 +18,7 @@ use crate::Console;
 pub(crate) struct Who(Arc<Mutex<Option<Op>>>);
 
 /// What the journal calls what a form does when it is done.
-const ACTIONS: [(&str, &str); 44] = [
+const ACTIONS: [(&str, &str); 46] = [
     ("/sign-in", "user.sign-in"),
     ("/sign-out", "user.sign-out"),
     ("/realms/{realm}/consumers", "consumer.create"),
@@ -47,6 +47,11 @@ const ACTIONS: [(&str, &str); 44] = [
     ("/realms/{realm}/consumers/{environment}/{consumer}/logins", "basic-auth.create"),
     ("/realms/{realm}/consumers/{environment}/{consumer}/logins/{login}/revoke", "basic-auth.revoke"),
     ("/realms/{realm}/consumers/{environment}/{consumer}/revoke-tokens", "consumer.revoke-tokens"),
+    ("/realms/{realm}/consumers/{environment}/{consumer}/certificates", "certificate.create"),
+    (
+        "/realms/{realm}/consumers/{environment}/{consumer}/certificates/{certificate}/revoke",
+        "certificate.revoke",
+    ),
     ("/realms/{realm}/pick-pipelines", "pipeline.read"),
     ("/realms/{realm}/new-rule", "policy.set"),
     ("/realms/{realm}/new-rule/try", "policy.read"),

@@ -17,6 +17,7 @@ mod differences;
 mod errors;
 mod flow_diagram;
 mod forms;
+mod meanwhile;
 mod next_steps;
 mod pages;
 mod paths;

@@ -4,6 +4,7 @@
 //! is opaque and whose memory is wiped. All cryptography is aws-lc's and argon2's.
 
 pub mod basic;
+pub mod certificates;
 pub mod evidence;
 pub mod issuers;
 pub mod keys;

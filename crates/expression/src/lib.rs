@@ -6,6 +6,7 @@
 //!
 //! This crate does no I/O. Errors say what is wrong without the values that it went wrong with.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cel::ExecutionError;
@@ -20,7 +21,7 @@ pub use cel::common::ast;
 pub use cel::{Context, Program};
 pub use checker::MAX_DEPTH;
 
-use ast::{Expr, IdedExpr, LiteralValue};
+use ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
 use checker::MATCHES;
 use lexer::Code;
 
@@ -271,6 +272,44 @@ pub fn path(expression: &IdedExpr) -> Option<(&str, Vec<String>)> {
 pub fn path_from(expression: &IdedExpr, roots: &[&'static str]) -> Option<Path> {
     let (root, keys) = path(expression)?;
     Some((roots.iter().copied().find(|known| *known == root)?, keys))
+}
+
+/// Collects the keys that an expression reads directly below a root: of `globals.a.b + globals["c"]` these are `a` and `c`.
+/// Tells whether it reads the root in another way, too, so that it may read any key: whole, or by a key that it computes.
+pub fn keys_below(expression: &IdedExpr, root: &str, keys: &mut BTreeSet<String>) -> bool {
+    if let Some((of, path)) = path(expression) {
+        match path.into_iter().next() {
+            Some(key) if of == root => drop(keys.insert(key)),
+            Some(_) => {}
+            None => return of == root,
+        }
+        return false;
+    }
+    let mut any = false;
+    let mut visit = |inner: &IdedExpr| any |= keys_below(inner, root, keys);
+    match &expression.expr {
+        Expr::Select(select) => match path(&select.operand) {
+            // `has(globals.a)`.
+            Some((of, above)) if of == root && above.is_empty() => drop(keys.insert(select.field.clone())),
+            _ => visit(&select.operand),
+        },
+        Expr::Call(call) => call.target.iter().map(|it| &**it).chain(&call.args).for_each(visit),
+        Expr::List(list) => list.elements.iter().for_each(visit),
+        Expr::Map(map) => map.entries.iter().for_each(|entry| match &entry.expr {
+            EntryExpr::StructField(field) => visit(&field.value),
+            EntryExpr::MapEntry(entry) => {
+                visit(&entry.key);
+                visit(&entry.value);
+            }
+        }),
+        Expr::Comprehension(it) => {
+            [&it.iter_range, &it.accu_init, &it.loop_cond, &it.loop_step, &it.result]
+                .into_iter()
+                .for_each(visit);
+        }
+        _ => {}
+    }
+    any
 }
 
 /// Says what went wrong without the values that it went wrong with.

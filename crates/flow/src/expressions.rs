@@ -20,7 +20,7 @@ const MAX_WORK: u64 = 20_000_000;
 /// Names that an expression may begin with.
 const ROOTS: [&str; 6] = ["message", "globals", "accounts", "claims", "consumer", "metadata"];
 const VERIFY_PASSWORD: &str = "verifyPassword";
-const VOCABULARY: Vocabulary = Vocabulary { roots: &ROOTS, slow: Some(VERIFY_PASSWORD) };
+pub(crate) const VOCABULARY: Vocabulary = Vocabulary { roots: &ROOTS, slow: Some(VERIFY_PASSWORD) };
 
 /// A checked expression.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ mod sensitive;
 mod targets;
 mod templates;
 mod upstreams;
+mod value_names;
 mod values;
 mod watch;
 
@@ -28,5 +29,6 @@ pub use host::{
 };
 pub use messages::{Call, CallConsumer, CallMetadata, Message, parse_body};
 pub use run::{FlowFailure, FlowResponse};
+pub use value_names::{Names, Reading, ValueNames};
 pub use values::{AccountFields, Values};
 pub use watch::Watcher;

@@ -276,13 +276,6 @@ fn reason(error: &rustls::Error) -> ClientCertificateError {
     }
 }
 
-/// Returns the SHA-256 of the first certificate in a PEM file; `None` when there is none that can be read.
-pub fn fingerprint_of_pem(pem: &[u8]) -> Option<[u8; 32]> {
-    let certificate = CertificateDer::from_pem_slice(pem).ok()?;
-    X509Certificate::from_der(&certificate).ok()?;
-    Some(sha256(&certificate))
-}
-
 fn sha256(certificate: &CertificateDer<'_>) -> Digest {
     let mut out = [0; 32];
     out.copy_from_slice(digest(&SHA256, certificate).as_ref());

@@ -30,7 +30,7 @@ mod testing;
 mod tls;
 
 pub use clients::{
-    ClientCertificate, ClientCertificateError, ClientTrust, ClientTrustError, Issuers, fingerprint_of_pem,
+    ClientCertificate, ClientCertificateError, ClientTrust, ClientTrustError, Issuers,
 };
 pub use ipnet::IpNet;
 pub use proxies::{ForwardedHeader, TrustedProxies};

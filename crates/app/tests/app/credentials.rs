@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tollgate_app::Password;
 use tollgate_app::access::Op;
 use tollgate_app::accounts::AccountFields;
-use tollgate_app::certificates::NewCertificate;
+use tollgate_app::certificates::{NewCertificate, PastedAs};
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::keys::NewKey;
 use tollgate_model::certificates::{Fingerprint, KnownBy, SubjectAltName};
@@ -16,6 +16,7 @@ use tollgate_model::keysets::{SigningKey, SigningKeyState};
 use tollgate_model::names::{ConsumerName, ValueName};
 use tollgate_model::objects::{Kind, Object};
 use tollgate_store::{Change, Expect, Mutation};
+use tollgate_testkit::Authority;
 
 use crate::world::{World, consumer, new_key};
 
@@ -311,6 +312,40 @@ async fn a_certificate_or_a_name_is_one_consumers_until_it_is_revoked() {
     let prod = tollgate_model::names::EnvironmentName::prod();
     let error = certificates.revoke(op, &prod, all[0].certificate.id).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn what_is_pasted_is_read_as_a_certificate_or_its_fingerprint_and_a_private_key_is_refused() {
+    let world = World::start().await;
+    let (certificates, op) = (world.app.certificates(), &world.op);
+    let ca = Authority::new("partners");
+    let day = SignedDuration::from_hours(24);
+    let leaf = ca.issue_between(&["dns:shop.example"], op.now - day, op.now + day);
+    let old = ca.issue_between(&["dns:shop.example"], op.now - day - day, op.now - day);
+    let read = |text: &str, pasted| certificates.read(op, text, pasted);
+    let shown = format!("sha256 Fingerprint={}\n", leaf.fingerprint.to_uppercase());
+    for text in [&leaf.chain, &leaf.fingerprint, &shown] {
+        let fingerprint = read(text, PastedAs::Caller).unwrap();
+        assert_eq!(fingerprint.to_string(), leaf.fingerprint);
+    }
+    assert_eq!(read(&ca.pem(), PastedAs::Authority).unwrap().to_string(), ca.fingerprint());
+    let both = format!("{}{}", leaf.chain, leaf.key);
+    for (text, pasted, says) in [
+        (both.as_str(), PastedAs::Caller, "private key"),
+        (leaf.key.as_str(), PastedAs::Authority, "private key"),
+        (&ca.pem(), PastedAs::Caller, "certificate of a CA"),
+        (&leaf.chain, PastedAs::Authority, "none of a CA"),
+        (&old.chain, PastedAs::Caller, "ended at"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", PastedAs::Caller, "no certificate"),
+        ("shop-secret-0123", PastedAs::Caller, "64 hexadecimal digits"),
+        ("", PastedAs::Authority, "64 hexadecimal digits"),
+    ] {
+        let error = read(text, pasted).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Invalid);
+        assert!(error.message.contains(says), "{error}");
+        let told = format!("{error:?}");
+        assert!(!told.contains("shop-secret") && !told.contains("-----BEGIN"), "{told}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Consumers: who may call what, with which keys.
 
+mod certificates;
 mod keys;
 mod logins;
 mod pick;
@@ -14,18 +15,20 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use tollgate_app::access::Op;
 use tollgate_app::consumers::{ConsumerCredentials, NewConsumer};
-use tollgate_app::errors::ErrorKind;
+use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::keys::NewKey;
 use tollgate_app::lists::ListRequest;
 use tollgate_model::consumers::{BasicAuth, CredentialState};
 use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName, PipelineName};
 
+use self::certificates::{BindForm, Certificates};
 use self::pick::Picker;
 use super::environments::{Switch, environments, kept};
 use crate::Console;
-use crate::answers::{Answer, page, render, see_other};
+use crate::answers::{Answer, page, refused, render, see_other};
 use crate::chrome::{Chrome, Section};
-use crate::forms::{FieldList, Refusal, capitalised};
+use crate::forms::{FieldList, Problem, Refusal, Told, capitalised};
+use crate::meanwhile::Meanwhile;
 use crate::paths::{encoded, named};
 use crate::times::Moment;
 use crate::visitor::Visitor;
@@ -108,31 +111,30 @@ struct ConsumerPage {
     keys: Option<Vec<KeyRow>>,
     /// Likewise.
     logins: Option<Vec<LoginRow>>,
+    /// Likewise.
+    certificates: Option<Certificates>,
     /// Since when tokens count, if some were revoked.
     tokens_from: Option<Moment>,
     /// What deleting it breaks.
     breaks: String,
     filled: Filled,
-    problem: Option<Refusal>,
+    problem: Problem,
     meanwhile: Vec<Meanwhile>,
 }
 
-/// What somebody wrote into the forms of a consumer, and which field of it is wrong.
+/// What somebody wrote into the forms of a consumer.
 #[derive(Default)]
 struct Filled {
     key_name: String,
     days: String,
     import_name: String,
+    /// Id of the key that was to be rotated, and for how long both were to work.
+    rotated: String,
+    overlap: String,
     username: String,
-    /// The name of the field; empty for none.
-    wrong: &'static str,
-}
-
-/// What changed while somebody wrote.
-struct Meanwhile {
-    what: &'static str,
-    then: String,
-    now: String,
+    /// One client certificate, and all that bear a name.
+    one: BindForm,
+    by_name: BindForm,
 }
 
 struct LoginRow {
@@ -180,6 +182,7 @@ pub(super) fn routes() -> Router<Console> {
         .route("/realms/{realm}/pick-pipelines", post(pick::find))
         .merge(keys::routes())
         .merge(logins::routes())
+        .merge(certificates::routes())
 }
 
 async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Query<ListQuery>) -> Answer {
@@ -266,22 +269,34 @@ async fn show(State(console): State<Console>, visitor: Visitor, Path(path): Path
     page(&ConsumerPage::new(&console, &visitor, &path).await?)
 }
 
-/// Shows a consumer with what somebody wrote, and why it was refused.
+/// Shows a consumer with what somebody wrote, and at which field why a use case refused it.
 async fn show_again(
     console: &Console,
     visitor: &Visitor,
     path: &ConsumerPath,
     filled: Filled,
-    status: http::StatusCode,
-    problem: Refusal,
+    field: &'static str,
+    error: Error,
 ) -> Answer<Response> {
-    if !matches!(status.as_u16(), 409 | 412 | 422) {
-        return Err(problem.into_failure(status));
-    }
+    let (told, refusal) = Told::of(error)?;
     let mut again = ConsumerPage::new(console, visitor, path).await?;
     again.filled = filled;
-    again.problem = Some(problem);
-    Ok(render(status, &again)?.into_response())
+    again.problem = Problem::new(field, refusal);
+    told.answer(&again)
+}
+
+/// Shows a consumer with what somebody wrote that cannot be read.
+async fn show_wrong(
+    console: &Console,
+    visitor: &Visitor,
+    path: &ConsumerPath,
+    filled: Filled,
+    problem: Problem,
+) -> Answer<Response> {
+    let mut again = ConsumerPage::new(console, visitor, path).await?;
+    again.filled = filled;
+    again.problem = problem;
+    Ok(refused(&again)?.into_response())
 }
 
 /// Makes the associations what is ticked, as far as pipelines were offered.
@@ -320,12 +335,12 @@ async fn associate(
     match changed.await {
         Ok(()) => Ok(see_other(&consumer_path(op, &environment, &name))),
         Err(error) if error.kind == ErrorKind::PreconditionFailed => {
-            let (status, problem) = Refusal::with_status(error);
+            let (told, refusal) = Told::of(error)?;
             let mut again = ConsumerPage::new(&console, &visitor, &path).await?;
             again.picker = Picker::of_form(&console, op, &fields).await?;
-            again.meanwhile = Meanwhile::of(&fields.all("had"), &again.had);
-            again.problem = Some(problem);
-            Ok(render(status, &again)?.into_response())
+            again.meanwhile = meanwhile(&fields.all("had"), &again.had);
+            again.problem = Problem::new("", refusal);
+            told.answer(&again)
         }
         Err(error) => Err(error.into()),
     }
@@ -356,6 +371,24 @@ fn new_consumer(fields: &FieldList) -> Result<NewConsumer, Refusal> {
             expires_at: None,
         }),
     })
+}
+
+/// Tells what somebody did not know who chose pipelines.
+fn meanwhile(then: &BTreeSet<String>, now: &[String]) -> Vec<Meanwhile> {
+    let now: BTreeSet<String> = now.iter().cloned().collect();
+    let list = |names: &BTreeSet<String>| {
+        if names.is_empty() {
+            "nothing".to_owned()
+        } else {
+            names.iter().cloned().collect::<Vec<_>>().join(", ")
+        }
+    };
+    let told = |what: &str, then: String, now: String| vec![Meanwhile { what: what.to_owned(), then, now }];
+    if *then == now {
+        let since = "made, rotated or revoked since".to_owned();
+        return told("Its credentials", "as they were shown".to_owned(), since);
+    }
+    told("May call", list(then), list(&now))
 }
 
 fn place(path: &ConsumerPath) -> Answer<(EnvironmentName, ConsumerName)> {
@@ -467,29 +500,6 @@ impl ShownSecret {
     }
 }
 
-// === impl Meanwhile ===
-
-impl Meanwhile {
-    fn of(then: &BTreeSet<String>, now: &[String]) -> Vec<Self> {
-        let now: BTreeSet<String> = now.iter().cloned().collect();
-        let list = |names: &BTreeSet<String>| {
-            if names.is_empty() {
-                "nothing".to_owned()
-            } else {
-                names.iter().cloned().collect::<Vec<_>>().join(", ")
-            }
-        };
-        if *then == now {
-            return vec![Self {
-                what: "Its credentials",
-                then: "as they were shown".to_owned(),
-                now: "made, rotated or revoked since".to_owned(),
-            }];
-        }
-        vec![Self { what: "May call", then: list(then), now: list(&now) }]
-    }
-}
-
 // === impl ConsumerPage ===
 
 impl ConsumerPage {
@@ -508,16 +518,24 @@ impl ConsumerPage {
             Err(error) if error.kind == ErrorKind::Forbidden => None,
             Err(error) => return Err(error.into()),
         };
+        let certificates = Certificates::of(console, op, &environment, &name).await?;
         let had: Vec<String> = consumer.value.pipelines.iter().map(ToString::to_string).collect();
         let works = keys.iter().flatten().filter(|key| key.active).count();
         let mut used =
             keys.iter().flatten().filter_map(|key| key.used.as_ref()).map(|used| used.relative.as_str());
         let users = logins.iter().flatten().filter(|login| login.active).count();
+        let bound = certificates.iter().flat_map(|it| &it.rows).filter(|it| it.active).count();
+        let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+        let certificates_too = if bound == 0 {
+            String::new()
+        } else {
+            format!(" and {}", count(bound, "client certificate"))
+        };
         let breaks = format!(
-            "{works} API key{} and {users} password{} stop working at once{}, and so does every token that was issued to it. \
+            "{} and {}{certificates_too} stop working at once{}, and so does every token that was issued to it. \
              It may call {}.",
-            if works == 1 { "" } else { "s" },
-            if users == 1 { "" } else { "s" },
+            count(works, "API key"),
+            count(users, "password"),
             used.next_back().map(|used| format!(" (a key was used {used})")).unwrap_or_default(),
             match had.len() {
                 0 => "nothing".to_owned(),
@@ -537,10 +555,11 @@ impl ConsumerPage {
             had,
             keys,
             logins,
+            certificates,
             tokens_from: consumer.value.tokens_revoked_before.map(|at| Moment::new(at, op.now)),
             breaks,
             filled: Filled::default(),
-            problem: None,
+            problem: Problem::default(),
             meanwhile: Vec::new(),
         })
     }

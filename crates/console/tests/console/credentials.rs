@@ -1,6 +1,7 @@
 //! Consumers and their credentials, and the search for them.
 
 use tollgate_app::pipelines::SavePipeline;
+use tollgate_testkit::Authority;
 
 use crate::world::World;
 
@@ -74,6 +75,62 @@ async fn a_key_expires_and_one_of_another_system_is_imported_and_never_shown() {
     let again = world.post(&format!("{SHOP}/keys/import"), &import(secret)).await;
     assert!(again.status == 409 && !again.text.contains(secret), "{}", again.text);
     assert!(!world.get(SHOP).await.text.contains(secret));
+}
+
+#[tokio::test]
+async fn certificates_are_bound_by_what_is_pasted_and_revoked() {
+    let world = with_shop().await;
+    let ca = Authority::new("partners");
+    let day = jiff::SignedDuration::from_hours(24);
+    let leaf = ca.issue_between(&["dns:shop.example"], world.op.now - day, world.op.now + day);
+    let path = format!("{SHOP}/certificates");
+    let one = |certificate: &str| {
+        [("by", "certificate"), ("name", "web"), ("certificate", certificate), ("days", "90")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    };
+    let post = async |fields: &[(String, String)]| {
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        world.post(&path, &fields).await
+    };
+    assert_eq!(post(&one(&leaf.chain)).await.status, 303);
+    let page = world.get(SHOP).await.text;
+    assert!(page.contains(&leaf.fingerprint) && page.contains("in 90 days"), "{page}");
+    let again = post(&one(&leaf.chain)).await;
+    assert_eq!(again.status, 409);
+    assert!(again.text.contains("id=\"certificate-problem\"") && again.text.contains("value=\"web\""));
+    assert!(again.text.contains("aria-describedby=\"certificate-problem\""), "{}", again.text);
+    let name = |san: &str, certificate: &str| {
+        [("by", "name"), ("name", "fleet"), ("san", san), ("certificate", certificate), ("days", "")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    };
+    let wrong = post(&name("shop.example", &ca.pem())).await;
+    assert!(wrong.status == 422 && wrong.text.contains("id=\"san-problem\""), "{}", wrong.text);
+    assert!(wrong.text.contains("value=\"shop.example\"") && wrong.text.contains("value=\"fleet\""));
+    let leaf_as_ca = post(&name("dns:shop.example", &leaf.chain)).await;
+    assert!(leaf_as_ca.status == 422 && leaf_as_ca.text.contains("id=\"san-authority-problem\""));
+    assert_eq!(post(&name("dns:shop.example", &ca.pem())).await.status, 303);
+    let page = world.get(SHOP).await.text;
+    assert!(page.contains("dns:shop.example") && page.contains(&ca.fingerprint()), "{page}");
+    assert!(page.contains("2 client certificates"), "deleting it says what it breaks: {page}");
+    let id = page.split("/certificates/").nth(1).and_then(|rest| rest.split('/').next()).expect("an id");
+    assert_eq!(world.post(&format!("{path}/{id}/revoke"), &[]).await.status, 303);
+    assert!(world.get(SHOP).await.text.contains("and 1 client certificate stop"));
+}
+
+#[tokio::test]
+async fn a_private_key_that_is_pasted_for_a_certificate_goes_nowhere() {
+    let world = with_shop().await;
+    let leaf = Authority::new("partners").issue(&["dns:shop.example"]);
+    for by in ["certificate", "name"] {
+        let pasted = format!("{}{}", leaf.chain, leaf.key);
+        let form =
+            [("by", by), ("name", "web"), ("san", "dns:shop.example"), ("certificate", pasted.as_str())];
+        let refused = world.post(&format!("{SHOP}/certificates"), &form).await;
+        assert!(refused.status == 422 && refused.text.contains("private key"), "{}", refused.text);
+        let secret = leaf.key.lines().nth(1).expect("a line of the key");
+        assert!(!refused.text.contains(secret), "it is not shown again");
+    }
+    assert!(world.get(SHOP).await.text.contains("None is bound"));
 }
 
 #[tokio::test]

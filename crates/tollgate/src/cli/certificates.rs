@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Map, Value, json};
-use tollgate_listener::fingerprint_of_pem;
+use tollgate_credential::certificates::{PastedCertificate, holds_private_key};
 use tollgate_model::certificates::{Fingerprint, SubjectAltName};
 use tollgate_model::names::{ConsumerName, EnvironmentName};
 
@@ -128,7 +128,7 @@ fn body(arguments: &CreateArguments) -> Result<Map<String, Value>, Failure> {
 /// Reads a file with certificates, and refuses one with a private key before it goes anywhere.
 pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    if text.contains("PRIVATE KEY-----") {
+    if holds_private_key(&text) {
         return Err(Failure::usage(format!("{} holds a private key", path.display()))
             .hint("give the file with the certificate alone: nobody needs to see its key"));
     }
@@ -138,7 +138,7 @@ pub(crate) fn read(path: &Path) -> Result<String, Failure> {
 /// Returns the fingerprint of the first certificate in a file.
 fn fingerprint(path: &Path) -> Result<Fingerprint, Failure> {
     let text = read(path)?;
-    fingerprint_of_pem(text.as_bytes()).map(Fingerprint).ok_or_else(|| {
+    PastedCertificate::parse_pem(&text).map(|it| it.fingerprint).ok_or_else(|| {
         Failure::usage(format!("{} is no PEM file with a certificate", path.display()))
             .hint("`openssl x509 -inform der -in FILE` turns DER into PEM")
     })

@@ -6,15 +6,18 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use tollgate_app::errors::ErrorKind;
 use tollgate_app::keys::{NewKey, ShownKey};
 use tollgate_model::ids::KeyId;
 use tollgate_model::names::CredentialName;
 
-use super::{ConsumerPath, Filled, MadePage, ShownSecret, consumer_path, example_url, place, show_again};
+use super::{
+    ConsumerPath, Filled, MadePage, ShownSecret, consumer_path, example_url, place, show_again, show_wrong,
+};
 use crate::Console;
 use crate::answers::{Answer, page, see_other};
 use crate::chrome::{Chrome, Section};
-use crate::forms::{Fields, Refusal};
+use crate::forms::{Fields, Problem, Refusal};
 use crate::paths::named;
 use crate::visitor::Visitor;
 
@@ -42,7 +45,8 @@ struct NewKeyForm {
 #[derive(Deserialize)]
 struct RotateForm {
     /// How long both work, in hours.
-    overlap_hours: u16,
+    #[serde(default)]
+    overlap_hours: String,
 }
 
 pub(super) fn routes() -> Router<Console> {
@@ -60,20 +64,17 @@ async fn create(
     Fields(form): Fields<NewKeyForm>,
 ) -> Answer<Response> {
     let (environment, consumer) = place(&path)?;
-    let input = match form.input(visitor.op.now) {
+    let input = match form.input(visitor.op.now, "key-name", "days") {
         Ok(input) => input,
-        Err((wrong, problem)) => {
-            let status = http::StatusCode::UNPROCESSABLE_ENTITY;
-            return show_again(&console, &visitor, &path, form.filled(wrong), status, problem).await;
-        }
+        Err(problem) => return show_wrong(&console, &visitor, &path, form.filled(), problem).await,
     };
     match console.app.keys().create(&visitor.op, &environment, &consumer, input).await {
         Ok(shown) => {
             show_once(&console, &visitor, &path, &shown, format!("A key of {consumer} was made")).await
         }
         Err(error) => {
-            let (status, problem) = Refusal::with_status(error);
-            show_again(&console, &visitor, &path, form.filled("name"), status, problem).await
+            let field = if error.kind == ErrorKind::Invalid { "days" } else { "key-name" };
+            show_again(&console, &visitor, &path, form.filled(), field, error).await
         }
     }
 }
@@ -85,23 +86,16 @@ async fn import(
     Fields(form): Fields<NewKeyForm>,
 ) -> Answer<Response> {
     let (environment, consumer) = place(&path)?;
-    let imported = match form.input(visitor.op.now) {
-        Ok(input) => {
-            let secret = form.secret.trim();
-            let keys = console.app.keys();
-            keys.import(&visitor.op, &environment, &consumer, input, secret)
-                .await
-                .map_err(Refusal::with_status)
-        }
-        Err((_, problem)) => Err((http::StatusCode::UNPROCESSABLE_ENTITY, problem)),
+    // The secret is not shown again: it has to be pasted once more.
+    let filled = |form: NewKeyForm| Filled { import_name: form.name, ..Filled::default() };
+    let input = match form.input(visitor.op.now, "import-name", "import-secret") {
+        Ok(input) => input,
+        Err(problem) => return show_wrong(&console, &visitor, &path, filled(form), problem).await,
     };
-    match imported {
+    let secret = form.secret.trim();
+    match console.app.keys().import(&visitor.op, &environment, &consumer, input, secret).await {
         Ok(_) => Ok(see_other(&consumer_path(&visitor.op, &environment, &consumer))),
-        // The secret is not shown again: it has to be pasted once more.
-        Err((status, problem)) => {
-            let filled = Filled { import_name: form.name, wrong: "secret", ..Filled::default() };
-            show_again(&console, &visitor, &path, filled, status, problem).await
-        }
+        Err(error) => show_again(&console, &visitor, &path, filled(form), "import-secret", error).await,
     }
 }
 
@@ -114,9 +108,23 @@ async fn rotate(
     let key: KeyId = named(&path.key)?;
     let path = ConsumerPath { environment: path.environment, consumer: path.consumer };
     let (environment, consumer) = place(&path)?;
-    let overlap_seconds = u32::from(form.overlap_hours) * HOUR_SECONDS;
-    let shown = console.app.keys().rotate(&visitor.op, &environment, key, overlap_seconds, None).await?;
-    show_once(&console, &visitor, &path, &shown, format!("A key of {consumer} was rotated")).await
+    let filled =
+        Filled { rotated: key.to_string(), overlap: form.overlap_hours.clone(), ..Filled::default() };
+    let Ok(hours) = form.overlap_hours.trim().parse::<u16>() else {
+        let problem = Problem::of("overlap", "write a number of hours, 0 for none");
+        return show_wrong(&console, &visitor, &path, filled, problem).await;
+    };
+    let overlap_seconds = u32::from(hours) * HOUR_SECONDS;
+    match console.app.keys().rotate(&visitor.op, &environment, key, overlap_seconds, None).await {
+        Ok(shown) => {
+            show_once(&console, &visitor, &path, &shown, format!("A key of {consumer} was rotated")).await
+        }
+        Err(error) => {
+            // One that was rotated or revoked meanwhile has no form any more.
+            let field = if error.kind == ErrorKind::Invalid { "overlap" } else { "" };
+            show_again(&console, &visitor, &path, filled, field, error).await
+        }
+    }
 }
 
 async fn revoke(
@@ -162,21 +170,30 @@ async fn show_once(
 // === impl NewKeyForm ===
 
 impl NewKeyForm {
-    fn input(&self, now: Timestamp) -> Result<NewKey, (&'static str, Refusal)> {
-        let name = CredentialName::parse(self.name.trim()).map_err(|error| ("name", Refusal::of(error)))?;
-        let days = self.days.trim();
-        let expires_at = if days.is_empty() {
-            None
-        } else {
-            let days: i64 =
-                days.parse().map_err(|_| ("days", Refusal::of("write a number of days, or nothing")))?;
-            let end = now.checked_add(SignedDuration::from_hours(days.saturating_mul(DAY_HOURS)));
-            Some(end.map_err(|_| ("days", Refusal::of("these are too many days")))?)
-        };
+    fn input(
+        &self,
+        now: Timestamp,
+        name_at: &'static str,
+        days_at: &'static str,
+    ) -> Result<NewKey, Problem> {
+        let name =
+            CredentialName::parse(self.name.trim()).map_err(|error| Problem::of(name_at, error))?;
+        let expires_at = end_after(&self.days, now).map_err(|refusal| Problem::new(days_at, refusal))?;
         Ok(NewKey { name, expires_at })
     }
 
-    fn filled(self, wrong: &'static str) -> Filled {
-        Filled { key_name: self.name, days: self.days, wrong, ..Filled::default() }
+    fn filled(self) -> Filled {
+        Filled { key_name: self.name, days: self.days, ..Filled::default() }
     }
+}
+
+/// Reads after how many days a credential ends; nothing for never.
+pub(super) fn end_after(days: &str, now: Timestamp) -> Result<Option<Timestamp>, Refusal> {
+    let days = days.trim();
+    if days.is_empty() {
+        return Ok(None);
+    }
+    let days: i64 = days.parse().map_err(|_| Refusal::of("write a number of days, or nothing"))?;
+    let end = now.checked_add(SignedDuration::from_hours(days.saturating_mul(DAY_HOURS)));
+    end.map(Some).map_err(|_| Refusal::of("these are too many days"))
 }

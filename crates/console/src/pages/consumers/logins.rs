@@ -11,7 +11,7 @@ use super::{ConsumerPath, Filled, MadePage, ShownSecret, consumer_path, place, s
 use crate::Console;
 use crate::answers::{Answer, page, see_other};
 use crate::chrome::{Chrome, Section};
-use crate::forms::{Fields, Refusal};
+use crate::forms::Fields;
 use crate::paths::named;
 use crate::visitor::Visitor;
 
@@ -46,9 +46,8 @@ async fn create(
     let made = match made {
         Ok(made) => made,
         Err(error) => {
-            let (status, problem) = Refusal::with_status(error);
-            let filled = Filled { username: form.username, wrong: "username", ..Filled::default() };
-            return show_again(&console, &visitor, &path, filled, status, problem).await;
+            let filled = Filled { username: form.username, ..Filled::default() };
+            return show_again(&console, &visitor, &path, filled, "username", error).await;
         }
     };
     let title = format!("A password for {username} was made");
