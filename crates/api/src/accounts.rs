@@ -13,7 +13,8 @@ use tollgate_app::accounts::{AccountFields, AccountView as Account};
 use tollgate_model::names::{EnvironmentName, ValueName};
 
 use crate::Api;
-use crate::answers::{Answer, ListView, Tagged};
+use crate::answers::{Answer, Created, ListView, Tagged};
+use crate::dependents::DependentsView;
 use crate::extract::{Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
 use crate::past::Then;
@@ -32,6 +33,21 @@ struct AccountView {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SetBody {
+    /// Secrets that flows read as they are.
+    #[serde(default)]
+    fields: BTreeMap<String, String>,
+    /// Passwords of which only the Argon2id hash is kept, for `verifyPassword`.
+    #[serde(default)]
+    hashed_fields: BTreeMap<String, String>,
+}
+
+/// One that is not there yet.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CreateBody {
+    /// Its name.
+    #[schemars(with = "String")]
+    name: ValueName,
     /// Secrets that flows read as they are.
     #[serde(default)]
     fields: BTreeMap<String, String>,
@@ -62,6 +78,15 @@ pub(crate) fn operations() -> Vec<Operation> {
         )
         .of_the_past()
         .answers::<ListView<AccountView>>(),
+        Operation::post(
+            "/realms/{realm}/environments/{environment}/accounts",
+            update,
+            "Makes an account where there is none of its name",
+            create,
+        )
+        .takes::<CreateBody>()
+        .answers::<AccountView>()
+        .creates(),
         Operation::get(
             "/realms/{realm}/environments/{environment}/accounts/{name}",
             read,
@@ -88,6 +113,13 @@ pub(crate) fn operations() -> Vec<Operation> {
             delete,
         )
         .conditional(),
+        Operation::get(
+            "/realms/{realm}/environments/{environment}/accounts/{name}/dependents",
+            read,
+            "Tells which deployments read an account",
+            dependents,
+        )
+        .answers::<DependentsView>(),
     ]
 }
 
@@ -110,6 +142,17 @@ async fn get(Then(api): Then, Caller(op): Caller, In(path): In<Place>) -> Answer
     Ok(Tagged(AccountView::from(&found), found.revision))
 }
 
+async fn create(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<InEnvironment>,
+    Body(body): Body<CreateBody>,
+) -> Answer<Created<AccountView>> {
+    let fields = AccountFields { plain: secrets(&body.fields)?, hashed: secrets(&body.hashed_fields)? };
+    let made = api.app.accounts().create(&op, &path.environment, body.name, fields).await?;
+    Ok(Created(AccountView::from(&made)))
+}
+
 async fn set(
     State(api): State<Api>,
     Caller(op): Caller,
@@ -120,6 +163,14 @@ async fn set(
     let fields = AccountFields { plain: secrets(&body.fields)?, hashed: secrets(&body.hashed_fields)? };
     let account = api.app.accounts().set(&op, &path.environment, path.name, fields, if_match).await?;
     Ok(Tagged(AccountView::from(&account), account.revision))
+}
+
+async fn dependents(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<Place>,
+) -> Answer<Json<DependentsView>> {
+    Ok(Json(api.app.accounts().dependents(&op, &path.environment, &path.name).await?.into()))
 }
 
 async fn delete(

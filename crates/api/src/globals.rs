@@ -11,7 +11,8 @@ use tollgate_model::names::{EnvironmentName, ValueName};
 use tollgate_model::values::Global;
 
 use crate::Api;
-use crate::answers::{Answer, ListView, Tagged};
+use crate::answers::{Answer, Created, ListView, Tagged};
+use crate::dependents::DependentsView;
 use crate::extract::{Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
 use crate::past::Then;
@@ -28,6 +29,17 @@ struct GlobalView {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SetBody {
+    /// Any JSON; not for secrets.
+    value: Value,
+}
+
+/// One that is not there yet.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CreateBody {
+    /// Its name.
+    #[schemars(with = "String")]
+    name: ValueName,
     /// Any JSON; not for secrets.
     value: Value,
 }
@@ -49,6 +61,15 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::get("/realms/{realm}/environments/{environment}/globals", read, "Lists the globals", list)
             .of_the_past()
             .answers::<ListView<GlobalView>>(),
+        Operation::post(
+            "/realms/{realm}/environments/{environment}/globals",
+            update,
+            "Makes a global where there is none of its name",
+            create,
+        )
+        .takes::<CreateBody>()
+        .answers::<GlobalView>()
+        .creates(),
         Operation::get(
             "/realms/{realm}/environments/{environment}/globals/{name}",
             read,
@@ -75,6 +96,13 @@ pub(crate) fn operations() -> Vec<Operation> {
             delete,
         )
         .conditional(),
+        Operation::get(
+            "/realms/{realm}/environments/{environment}/globals/{name}/dependents",
+            read,
+            "Tells which deployments read a global",
+            dependents,
+        )
+        .answers::<DependentsView>(),
     ]
 }
 
@@ -97,6 +125,16 @@ async fn get(Then(api): Then, Caller(op): Caller, In(path): In<Place>) -> Answer
     Ok(Tagged(GlobalView::from(&found.value), found.revision))
 }
 
+async fn create(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<InEnvironment>,
+    Body(body): Body<CreateBody>,
+) -> Answer<Created<GlobalView>> {
+    let made = api.app.globals().create(&op, &path.environment, body.name, body.value).await?;
+    Ok(Created(GlobalView::from(&made.value)))
+}
+
 async fn set(
     State(api): State<Api>,
     Caller(op): Caller,
@@ -106,6 +144,14 @@ async fn set(
 ) -> Answer<Tagged<GlobalView>> {
     let stored = api.app.globals().set(&op, &path.environment, path.name, body.value, if_match).await?;
     Ok(Tagged(GlobalView::from(&stored.value), stored.revision))
+}
+
+async fn dependents(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<Place>,
+) -> Answer<Json<DependentsView>> {
+    Ok(Json(api.app.globals().dependents(&op, &path.environment, &path.name).await?.into()))
 }
 
 async fn delete(

@@ -12,6 +12,7 @@ use tollgate_model::names::{EnvironmentName, IssuerName};
 
 use crate::Api;
 use crate::answers::{Answer, Created, ListView, Tagged};
+use crate::dependents::DependentsView;
 use crate::extract::{Body, Caller, IfMatch, In};
 use crate::operations::{Access, Operation};
 
@@ -104,6 +105,13 @@ pub(crate) fn operations() -> Vec<Operation> {
             refresh,
         )
         .answers::<IssuerView>(),
+        Operation::get(
+            "/realms/{realm}/environments/{environment}/issuers/{name}/dependents",
+            read,
+            "Tells which deployments list an issuer",
+            dependents,
+        )
+        .answers::<DependentsView>(),
     ]
 }
 
@@ -156,6 +164,14 @@ async fn delete(
 async fn refresh(State(api): State<Api>, Caller(op): Caller, In(path): In<One>) -> Answer<Json<IssuerView>> {
     let stored = api.app.issuers().refresh(&op, &path.environment, &path.name).await?;
     Ok(Json(stored.value.into()))
+}
+
+async fn dependents(
+    State(api): State<Api>,
+    Caller(op): Caller,
+    In(path): In<One>,
+) -> Answer<Json<DependentsView>> {
+    Ok(Json(api.app.issuers().dependents(&op, &path.environment, &path.name).await?.into()))
 }
 
 // === impl IssuerView ===

@@ -13,6 +13,7 @@ mod basic_auth;
 mod certificates;
 mod change_requests;
 mod consumers;
+mod dependents;
 mod deployments;
 mod environments;
 mod evidence;

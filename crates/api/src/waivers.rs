@@ -65,10 +65,13 @@ struct NewWaiverBody {
     for_seconds: Option<u64>,
     /// Why: 1 to 500 characters.
     reason: String,
-    /// Whether it takes the place of one that lets the same violation pass: how a waiver is extended. Needs the
-    /// permission `waiver:end`, too.
+    /// Whether it takes the place of one that lets the same violation pass. Needs the permission `waiver:end`, too.
     #[serde(default)]
     replace: bool,
+    /// The id of the waiver that it takes the place of, and of no other: 412 when that was ended or replaced meanwhile. Says
+    /// `replace`, too.
+    #[schemars(with = "Option<String>")]
+    extends: Option<WaiverId>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -144,7 +147,7 @@ async fn create(
     Caller(op): Caller,
     Body(body): Body<NewWaiverBody>,
 ) -> Answer<Response> {
-    let NewWaiverBody { pipeline, environment, policy, code, until, for_seconds, reason, replace } = body;
+    let NewWaiverBody { pipeline, environment, policy, code, until, for_seconds, reason, replace, extends } = body;
     let end = match (until, for_seconds) {
         (Some(until), None) => WaiverEnd::At(until),
         (None, Some(seconds)) => {
@@ -156,7 +159,7 @@ async fn create(
                 .hint("send one of `until`, such as \"2030-01-31T00:00:00Z\", and `forSeconds`"));
         }
     };
-    let input = NewWaiver { pipeline, environment, policy, code, end, reason, replace };
+    let input = NewWaiver { pipeline, environment, policy, code, end, reason, replace, extends };
     let asked_reason = input.reason.clone();
     if let Some(response) = asked(&api, &op, Proposal::Waiver(&input), &asked_reason).await? {
         return Ok(response);

@@ -45,8 +45,11 @@ pub struct NewWaiver {
     pub end: WaiverEnd,
     /// Why.
     pub reason: String,
-    /// Whether it takes the place of one that lets the same violation pass: how a waiver is extended.
+    /// Whether it takes the place of one that lets the same violation pass.
     pub replace: bool,
+    /// The one that it takes the place of, and of no other: how a waiver is extended as it was read. What somebody ended
+    /// or replaced meanwhile does not come back by it.
+    pub extends: Option<WaiverId>,
 }
 
 /// When a waiver ends. There is none without an end.
@@ -80,6 +83,15 @@ pub(crate) struct WaiverDraft {
 /// The violations that can be waived.
 type Waivable = BTreeMap<(PolicyName, ViolationCode), Violation>;
 
+// === impl NewWaiver ===
+
+impl NewWaiver {
+    /// Tells whether another one goes by it, which takes the permission to end one.
+    pub fn replaces(&self) -> bool {
+        self.replace || self.extends.is_some()
+    }
+}
+
 // === impl Waivers ===
 
 impl Waivers {
@@ -90,18 +102,18 @@ impl Waivers {
     /// [`ErrorKind::NotFound`] when there is no such pipeline or environment; [`ErrorKind::Invalid`] when the end has
     /// passed (`date-passed`) or lies too far ahead (`waiver-too-long`), the reason is missing or too long, or neither the
     /// latest version nor one that runs has the violation (`waiver-unfounded`); [`ErrorKind::Conflict`] when a waiver lets
-    /// it pass already and is not to be replaced (`already-waived`), or the realm wants a second person (`four-eyes`).
-    /// Nothing is stored then.
+    /// it pass already and is not to be replaced (`already-waived`), or the realm wants a second person (`four-eyes`);
+    /// [`ErrorKind::PreconditionFailed`] when the one to extend is not the one that lets it pass. Nothing is stored then.
     pub async fn create(&self, op: &Op, input: NewWaiver) -> Result<Stored<Waiver>, Error> {
         op.demand_somewhere_in(Permission::WaiverCreate, &input.environment)?;
-        if input.replace {
+        if input.replaces() {
             op.demand_somewhere_in(Permission::WaiverEnd, &input.environment)?;
         }
         let mut attempts = self.0.attempts();
         while attempts.next().await {
             let (environment, pipeline) = (&input.environment, &input.pipeline);
             let head = self.0.demand_at(op, Permission::WaiverCreate, environment, pipeline).await?;
-            if input.replace {
+            if input.replaces() {
                 op.demand_in(Permission::WaiverEnd, Place::both(environment, &head.value.project))?;
             }
             let leave = self.0.leave(op, Subject::Waivers).await?;
@@ -139,7 +151,7 @@ impl Waivers {
             created_by: leave.author(op),
             approved_by: leave.approver(),
         };
-        let mut draft = self.creation(op, &waiver, input.replace, &ruling)?.with(leave);
+        let mut draft = self.creation(op, &waiver, input, &ruling)?.with(leave);
         draft.guard(Kind::Policies, keys::POLICIES, Expect::Revision(ruling.policies.revision));
         draft.guard_environment(&waiver.environment);
         // Whoever waives the same at the same moment, or deletes the pipeline with its waivers, is overtaken by this.
@@ -149,10 +161,26 @@ impl Waivers {
     }
 
     /// Begins the change that makes a waiver: with those in it that make room.
-    fn creation(&self, op: &Op, waiver: &Waiver, replace: bool, ruling: &Ruling) -> Result<Draft, Error> {
+    fn creation(
+        &self,
+        op: &Op,
+        waiver: &Waiver,
+        input: &NewWaiver,
+        ruling: &Ruling,
+    ) -> Result<Draft, Error> {
         let same: Vec<&Waiver> = ruling.waivers.iter().filter(|other| is_same(waiver, other)).collect();
         let (active, _): (Vec<&Waiver>, Vec<&Waiver>) = same.iter().partition(|other| op.now < other.until);
-        if let (Some(other), false) = (active.first(), replace) {
+        if let Some(extended) = input.extends.filter(|id| !active.iter().any(|other| other.id == *id)) {
+            let message = format!(
+                "waiver {extended} does not let {} in {} pass any more: somebody ended or replaced it",
+                what(waiver),
+                waiver.environment
+            );
+            return Err(Error::new(ErrorKind::PreconditionFailed, "precondition-failed", message)
+                .hint("see those in force, and make a new one if it is still wanted")
+                .next(NextStep::ListWaivers));
+        }
+        if let (Some(other), false) = (active.first(), input.replaces()) {
             let Waiver { id, until, created_by, .. } = other;
             let message = format!(
                 "{} is waived in {} until {until} already: waiver {id} of {created_by}",
@@ -160,7 +188,7 @@ impl Waivers {
                 waiver.environment
             );
             return Err(Error::conflict("already-waived", message)
-                .hint("to extend it, say that this one replaces it (`replace`)"));
+                .hint(format!("to extend it, say that this one takes its place (`extends`: {id})")));
         }
         let replaced: String = active.iter().map(|other| format!(", in place of {}", other.id)).collect();
         let mut draft = Draft::new(op, "waiver.create").reason(format!(

@@ -18,7 +18,7 @@ use crate::Console;
 pub(crate) struct Who(Arc<Mutex<Option<Op>>>);
 
 /// What the journal calls what a form does when it is done.
-const ACTIONS: [(&str, &str); 46] = [
+const ACTIONS: [(&str, &str); 51] = [
     ("/sign-in", "user.sign-in"),
     ("/sign-out", "user.sign-out"),
     ("/realms/{realm}/consumers", "consumer.create"),
@@ -52,6 +52,10 @@ const ACTIONS: [(&str, &str); 46] = [
         "/realms/{realm}/consumers/{environment}/{consumer}/certificates/{certificate}/revoke",
         "certificate.revoke",
     ),
+    ("/realms/{realm}/issuers", "issuer.create"),
+    ("/realms/{realm}/issuers/{environment}/{issuer}", "issuer.set"),
+    ("/realms/{realm}/issuers/{environment}/{issuer}/refresh", "issuer.refresh"),
+    ("/realms/{realm}/issuers/{environment}/{issuer}/delete", "issuer.delete"),
     ("/realms/{realm}/pick-pipelines", "pipeline.read"),
     ("/realms/{realm}/new-rule", "policy.set"),
     ("/realms/{realm}/new-rule/try", "policy.read"),
@@ -64,6 +68,7 @@ const ACTIONS: [(&str, &str); 46] = [
     ("/realms/{realm}/signing-keys/revoke-token", "token.revoke"),
     ("/realms/{realm}/signing-keys/inspect", "token.inspect"),
     ("/realms/{realm}/waivers", "waiver.create"),
+    ("/realms/{realm}/waivers/extend", "waiver.create"),
     ("/realms/{realm}/waivers/end", "waiver.end"),
     ("/realms/{realm}/explain", "call.explain"),
     ("/realms/{realm}/pipelines/{pipeline}/promote", "deployment.promote"),

@@ -19,6 +19,7 @@ pub(crate) enum Section {
     Globals,
     Accounts,
     SigningKeys,
+    Issuers,
     Users,
     Groups,
     Roles,
@@ -93,6 +94,7 @@ const NAVIGATION: [(&str, &[Place]); 7] = [
             (Section::Globals, "Globals", "globals"),
             (Section::Accounts, "Accounts", "accounts"),
             (Section::SigningKeys, "Signing keys", "signing-keys"),
+            (Section::Issuers, "Issuers", "issuers"),
         ],
     ),
     (

@@ -60,9 +60,11 @@ pub(crate) fn link(step: &NextStep) -> Option<Link> {
         }
         NextStep::ListGlobals { environment } => ("Globals", format!("globals?environment={environment}")),
         NextStep::ListAccounts { environment } => ("Accounts", format!("accounts?environment={environment}")),
-        NextStep::ListIssuers { .. } | NextStep::CreateIssuer { .. } | NextStep::ChangeIssuer { .. } => {
-            return None;
+        NextStep::ListIssuers { environment } => ("Issuers", format!("issuers?environment={environment}")),
+        NextStep::CreateIssuer { environment, .. } => {
+            ("New issuer", format!("new-issuer?environment={environment}"))
         }
+        NextStep::ChangeIssuer { issuer, environment } => ("Issuer", format!("issuers/{environment}/{issuer}")),
         NextStep::ListSigningKeys { environment } | NextStep::InspectToken { environment } => {
             ("Signing keys", format!("signing-keys?environment={environment}"))
         }

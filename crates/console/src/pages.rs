@@ -5,11 +5,13 @@ mod audit;
 mod calls;
 mod change_requests;
 mod consumers;
+mod dependents;
 mod deployments;
 mod environments;
 mod explain;
 mod grid;
 mod groups;
+mod issuers;
 mod overview;
 mod pipelines;
 mod policies;
@@ -55,6 +57,7 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(policies::routes())
         .merge(consumers::routes())
         .merge(values::routes())
+        .merge(issuers::routes())
         .merge(waivers::routes())
         .merge(signing_keys::routes())
         .merge(traffic::routes())

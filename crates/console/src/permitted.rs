@@ -25,6 +25,7 @@ pub(crate) fn opens(op: &Op, section: Section) -> bool {
         Section::Globals => anywhere(Permission::GlobalRead),
         Section::Accounts => anywhere(Permission::AccountRead),
         Section::SigningKeys => anywhere(Permission::SigningKeyRead),
+        Section::Issuers => anywhere(Permission::IssuerRead),
         Section::Users => may(op, Permission::UserRead),
         Section::Groups => may(op, Permission::GroupRead),
         Section::Roles => may(op, Permission::RoleRead),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::environments::{Exposure, RealmSettings};
-use crate::ids::{ChangeRequestId, UserId};
+use crate::ids::{ChangeRequestId, UserId, WaiverId};
 use crate::names::{EnvironmentName, PipelineName, RuleName};
 use crate::policies::{AccessPolicy, AccessRequirement, PolicyName, RuleFix, ShadowPolicies};
 use crate::verdicts::ViolationCode;
@@ -169,6 +169,9 @@ pub enum RequestedChange {
         until: Timestamp,
         /// Whether it takes the place of one that lets the same violation pass.
         replace: bool,
+        /// The one that it takes the place of, and of no other.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        extends: Option<WaiverId>,
     },
     /// Other settings of the realm.
     SetRealmSettings {
@@ -398,6 +401,9 @@ mod tests {
             json!({ "type": "deleteEnvironment", "environment": "staging" }),
             json!({ "type": "createWaiver", "pipeline": "shop", "environment": "test", "policy": "external-api-access",
                 "code": "missing-jwt", "until": "2030-01-31T00:00:00Z", "replace": false }),
+            json!({ "type": "createWaiver", "pipeline": "shop", "environment": "test", "policy": "external-api-access",
+                "code": "missing-jwt", "until": "2030-01-31T00:00:00Z", "replace": true,
+                "extends": "wvr_01a20f1e149277a5bb4a865900e000ac" }),
             json!({ "type": "setRealmSettings", "settings": { "maxWaiverDays": 30 } }),
         ] {
             let change: RequestedChange = serde_json::from_value(text.clone()).expect("a change");

@@ -24,6 +24,7 @@ mod change_requests;
 mod check;
 mod confirm;
 mod consumers;
+mod dependents;
 mod deployments;
 mod environments;
 mod evidence;

@@ -186,7 +186,8 @@ impl ChangeRequests {
                     code: waiver.code,
                     // Not when it is approved: what is approved has the end that was asked for.
                     until: waiver.until,
-                    replace: input.replace,
+                    replace: input.replaces(),
+                    extends: input.extends,
                 };
                 (change, Drafted::from(drafted))
             }
@@ -242,7 +243,7 @@ impl Proposal<'_> {
             Self::Policy { .. } | Self::PromoteShadow(_) => vec![Permission::PolicyUpdate],
             Self::CreateEnvironment(_) => vec![Permission::EnvironmentCreate],
             Self::DeleteEnvironment { .. } => vec![Permission::EnvironmentDelete],
-            Self::Waiver(input) => waiver_permissions(input.replace),
+            Self::Waiver(input) => waiver_permissions(input.replaces()),
             Self::Settings { .. } => vec![Permission::RealmUpdate],
         }
     }

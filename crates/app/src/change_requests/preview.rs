@@ -75,7 +75,7 @@ impl ChangeRequests {
                 let (draft, change) = environments.deletion(op, environment, None, reason, leave).await?;
                 Ok(Drafted { draft, effect: Effect::Policies(change) })
             }
-            RequestedChange::CreateWaiver { pipeline, environment, policy, code, until, replace } => {
+            RequestedChange::CreateWaiver { pipeline, environment, policy, code, until, replace, extends } => {
                 let input = NewWaiver {
                     pipeline: pipeline.clone(),
                     environment: environment.clone(),
@@ -84,6 +84,7 @@ impl ChangeRequests {
                     end: WaiverEnd::At(*until),
                     reason: reason.to_owned(),
                     replace: *replace,
+                    extends: *extends,
                 };
                 Ok(Drafted::from(app.waivers().drafted(op, &input, leave).await?))
             }

@@ -30,6 +30,7 @@ pub(crate) fn new_waiver() -> NewWaiver {
         end: WaiverEnd::After(days(7)),
         reason: "the till cannot send a key yet".to_owned(),
         replace: false,
+        extends: None,
     }
 }
 

@@ -21,6 +21,7 @@ use crate::Console;
 use crate::answers::{Answer, page, refused, see_other};
 use crate::chrome::{Chrome, Section};
 use crate::forms::{Fields, Problem, Told};
+use crate::meanwhile::Meanwhile;
 use crate::paths::named;
 use crate::permitted::may;
 use crate::visitor::Visitor;
@@ -59,6 +60,8 @@ struct GroupPage {
     name: String,
     description: String,
     revision: u64,
+    /// The description that the form was filled with, for whoever is overtaken.
+    read: String,
     members: Vec<String>,
     grants: Vec<GrantRow>,
     /// Users who are not in it; empty for whom users are not to see, who write a name.
@@ -72,6 +75,7 @@ struct GroupPage {
     /// Whether it is the group that the realm began with.
     is_first: bool,
     problem: Problem,
+    meanwhile: Vec<Meanwhile>,
 }
 
 /// A grant as it is shown.
@@ -247,6 +251,7 @@ impl GroupPage {
             name: name.to_string(),
             description: view.group.description.clone(),
             revision: view.revision,
+            read: view.group.description.clone(),
             members,
             grants: view.grants.iter().map(GrantRow::new).collect(),
             users,
@@ -258,6 +263,7 @@ impl GroupPage {
             may_see_users,
             is_first: *name == GroupName::administrators(),
             problem: Problem::default(),
+            meanwhile: Vec::new(),
         })
     }
 }

@@ -1,4 +1,7 @@
-//! What a realm decided about itself: four eyes, the second factor, how long waivers last.
+//! What a realm decided about itself: four eyes, the second factor, how long waivers last, which special networks flows may
+//! call, and what pages of other origins may do.
+
+mod form;
 
 use askama::Template;
 use axum::Router;
@@ -6,18 +9,18 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use serde::Deserialize;
-use serde_json::json;
 use tollgate_app::access::Permission;
 use tollgate_app::change_requests::Proposal;
-use tollgate_app::errors::Error;
-use tollgate_model::environments::{FourEyes, RealmSettings, SecondFactorRule, WaiverDays};
+use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_model::names::RealmName;
 
+use self::form::{NAMES, SettingsForm, told};
 use super::change_requests::asked_path;
 use crate::Console;
 use crate::answers::{Answer, page, refused, see_other};
 use crate::chrome::{Chrome, Section};
-use crate::forms::{Fields, Problem, Refusal, Told};
+use crate::forms::{FieldList, Problem, Told};
+use crate::meanwhile::Meanwhile;
 use crate::permitted::may;
 use crate::visitor::Visitor;
 
@@ -26,9 +29,9 @@ use crate::visitor::Visitor;
 struct SettingsPage {
     chrome: Chrome,
     revision: u64,
-    days: String,
-    four_eyes: FourEyes,
-    required: bool,
+    /// The settings that the form was filled with, for whoever is overtaken.
+    read: String,
+    form: SettingsForm,
     reason: String,
     /// Whether users live in this realm, so that a second factor can be demanded of them.
     is_home: bool,
@@ -36,24 +39,13 @@ struct SettingsPage {
     is_asked: bool,
     may_update: bool,
     problem: Problem,
+    meanwhile: Vec<Meanwhile>,
 }
 
 #[derive(Deserialize)]
 struct ShowQuery {
     #[serde(default)]
     done: String,
-}
-
-#[derive(Deserialize)]
-struct SettingsForm {
-    revision: u64,
-    #[serde(default)]
-    days: String,
-    four_eyes_policies: Option<String>,
-    four_eyes_waivers: Option<String>,
-    second_factor: Option<String>,
-    #[serde(default)]
-    reason: String,
 }
 
 pub(super) fn routes() -> Router<Console> {
@@ -66,24 +58,25 @@ async fn show(State(console): State<Console>, visitor: Visitor, Query(query): Qu
     page(&shown)
 }
 
-async fn save(
-    State(console): State<Console>,
-    visitor: Visitor,
-    Fields(form): Fields<SettingsForm>,
-) -> Answer<Response> {
+async fn save(State(console): State<Console>, visitor: Visitor, fields: FieldList) -> Answer<Response> {
     let op = &visitor.op;
+    op.demand(Permission::RealmUpdate)?;
     let mut again = SettingsPage::new(&console, &visitor).await?;
     let before = console.app.realms().get(op).await?.value.settings;
-    let settings = form.settings(before);
-    again.fill(&form);
-    let settings = match settings {
+    let revision = fields.one("revision").parse().unwrap_or_default();
+    again.form = SettingsForm::sent(&fields, &before);
+    again.reason = fields.one("reason").to_owned();
+    let settings = match again.form.settings() {
         Ok(settings) => settings,
         Err(problem) => {
+            // It is still what was read that is changed.
+            again.revision = revision;
+            again.read = fields.one("read").to_owned();
             again.problem = problem;
             return Ok(refused(&again)?.into_response());
         }
     };
-    let (reason, if_match) = (form.reason.trim(), Some(form.revision));
+    let (reason, if_match) = (again.reason.trim(), Some(revision));
     let proposal = Proposal::Settings { settings: &settings, if_match };
     let saved = match console.app.change_requests().ask(op, proposal, reason).await {
         Ok(Some(asked)) => return Ok(see_other(&asked_path(op, &asked.request.value))),
@@ -94,31 +87,16 @@ async fn save(
     };
     match saved {
         Ok(()) => Ok(see_other(&format!("/realms/{}/settings?done=saved", op.realm))),
-        Err(error) => again.refuse(error),
-    }
-}
-
-// === impl SettingsForm ===
-
-impl SettingsForm {
-    /// Returns the settings of the form; those that it does not show are kept.
-    fn settings(&self, before: RealmSettings) -> Result<RealmSettings, Problem> {
-        let days: Option<WaiverDays> =
-            self.days.trim().parse::<u64>().ok().and_then(|days| serde_json::from_value(json!(days)).ok());
-        let Some(max_waiver_days) = days else {
-            let hint = Some("Write 1 to 365 days".to_owned());
-            let refusal = Refusal::saying("A waiver cannot last that long", hint);
-            return Err(Problem::new("days", refusal));
-        };
-        let second_factor = match self.second_factor {
-            Some(_) => SecondFactorRule::Required,
-            None => SecondFactorRule::Optional,
-        };
-        let four_eyes = FourEyes {
-            policies: self.four_eyes_policies.is_some(),
-            waivers: self.four_eyes_waivers.is_some(),
-        };
-        Ok(RealmSettings { max_waiver_days, four_eyes, second_factor, ..before })
+        Err(error) => {
+            if error.kind == ErrorKind::PreconditionFailed {
+                let now = serde_json::from_str(&again.read).unwrap_or_default();
+                again.meanwhile = Meanwhile::of_fields(fields.one("read"), &now, &NAMES);
+            } else {
+                again.revision = revision;
+                again.read = fields.one("read").to_owned();
+            }
+            again.refuse(error)
+        }
     }
 }
 
@@ -132,24 +110,15 @@ impl SettingsPage {
         Ok(Self {
             chrome: Chrome::new(visitor, Section::RealmSettings, "Realm settings"),
             revision: realm.revision,
-            days: settings.max_waiver_days.get().to_string(),
-            four_eyes: settings.four_eyes,
-            required: settings.second_factor == SecondFactorRule::Required,
+            read: told(&settings).to_string(),
+            form: SettingsForm::of(&settings),
             reason: String::new(),
             is_home: op.realm == RealmName::default(),
             is_asked: !settings.four_eyes.is_off(),
             may_update: may(op, Permission::RealmUpdate),
             problem: Problem::default(),
+            meanwhile: Vec::new(),
         })
-    }
-
-    /// Shows what was sent in place of what holds.
-    fn fill(&mut self, form: &SettingsForm) {
-        self.days.clone_from(&form.days);
-        self.four_eyes.policies = form.four_eyes_policies.is_some();
-        self.four_eyes.waivers = form.four_eyes_waivers.is_some();
-        self.required = form.second_factor.is_some();
-        self.reason.clone_from(&form.reason);
     }
 
     fn refuse(mut self, error: Error) -> Answer<Response> {
@@ -158,6 +127,7 @@ impl SettingsPage {
             "second-factor-missing" => "second_factor",
             "invalid" if refusal.message.contains("second factor") => "second_factor",
             "invalid" if refusal.message.contains("reason") => "reason",
+            "invalid" if refusal.message.contains("networks") => "allow_upstreams",
             _ => "",
         };
         self.problem = Problem::new(field, refusal);

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tollgate_app::access::{Op, Permission, Place, Role};
 use tollgate_app::roles::RoleView;
 use tollgate_model::names::RoleName;
@@ -19,6 +20,7 @@ use crate::answers::{Answer, page, refused, see_other};
 use crate::chrome::{Chrome, Section};
 use crate::errors::Failure;
 use crate::forms::{FieldList, Problem, Told, capitalised};
+use crate::meanwhile::Meanwhile;
 use crate::paths::named;
 use crate::permitted::may;
 use crate::visitor::Visitor;
@@ -53,7 +55,10 @@ struct RolePage {
     may_delete: bool,
     may_create: bool,
     grid: Grid,
+    /// The role that the form was filled with, for whoever is overtaken.
+    read: String,
     problem: Problem,
+    meanwhile: Vec<Meanwhile>,
 }
 
 #[derive(Deserialize)]
@@ -140,9 +145,19 @@ async fn save(
         Ok(_) => Ok(see_other(&format!("/realms/{}/roles", visitor.op.realm))),
         Err(error) => {
             let (told, refusal) = Told::of(error)?;
-            // What was ticked stays ticked; of a role that somebody else changed, the next attempt is of what it is now.
+            // What was ticked stays ticked; of a role that somebody else changed, the next attempt is of what it is now,
+            // and of any other it is still of what was read.
             let stored = console.app.roles().get(&visitor.op, &name).await?;
-            let mut again = RolePage::of(&visitor, RoleView { role, revision: stored.revision });
+            let overtaken = told.code == "precondition-failed";
+            let again_of = if overtaken { stored.revision } else { revision };
+            let now = told_of(&stored.role);
+            let mut again = RolePage::of(&visitor, RoleView { role, revision: again_of });
+            if overtaken {
+                again.meanwhile = Meanwhile::of_fields(fields.one("read"), &now, &NAMES);
+                again.read = now.to_string();
+            } else {
+                again.read = fields.one("read").to_owned();
+            }
             again.problem = Problem::new(field_of(told.code, &refusal.message), refusal);
             told.answer(&again)
         }
@@ -174,6 +189,15 @@ fn read(fields: &FieldList) -> Answer<(String, BTreeSet<Permission>)> {
     };
     let permissions = permissions.iter().map(parse).collect::<Answer<_>>()?;
     Ok((fields.one("description").trim().to_owned(), permissions))
+}
+
+/// What a lost update is told of: JSON pointers, and what the form calls them.
+const NAMES: [(&str, &str); 2] = [("/description", "Description"), ("/permissions", "Permissions")];
+
+/// Writes a role for whoever is overtaken.
+fn told_of(role: &Role) -> Value {
+    let permissions: Vec<&str> = role.permissions.iter().map(|it| it.as_str()).collect();
+    json!({ "description": role.description, "permissions": permissions })
 }
 
 fn field_of(code: &str, message: &str) -> &'static str {
@@ -216,6 +240,7 @@ impl RolePage {
         let RoleView { role, revision } = view;
         let is_system = revision.is_none();
         // Whoever changes a role must have all of it.
+        let read = told_of(&role).to_string();
         let has_all = role.permissions.iter().all(|permission| held(op, *permission));
         let editable = !is_system && has_all && may(op, Permission::RoleUpdate);
         Self {
@@ -228,6 +253,8 @@ impl RolePage {
             editable,
             may_delete: !is_system && has_all && may(op, Permission::RoleDelete),
             may_create: may(op, Permission::RoleCreate),
+            read,
+            meanwhile: Vec::new(),
             grid: Grid::new(|it| role.permissions.contains(&it), |it| held(op, it)),
             problem: Problem::default(),
         }
@@ -250,6 +277,8 @@ impl RolePage {
             editable: true,
             may_delete: false,
             may_create: false,
+            read: String::new(),
+            meanwhile: Vec::new(),
             grid: Grid::new(|it| permissions.contains(&it), |it| held(op, it)),
             problem: Problem::default(),
         }

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 use tollgate_model::names::{EnvironmentName, ValueName};
 
-use super::{Context, secrets};
+use super::{Context, dependents, secrets};
 use crate::failure::Failure;
 
 /// `tollgate account …`
@@ -36,6 +36,15 @@ pub(crate) enum AccountCommand {
         #[arg(long, value_name = "ENVIRONMENT")]
         env: EnvironmentName,
     },
+    /// Lists the deployments that read an account: what breaks when it goes. MAYBE is true where a flow computes the name that it
+    /// reads.
+    Dependents {
+        /// Its name.
+        name: ValueName,
+        /// The environment.
+        #[arg(long, value_name = "ENVIRONMENT")]
+        env: EnvironmentName,
+    },
     /// Deletes an account.
     Delete {
         /// Its name.
@@ -59,6 +68,10 @@ pub(crate) async fn run(context: &Context<'_>, command: AccountCommand) -> Resul
         AccountCommand::List { env } => {
             let accounts = client.list(&client.environment_path(env.as_str(), &["accounts"])).await?;
             context.output.list(&accounts, &[("NAME", "/name"), ("FIELDS", "/fields")]);
+        }
+        AccountCommand::Dependents { name, env } => {
+            let path = client.environment_path(env.as_str(), &["accounts", name.as_str()]);
+            dependents::list(context, &path).await?;
         }
         AccountCommand::Delete { name, env } => {
             client.delete(&client.environment_path(env.as_str(), &["accounts", name.as_str()])).await?;

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use tollgate_model::names::{EnvironmentName, ValueName};
 
-use super::Context;
+use super::{Context, dependents};
 use crate::failure::Failure;
 
 /// `tollgate global …`
@@ -25,6 +25,15 @@ pub(crate) enum GlobalCommand {
     },
     /// Lists the values of an environment.
     List {
+        /// The environment.
+        #[arg(long, value_name = "ENVIRONMENT")]
+        env: EnvironmentName,
+    },
+    /// Lists the deployments that read a value: what breaks when it goes. MAYBE is true where a flow computes the name that it
+    /// reads.
+    Dependents {
+        /// Its name.
+        name: ValueName,
         /// The environment.
         #[arg(long, value_name = "ENVIRONMENT")]
         env: EnvironmentName,
@@ -52,6 +61,10 @@ pub(crate) async fn run(context: &Context<'_>, command: GlobalCommand) -> Result
         GlobalCommand::List { env } => {
             let globals = client.list(&client.environment_path(env.as_str(), &["globals"])).await?;
             context.output.list(&globals, &[("NAME", "/name"), ("VALUE", "/value")]);
+        }
+        GlobalCommand::Dependents { name, env } => {
+            let path = client.environment_path(env.as_str(), &["globals", name.as_str()]);
+            dependents::list(context, &path).await?;
         }
         GlobalCommand::Delete { name, env } => {
             client.delete(&client.environment_path(env.as_str(), &["globals", name.as_str()])).await?;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tollgate_model::issuers::{CaCertificates, IssuerAlgorithm, IssuerUrl};
 use tollgate_model::names::{ConsumerName, EnvironmentName, IssuerName};
 
-use super::Context;
+use super::{Context, dependents};
 use super::keys::Lifetime;
 use crate::answers::text;
 use crate::failure::Failure;
@@ -33,6 +33,11 @@ pub(crate) enum IssuerCommand {
     },
     /// Has every gateway fetch the issuer's keys anew.
     Refresh {
+        #[command(flatten)]
+        issuer: One,
+    },
+    /// Lists the deployments that list an issuer: while there are any, it cannot be deleted.
+    Dependents {
         #[command(flatten)]
         issuer: One,
     },
@@ -151,6 +156,7 @@ pub(crate) async fn run(context: &Context<'_>, command: IssuerCommand) -> Result
                 issuer.env
             );
         }
+        IssuerCommand::Dependents { issuer } => dependents::list(context, &path(&issuer)).await?,
         IssuerCommand::Delete { issuer } => {
             client.delete(&path(&issuer)).await?;
             let One { name, env } = issuer;

@@ -35,6 +35,22 @@ pub(crate) enum WaiverCommand {
         /// Its id, `wvr_…`.
         id: WaiverId,
     },
+    /// Extends a waiver in force: another takes its place, which ends later or sooner. Refused when somebody ended or
+    /// replaced it meanwhile.
+    #[command(group = clap::ArgGroup::new("new end").required(true).args(["until", "lasts"]))]
+    Extend {
+        /// Its id, `wvr_…`.
+        id: WaiverId,
+        /// When the violation counts again, in place of when it would: a time or a date, as for `waiver create`.
+        #[arg(long, value_name = "DATE", value_parser = parse_until)]
+        until: Option<Timestamp>,
+        /// How long it does not count from now on, for example `14d`.
+        #[arg(id = "lasts", long = "for", value_name = "DURATION")]
+        lasts: Option<Lifetime>,
+        /// Why: at most 500 characters; without, the reason of the one that is extended.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
     /// Ends a waiver before its time: what runs goes on running, but where policies are enforced at the gateway its calls
     /// are refused from then on.
     End {
@@ -68,7 +84,7 @@ pub(crate) struct CreateArguments {
     /// Why, for whoever reads the journal: at most 500 characters.
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Takes the place of a waiver for the same violation: how one is extended.
+    /// Takes the place of a waiver for the same violation, whichever that is; `waiver extend` names one.
     #[arg(long)]
     replace: bool,
 }
@@ -115,6 +131,7 @@ pub(crate) async fn run(context: &Context<'_>, command: WaiverCommand) -> Result
         WaiverCommand::Get { id } => {
             context.output.document(&client.get(&client.realm_path(&["waivers", &id.to_string()])).await?);
         }
+        WaiverCommand::Extend { id, until, lasts, reason } => extend(context, id, until, lasts, reason).await?,
         WaiverCommand::End { id } => {
             client.delete(&client.realm_path(&["waivers", &id.to_string()])).await?;
             context.output.done(&json!({ "id": id, "ended": true }), &format!("ended waiver {id}"));
@@ -136,15 +153,44 @@ async fn create(context: &Context<'_>, arguments: CreateArguments) -> Result<(),
         ("replace", Some(json!(replace))),
     ];
     let body = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    let path = context.client.realm_path(&["waivers"]);
-    let waiver = context.client.post(&path, &Value::Object(body.collect())).await?;
+    post(context, Value::Object(body.collect())).await
+}
+
+/// Puts another in the place of one: for the same violation, and for no other waiver of it.
+async fn extend(
+    context: &Context<'_>,
+    id: WaiverId,
+    until: Option<Timestamp>,
+    lasts: Option<Lifetime>,
+    reason: Option<String>,
+) -> Result<(), Failure> {
+    let old = context.client.get(&context.client.realm_path(&["waivers", &id.to_string()])).await?;
+    let kept = |field: &str| old.get(field).cloned();
+    let fields = [
+        ("pipeline", kept("pipeline")),
+        ("environment", kept("environment")),
+        ("policy", kept("policy")),
+        ("code", kept("code")),
+        ("until", until.map(|until| json!(until))),
+        ("forSeconds", lasts.map(|time| json!(time.as_secs()))),
+        ("reason", reason.map(Value::from).or_else(|| kept("reason"))),
+        ("extends", Some(json!(id))),
+    ];
+    let body = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    post(context, Value::Object(body.collect())).await
+}
+
+async fn post(context: &Context<'_>, body: Value) -> Result<(), Failure> {
+    let waiver = context.client.post(&context.client.realm_path(&["waivers"]), &body).await?;
     if change_requests::told(context, &waiver) {
         return Ok(());
     }
     let text = |field: &str| waiver.get(field).and_then(Value::as_str).unwrap_or("-");
+    let (code, policy, pipeline) = (text("code"), text("policy"), text("pipeline"));
+    let (environment, until) = (text("environment"), text("until"));
     context.output.done(
         &waiver,
-        &format!("waived {} of policy {policy} by {pipeline} in {env} until {}", text("code"), text("until")),
+        &format!("waived {code} of policy {policy} by {pipeline} in {environment} until {until}"),
     );
     if context.output.format() == Format::Table {
         crate::output::say!("waiver {}: it ends by itself, or with `tollgate waiver end`", text("id"));

@@ -15,6 +15,7 @@ use super::{GroupPage, GroupPath};
 use crate::Console;
 use crate::answers::{Answer, refused, see_other};
 use crate::forms::{FieldList, Fields, Problem, Told};
+use crate::meanwhile::Meanwhile;
 use crate::paths::named;
 use crate::visitor::Visitor;
 
@@ -27,6 +28,9 @@ struct MemberForm {
 struct DescribeForm {
     #[serde(default)]
     description: String,
+    /// The description that the form was filled with, for whoever is overtaken.
+    #[serde(default)]
+    read: String,
     revision: u64,
 }
 
@@ -123,8 +127,21 @@ async fn describe(
         return after(&console, &visitor, &name, Ok(()), ("describe", "description")).await;
     };
     let (told, refusal) = Told::of(error)?;
-    // What was written stays; saving it again is of the group as it is shown.
+    // What was written stays. Whoever was overtaken saves it over what is told; else it is still what was read.
     let mut shown = GroupPage::new(&console, &visitor, &name).await?;
+    if told.code == "precondition-failed" {
+        let or_none = |text: &str| if text.is_empty() { "nothing".to_owned() } else { text.to_owned() };
+        let (then, now) = (or_none(&form.read), or_none(&shown.description));
+        let what = if then == now { "Members or grants" } else { "Description" };
+        let (then, now) = if then == now {
+            ("as they were shown".to_owned(), "as they stand here".to_owned())
+        } else {
+            (then, now)
+        };
+        shown.meanwhile = vec![Meanwhile { what: what.to_owned(), then, now }];
+    } else {
+        (shown.revision, shown.read) = (form.revision, form.read);
+    }
     shown.description = file.description;
     shown.problem = Problem::new("description", refusal);
     told.answer(&shown)

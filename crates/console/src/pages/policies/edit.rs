@@ -125,6 +125,8 @@ async fn change(
     again.is_asked = four_eyes(&console, &visitor.op).await.policies;
     again.choose(&form.values);
     again.reason = &form.reason;
+    // Shown again, it is still what was read that is changed.
+    (again.revision, again.version) = (form.revision, form.version.clone());
     again.impact = Some(ImpactView::new(&impact));
     if form.action == "shadow" {
         return match save::shadow(&console, &visitor, &edit, &form.reason).await? {
@@ -144,6 +146,7 @@ async fn change(
         Outcome::Again(status, problem) => {
             if status == StatusCode::PRECONDITION_FAILED {
                 again.meanwhile = save::meanwhile(&console, &visitor, &form.version).await?;
+                (again.revision, again.version) = (today.revision, today.value.version().to_string());
             }
             again.problem = Some(problem);
             Ok(render(status, &again)?.into_response())

@@ -13,6 +13,7 @@ use tollgate_app::policies::{PolicyEdit, PolicyValues, RuleTrial};
 use tollgate_model::names::RuleName;
 use tollgate_model::policies::{Policies, PolicyName, Rule, RuleFix, RuleMode};
 
+use super::super::change_requests::four_eyes;
 use super::impact::ImpactView;
 use super::save::{self, Outcome};
 use super::versions::Change;
@@ -39,6 +40,8 @@ struct RulePage {
     problem: Option<Refusal>,
     meanwhile: Vec<Change>,
     unconfirmed: bool,
+    /// Whether saving asks for the change in place of making it.
+    is_asked: bool,
 }
 
 /// What the form holds of a rule.
@@ -92,9 +95,14 @@ struct RemovePage {
     rule: String,
     condition: String,
     impact: Option<ImpactView>,
+    reason: String,
     revision: u64,
+    version: String,
     problem: Option<Refusal>,
+    meanwhile: Vec<Change>,
     unconfirmed: bool,
+    /// Whether removing it is asked for in place of being done.
+    is_asked: bool,
 }
 
 #[derive(Deserialize)]
@@ -112,7 +120,9 @@ pub(super) fn routes() -> Router<Console> {
 
 async fn new(State(console): State<Console>, visitor: Visitor) -> Answer {
     let today = console.app.policies().get(&visitor.op).await?;
-    page(&RulePage::new(&visitor, &today.value, today.revision, None))
+    let mut shown = RulePage::new(&visitor, &today.value, today.revision, None);
+    shown.is_asked = four_eyes(&console, &visitor.op).await.policies;
+    page(&shown)
 }
 
 async fn edit(State(console): State<Console>, visitor: Visitor, Path(path): Path<RulePath>) -> Answer {
@@ -120,6 +130,7 @@ async fn edit(State(console): State<Console>, visitor: Visitor, Path(path): Path
     let rule = find(&today.value, &path.rule)?;
     let mut shown = RulePage::new(&visitor, &today.value, today.revision, Some(&rule));
     shown.trial = tried(&console, &visitor, &shown.draft).await?;
+    shown.is_asked = four_eyes(&console, &visitor.op).await.policies;
     page(&shown)
 }
 
@@ -163,6 +174,10 @@ async fn saved(
         }
     }
     again.reason = fields.one("reason").to_owned();
+    again.is_asked = four_eyes(console, &visitor.op).await.policies;
+    // Shown again, it is still what was read that is changed.
+    again.revision = fields.one("revision").parse().unwrap_or_default();
+    again.version = fields.one("version").to_owned();
     again.trial = tried(console, visitor, &again.draft).await?;
     let edit = match again.draft.edit(&again.environments) {
         Ok(edit) => edit,
@@ -182,8 +197,7 @@ async fn saved(
             again.trial.fault = Some(("name", "There is a rule of this name already.".to_owned()));
             return Ok(refused(&again)?.into_response());
         }
-        let revision = fields.one("revision").parse().unwrap_or_default();
-        save::save(console, visitor, &edit, &again.reason, revision).await?
+        save::save(console, visitor, &edit, &again.reason, again.revision).await?
     } else {
         again.unconfirmed = true;
         return Ok(refused(&again)?.into_response());
@@ -193,6 +207,7 @@ async fn saved(
         Outcome::Again(status, problem) => {
             if status == StatusCode::PRECONDITION_FAILED {
                 again.meanwhile = save::meanwhile(console, visitor, fields.one("version")).await?;
+                (again.revision, again.version) = (today.revision, today.value.version().to_string());
             }
             again.problem = Some(problem);
             Ok(render(status, &again)?.into_response())
@@ -215,15 +230,20 @@ async fn remove(
     fields: FieldList,
 ) -> Answer<Response> {
     let mut again = RemovePage::new(&console, &visitor, &path.rule).await?;
+    again.reason = fields.one("reason").to_owned();
+    let revision = fields.one("revision").parse().unwrap_or_default();
     if fields.one("confirmation").trim() != again.rule {
         again.unconfirmed = true;
+        (again.revision, again.version) = (revision, fields.one("version").to_owned());
         return Ok(refused(&again)?.into_response());
     }
     let edit = PolicyEdit::Remove(named::<RuleName>(&path.rule)?);
-    let revision = fields.one("revision").parse().unwrap_or_default();
     match save::save(&console, &visitor, &edit, fields.one("reason"), revision).await? {
         Outcome::Done(response) => Ok(response),
         Outcome::Again(status, problem) => {
+            if status == StatusCode::PRECONDITION_FAILED {
+                again.meanwhile = save::meanwhile(&console, &visitor, fields.one("version")).await?;
+            }
             again.problem = Some(problem);
             Ok(render(status, &again)?.into_response())
         }
@@ -395,6 +415,7 @@ impl RulePage {
             problem: None,
             meanwhile: Vec::new(),
             unconfirmed: false,
+            is_asked: false,
         }
     }
 }
@@ -412,9 +433,13 @@ impl RemovePage {
             rule: rule.name.to_string(),
             condition: rule.condition,
             impact: Some(ImpactView::new(&impact)),
+            reason: String::new(),
             revision: today.revision,
+            version: today.value.version().to_string(),
             problem: None,
+            meanwhile: Vec::new(),
             unconfirmed: false,
+            is_asked: four_eyes(console, &visitor.op).await.policies,
         })
     }
 }

@@ -7,17 +7,19 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use tollgate_app::change_requests::Proposal;
-use tollgate_app::errors::ErrorKind;
+use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::shadow::{PromotionRead, ShadowReport};
 use tollgate_model::policies::Policy;
 
-use super::super::change_requests::asked_path;
+use super::super::change_requests::{asked_path, four_eyes};
 use super::impact::ImpactView;
-use super::shown;
+use super::versions::Change;
+use super::{save, shown};
 use crate::Console;
 use crate::answers::{Answer, page, refused, see_other};
 use crate::chrome::{Chrome, Section};
-use crate::forms::Fields;
+use crate::forms::{Fields, Problem, Told};
+use crate::meanwhile::Meanwhile;
 use crate::pages::overview::reasons;
 use crate::times::Moment;
 use crate::visitor::Visitor;
@@ -31,7 +33,13 @@ struct ShadowPage {
     chrome: Chrome,
     /// `None` when none runs.
     shadow: Option<ShadowView>,
+    /// Why it is to hold, as somebody wrote.
+    reason: String,
+    problem: Problem,
+    meanwhile: Vec<Meanwhile>,
     unconfirmed: bool,
+    /// Whether making it hold is asked for.
+    is_asked: bool,
 }
 
 struct ShadowView {
@@ -41,6 +49,8 @@ struct ShadowView {
     revision: u64,
     policy_version: String,
     proposes: Vec<String>,
+    /// The same in one line, for whoever is overtaken.
+    read: String,
     impact: Option<ImpactView>,
     judged: usize,
     refused: usize,
@@ -65,11 +75,17 @@ struct PromoteForm {
     reason: String,
     revision: u64,
     version: String,
+    /// What it proposed when the form was made.
+    #[serde(default)]
+    read: String,
 }
 
 #[derive(Deserialize)]
 struct EndForm {
     revision: u64,
+    /// What it proposed when the form was made.
+    #[serde(default)]
+    read: String,
 }
 
 pub(super) fn routes() -> Router<Console> {
@@ -92,16 +108,25 @@ async fn promote(
     if form.confirmation.trim() != "promote" {
         let mut again = ShadowPage::new(&console, &visitor).await?;
         again.unconfirmed = true;
+        again.reason = form.reason;
+        if let Some(shown) = &mut again.shadow {
+            // Shown again, it is still what was read that is to hold.
+            (shown.revision, shown.policy_version, shown.read) = (form.revision, form.version, form.read);
+        }
         return Ok(refused(&again)?.into_response());
     }
     let read = PromotionRead { policy_version: form.version.parse().ok(), revision: Some(form.revision) };
     let proposal = Proposal::PromoteShadow(read);
-    if let Some(asked) = console.app.change_requests().ask(&visitor.op, proposal, &form.reason).await? {
-        return Ok(see_other(&asked_path(&visitor.op, &asked.request.value)));
-    }
     let PromotionRead { policy_version, revision } = read;
-    let saved = console.app.shadow().promote(&visitor.op, &form.reason, policy_version, revision).await?;
-    Ok(see_other(&format!("/realms/{realm}/policies?saved={}", saved.policies.version())))
+    let saved = match console.app.change_requests().ask(&visitor.op, proposal, &form.reason).await {
+        Ok(Some(asked)) => return Ok(see_other(&asked_path(&visitor.op, &asked.request.value))),
+        Ok(None) => console.app.shadow().promote(&visitor.op, &form.reason, policy_version, revision).await,
+        Err(error) => Err(error),
+    };
+    match saved {
+        Ok(saved) => Ok(see_other(&format!("/realms/{realm}/policies?saved={}", saved.policies.version()))),
+        Err(error) => show_again(&console, &visitor, form.reason, (form.read, Some(form.version)), error).await,
+    }
 }
 
 async fn end(
@@ -109,8 +134,37 @@ async fn end(
     visitor: Visitor,
     Fields(form): Fields<EndForm>,
 ) -> Answer<Response> {
-    console.app.shadow().end(&visitor.op, Some(form.revision)).await?;
-    Ok(see_other(&format!("/realms/{}/policies/shadow", visitor.op.realm)))
+    match console.app.shadow().end(&visitor.op, Some(form.revision)).await {
+        Ok(()) => Ok(see_other(&format!("/realms/{}/policies/shadow", visitor.op.realm))),
+        Err(error) => show_again(&console, &visitor, String::new(), (form.read, None), error).await,
+    }
+}
+
+/// Shows the shadow as it is by now, and what became of that which was read; of the policies too, where they count.
+async fn show_again(
+    console: &Console,
+    visitor: &Visitor,
+    reason: String,
+    (read, version): (String, Option<String>),
+    error: Error,
+) -> Answer<Response> {
+    let overtaken = matches!(error.kind, ErrorKind::PreconditionFailed | ErrorKind::NotFound);
+    let (told, refusal) = Told::of(error)?;
+    let mut again = ShadowPage::new(console, visitor).await?;
+    if overtaken {
+        let now = again.shadow.as_ref().map_or_else(|| "it has ended".to_owned(), |it| it.read.clone());
+        if now != read {
+            again.meanwhile.push(Meanwhile { what: "The shadow".to_owned(), then: read, now });
+        }
+        if let Some(version) = version {
+            let changes = save::meanwhile(console, visitor, &version).await?;
+            let line = |Change { what, then, now }| Meanwhile { what, then, now };
+            again.meanwhile.extend(changes.into_iter().map(line));
+        }
+    }
+    again.reason = reason;
+    again.problem = Problem::new("", refusal);
+    told.answer(&again)
 }
 
 // === impl ShadowPage ===
@@ -123,7 +177,15 @@ impl ShadowPage {
             Err(error) => return Err(error.into()),
         };
         let chrome = Chrome::new(visitor, Section::Policies, "Shadow policies");
-        Ok(Self { chrome, shadow, unconfirmed: false })
+        Ok(Self {
+            chrome,
+            shadow,
+            reason: String::new(),
+            problem: Problem::default(),
+            meanwhile: Vec::new(),
+            unconfirmed: false,
+            is_asked: four_eyes(console, &visitor.op).await.policies,
+        })
     }
 }
 
@@ -135,9 +197,11 @@ impl ShadowView {
         let ShadowReport { shadow, policy_version, impact, deploys, callers } = report;
         let changes = shadow.changes.iter().map(proposed);
         let removed = shadow.removed_rules.iter().map(|rule| format!("without rule {rule}"));
+        let proposes: Vec<String> = changes.chain(removed).collect();
         Self {
             begun: Moment::new(shadow.created_at, now),
-            proposes: changes.chain(removed).collect(),
+            read: proposes.join("; "),
+            proposes,
             by: shadow.created_by,
             reason: shadow.reason,
             revision,

@@ -126,14 +126,16 @@ async fn change(
     again.environments = written(which, &today.value, &fields);
     again.is_asked = four_eyes(&console, &visitor.op).await.policies;
     again.reason = fields.one("reason");
+    // Shown again, it is still what was read that is changed.
+    again.revision = fields.one("revision").parse().unwrap_or_default();
+    fields.one("version").clone_into(&mut again.version);
     let Some(edit) = edit(which, &again.environments) else {
         return Ok(refused(&again)?.into_response());
     };
     let outcome = if fields.one("action") == "shadow" {
         save::shadow(&console, &visitor, &edit, again.reason).await?
     } else if fields.one("confirmation").trim() == which.policy().as_str() {
-        let revision = fields.one("revision").parse().unwrap_or_default();
-        save::save(&console, &visitor, &edit, again.reason, revision).await?
+        save::save(&console, &visitor, &edit, again.reason, again.revision).await?
     } else {
         again.unconfirmed = true;
         again.impact =
@@ -145,6 +147,7 @@ async fn change(
         Outcome::Again(status, problem) => {
             if status == StatusCode::PRECONDITION_FAILED {
                 again.meanwhile = save::meanwhile(&console, &visitor, fields.one("version")).await?;
+                (again.revision, again.version) = (today.revision, today.value.version().to_string());
             }
             again.problem = Some(problem);
             Ok(render(status, &again)?.into_response())

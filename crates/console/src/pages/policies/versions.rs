@@ -5,20 +5,21 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 use tollgate_app::PolicyDiff;
-use tollgate_app::change_requests::Proposal;
 use tollgate_app::policies::PolicyEdit;
 use tollgate_model::versions::Version;
 
-use super::super::change_requests::{asked_path, four_eyes};
+use super::super::change_requests::four_eyes;
 use super::impact::ImpactView;
+use super::save::{self, Outcome};
 use super::shown;
 use crate::Console;
-use crate::answers::{Answer, page, refused, see_other};
+use crate::answers::{Answer, page, refused, render};
 use crate::chrome::{Chrome, Section};
-use crate::forms::Fields;
+use crate::forms::{Fields, Refusal};
 use crate::paths::named;
 use crate::times::Moment;
 use crate::visitor::Visitor;
@@ -52,6 +53,11 @@ struct VersionPage {
     /// What restoring would do; `None` for the current one, or for whom that is not to ask.
     impact: Option<ImpactView>,
     revision: u64,
+    /// The version that the form goes over.
+    read: String,
+    problem: Option<Refusal>,
+    /// What somebody else changed since.
+    meanwhile: Vec<Change>,
     unconfirmed: bool,
     /// Whether restoring it is asked for in place of being done.
     is_asked: bool,
@@ -73,6 +79,9 @@ struct VersionPath {
 struct RestoreForm {
     confirmation: String,
     revision: u64,
+    /// The version that was today's when the form was made.
+    #[serde(default)]
+    today: String,
 }
 
 pub(super) fn routes() -> Router<Console> {
@@ -110,17 +119,23 @@ async fn restore(
     if form.confirmation.trim() != version.to_string() {
         let mut again = VersionPage::new(&console, &visitor, version).await?;
         again.unconfirmed = true;
+        // Shown again, it is still what was read that is gone over.
+        (again.revision, again.read) = (form.revision, form.today);
         return Ok(refused(&again)?.into_response());
     }
     let edit = PolicyEdit::Restore(version);
     let reason = format!("version {version} restored");
-    let proposal = Proposal::Policy { edit: &edit, if_match: Some(form.revision) };
-    if let Some(asked) = console.app.change_requests().ask(&visitor.op, proposal, &reason).await? {
-        return Ok(see_other(&asked_path(&visitor.op, &asked.request.value)));
+    match save::save(&console, &visitor, &edit, &reason, form.revision).await? {
+        Outcome::Done(response) => Ok(response),
+        Outcome::Again(status, problem) => {
+            let mut again = VersionPage::new(&console, &visitor, version).await?;
+            if status == StatusCode::PRECONDITION_FAILED {
+                again.meanwhile = save::meanwhile(&console, &visitor, &form.today).await?;
+            }
+            again.problem = Some(problem);
+            Ok(render(status, &again)?.into_response())
+        }
     }
-    let saved = console.app.policies().set(&visitor.op, &edit, &reason, Some(form.revision)).await?;
-    let (realm, version) = (&visitor.op.realm, saved.policies.version());
-    Ok(see_other(&format!("/realms/{realm}/policies?saved={version}")))
 }
 
 // === impl VersionPage ===
@@ -146,6 +161,9 @@ impl VersionPage {
             changes: changes(&diff),
             impact: impact.as_ref().map(ImpactView::new),
             revision: today.revision,
+            read: today.value.version().to_string(),
+            problem: None,
+            meanwhile: Vec::new(),
             unconfirmed: false,
             is_asked: four_eyes(console, op).await.policies,
         })
