@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn names(steps: &Value) -> ValueNames {
-        let pipeline = json!({ "kind": "Pipeline", "name": "orders", "project": "store",
+        let pipeline = json!({ "name": "orders", "project": "store",
             "trigger": { "type": "rest" }, "steps": steps });
         ValueNames::of(&serde_json::from_value(pipeline).expect("a pipeline"))
     }

@@ -7,6 +7,7 @@ mod agreement;
 mod attestations;
 mod calls;
 mod credentials;
+mod dependents;
 mod deployments;
 mod environments;
 mod evidence;

@@ -77,6 +77,8 @@ async fn nobody_may_do_anything_without_permission() {
     try_each! {
         accounts.list(test);
         accounts.set(test, crm.clone(), AccountFields::default(), None);
+        accounts.create(test, crm.clone(), AccountFields::default());
+        accounts.dependents(test, crm);
         accounts.delete(test, crm, None);
         attestations.list(None, None, page());
         attestations.get(test, shop, Which::Running(None));
@@ -138,6 +140,8 @@ async fn nobody_may_do_anything_without_permission() {
         gateways.confirmation(1);
         globals.list(test);
         globals.set(test, crm.clone(), 1.into(), None);
+        globals.create(test, crm.clone(), 1.into());
+        globals.dependents(test, crm);
         globals.delete(test, crm, None);
         groups.list();
         groups.get(team);
@@ -151,6 +155,7 @@ async fn nobody_may_do_anything_without_permission() {
         issuers.create(test, corp.clone(), issuer_settings());
         issuers.set(test, corp, issuer_settings(), None);
         issuers.refresh(test, corp);
+        issuers.dependents(test, corp);
         issuers.delete(test, corp, None);
         journal.entry(1);
         journal.export(JournalFilter::default(), true);

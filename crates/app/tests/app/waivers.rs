@@ -206,6 +206,42 @@ async fn a_second_waiver_for_a_violation_replaces_the_first_when_told_to_only() 
 }
 
 #[tokio::test]
+async fn a_waiver_is_extended_as_long_as_it_is_the_one_that_lets_pass() {
+    let world = World::start().await;
+    let (app, op) = (&world.app, &world.op);
+    world.save("shop", OPEN).await;
+    let first = create(&world, new_waiver()).await;
+    let extend = |id| NewWaiver { end: WaiverEnd::After(days(20)), extends: Some(id), ..new_waiver() };
+    let creator = world.without(Permission::WaiverEnd);
+    assert_eq!(refused(&world, &creator, extend(first.id)).await.kind, ErrorKind::Forbidden);
+    let second = create(&world, extend(first.id)).await;
+    assert!(newest(&world).await.reason.contains(&format!("in place of {}", first.id)));
+    let error = refused(&world, op, extend(first.id)).await;
+    assert_eq!(error.kind, ErrorKind::PreconditionFailed);
+    app.waivers().end(op, second.id, None).await.unwrap();
+    let error = refused(&world, op, extend(second.id)).await;
+    assert_eq!(error.kind, ErrorKind::PreconditionFailed, "what was ended stays ended");
+    // Nor does an end that came by itself.
+    let third = create(&world, new_waiver()).await;
+    let later = Op { now: third.until, ..op.clone() };
+    assert_eq!(refused(&world, &later, extend(third.id)).await.kind, ErrorKind::PreconditionFailed);
+}
+
+#[tokio::test]
+async fn of_one_who_extends_and_one_who_ends_a_waiver_at_once_none_is_gone_over() {
+    for _ in 0..5 {
+        let world = World::start().await;
+        world.save("shop", OPEN).await;
+        let first = create(&world, new_waiver()).await;
+        let waivers = world.app.waivers();
+        let input = NewWaiver { extends: Some(first.id), ..new_waiver() };
+        let (extended, ended) =
+            tokio::join!(waivers.create(&world.op, input), waivers.end(&world.op, first.id, None));
+        assert!(extended.is_ok() != ended.is_ok(), "{extended:?} {ended:?}");
+    }
+}
+
+#[tokio::test]
 async fn of_two_who_waive_the_same_at_once_one_is_told_of_the_other() {
     for _ in 0..5 {
         let world = World::start().await;

@@ -119,6 +119,7 @@ async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Q
 }
 
 async fn new(State(console): State<Console>, visitor: Visitor, Query(query): Query<ListQuery>) -> Answer {
+    visitor.op.demand_anywhere(Permission::IssuerUpdate)?;
     let (environment, _) = kept(&console, &visitor, query.environment.as_deref(), "").await?;
     visitor.op.demand_in(Permission::IssuerUpdate, Place::environment(&environment))?;
     page(&NewPage::new(&visitor, &environment, IssuerForm::empty()))

@@ -166,3 +166,101 @@ async fn a_change_begins_as_a_shadow_and_is_promoted_or_ended() {
     );
     assert!(world.get("/realms/default/policies/shadow").await.text.contains("No shadow runs"));
 }
+
+#[tokio::test]
+async fn restoring_over_what_somebody_saved_meanwhile_tells_what_that_was() {
+    let world = World::start().await;
+    let edit = "/realms/default/policies/external-api-access/edit";
+    let save = async |value: &str| {
+        let now = revision(&world).await;
+        let form = [("revision", now.as_str()), ("test", value), ("confirmation", "external-api-access")];
+        assert_eq!(world.post(edit, &form).await.status, 303);
+    };
+    save("any").await;
+    let path = "/realms/default/policy-versions/1.0";
+    let page = world.get(path).await.text;
+    let field = |page: &str, name: &str| {
+        let begin = format!("name=\"{name}\" value=\"");
+        page.split(begin.as_str()).nth(1).and_then(|rest| rest.split('"').next()).expect("a field").to_owned()
+    };
+    let (read, today) = (field(&page, "revision"), field(&page, "today"));
+    save("jwt-with-api-key").await;
+    let form = |confirmation| {
+        [("revision", read.as_str()), ("today", today.as_str()), ("confirmation", confirmation)]
+    };
+    let untyped = world.post(path, &form("1")).await;
+    assert_eq!(untyped.status, 422);
+    assert_eq!(field(&untyped.text, "revision"), read, "a slip of the fingers is not a look at what is new");
+    let late = world.post(path, &form("1.0")).await;
+    assert_eq!(late.status, 412);
+    assert!(late.text.contains("Changed meanwhile") && late.text.contains("jwt-with-api-key"), "{}", late.text);
+    let now = field(&late.text, "revision");
+    let restored = world.post(path, &[("revision", now.as_str()), ("confirmation", "1.0")]).await;
+    assert_eq!(restored.header("location"), "/realms/default/policies?saved=1.3", "{}", restored.text);
+}
+
+#[tokio::test]
+async fn a_form_that_is_shown_again_still_changes_what_was_read() {
+    let world = World::start().await;
+    running(&world).await;
+    let read = revision(&world).await;
+    let edit = "/realms/default/policies/external-api-access/edit";
+    let form = [("revision", read.as_str()), ("prod", "any"), ("confirmation", "external-api-access")];
+    assert_eq!(world.post(edit, &form).await.status, 303);
+    for (path, fields) in [
+        (edit, &[("test", "api-key"), ("confirmation", "no")][..]),
+        ("/realms/default/policy-values/sensitive-fields", &[("fields.test", "email"), ("confirmation", "no")]),
+        (
+            "/realms/default/new-rule",
+            &[("name", "keys"), ("condition", "trigger.apiKey"), ("message", "Keys"), ("confirmation", "no")],
+        ),
+    ] {
+        let fields = [&[("revision", read.as_str()), ("version", "1.0")][..], fields].concat();
+        let untyped = world.post(path, &fields).await;
+        assert_eq!(untyped.status, 422, "{path}");
+        assert!(
+            untyped.text.contains(&format!("name=\"revision\" value=\"{read}\"")),
+            "{path}: {}",
+            untyped.text
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_shadow_that_somebody_exchanged_is_neither_ended_nor_promoted_unseen() {
+    let world = World::start().await;
+    let edit = "/realms/default/policies/external-api-access/edit";
+    let shadow = async |value: &str| {
+        let now = revision(&world).await;
+        let form = [("revision", now.as_str()), ("test", value), ("action", "shadow")];
+        assert_eq!(world.post(edit, &form).await.status, 303);
+    };
+    shadow("jwt-with-api-key").await;
+    let path = "/realms/default/policies/shadow";
+    let page = world.get(path).await.text;
+    let field = |name: &str| {
+        let begin = format!("name=\"{name}\" value=\"");
+        page.split(begin.as_str()).nth(1).and_then(|rest| rest.split('"').next()).expect("a field").to_owned()
+    };
+    let (read, version, proposed) = (field("revision"), field("version"), field("read"));
+    shadow("any").await;
+    let promote = [
+        ("revision", read.as_str()),
+        ("version", version.as_str()),
+        ("read", proposed.as_str()),
+        ("reason", "it went well"),
+        ("confirmation", "promote"),
+    ];
+    for (form, fields) in [("promote", &promote[..]), ("end", &promote[..3])] {
+        let late = world.post(&format!("{path}/{form}"), fields).await;
+        assert_eq!(late.status, 412, "{form}: {}", late.text);
+        assert!(late.text.contains("Changed meanwhile") && late.text.contains("test: any"), "{form}: {}", late.text);
+        assert!(form == "end" || late.text.contains("value=\"it went well\""), "what was written stays");
+    }
+    let now = world.get(path).await.text;
+    let now = now.split("name=\"revision\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("one");
+    assert_eq!(world.post(&format!("{path}/end"), &[("revision", now)]).await.status, 303);
+    let gone = world.post(&format!("{path}/end"), &[("revision", now), ("read", "x")]).await;
+    assert_eq!(gone.status, 404);
+    assert!(gone.text.contains("it has ended") && gone.text.contains("No shadow runs"), "{}", gone.text);
+}

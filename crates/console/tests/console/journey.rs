@@ -156,7 +156,7 @@ async fn a_violation_is_waived_until_a_date_and_the_waiver_ended() {
     let refused = world.post("/realms/default/waivers", &form("")).await;
     assert_eq!(refused.status, 422, "a waiver has a reason: {}", refused.text);
     let waived = world.post("/realms/default/waivers", &form("moving")).await;
-    assert_eq!((waived.status, waived.header("location")), (303, "/realms/default/waivers"));
+    assert_eq!((waived.status, waived.header("location")), (303, "/realms/default/waivers?done=grant"));
     assert!(world.get(conformance).await.text.contains("by waiver"));
     let page = world.get("/realms/default/waivers").await.text;
     assert!(page.contains("moving") && page.contains("in 7 days"), "{page}");

@@ -9,7 +9,7 @@ use crate::world::{PASSWORD, World};
 const REALM: &str = "/realms/default";
 
 /// Pages that take a permission that a viewer lacks.
-const CLOSED: [(&str, &str); 13] = [
+const CLOSED: [(&str, &str); 14] = [
     ("users", "user:read"),
     ("users/admin", "user:read"),
     ("new-user", "user:create"),
@@ -20,13 +20,14 @@ const CLOSED: [(&str, &str); 13] = [
     ("new-role", "role:create"),
     ("tokens", "user-token:read"),
     ("new-environment", "environment:create"),
+    ("new-issuer?environment=test", "issuer:update"),
     ("audit", "audit:read"),
     ("audit/1", "audit:read"),
     ("audit/export?format=csv", "audit:read"),
 ];
 
 /// Forms that change something, each with what it takes.
-const FORMS: [(&str, &[(&str, &str)]); 22] = [
+const FORMS: [(&str, &[(&str, &str)]); 32] = [
     ("users", &[("name", "eve")]),
     ("users/admin/disable", &[]),
     ("users/admin/enable", &[]),
@@ -57,6 +58,19 @@ const FORMS: [(&str, &[(&str, &str)]); 22] = [
     ("settings", &[("revision", "1"), ("days", "365")]),
     ("audit/verify", &[]),
     ("tokens/revoke", &[("id", "utk_01a20b6db916733abfb8ee4528c1c378")]),
+    ("issuers", &[("environment", "test"), ("name", "Not a name")]),
+    ("issuers/test/corp", &[("revision", "1")]),
+    ("issuers/test/corp/refresh", &[]),
+    ("issuers/test/corp/delete", &[("revision", "1")]),
+    ("globals", &[("environment", "test"), ("name", "region"), ("value", "eu")]),
+    ("globals/delete", &[("environment", "test"), ("name", "region")]),
+    ("accounts", &[("environment", "test"), ("name", "crm"), ("field.0", "token"), ("secret.0", "s")]),
+    ("accounts/delete", &[("environment", "test"), ("name", "crm")]),
+    (
+        "consumers/test/shop/certificates",
+        &[("name", "web"), ("certificate", "0000000000000000000000000000000000000000000000000000000000000000")],
+    ),
+    ("consumers/test/shop/certificates/crt_01a20f1e149277a5bb4a865900e000ac/revoke", &[]),
 ];
 
 /// Returns the numbers of the entries that changed something.
