@@ -189,7 +189,9 @@ async fn save(State(console): State<Console>, visitor: Visitor, form: FieldList)
         Ok(SavedPipeline { name, version, .. }) => {
             Ok(see_other(&format!("/realms/{}/pipelines/{name}?version={version}", visitor.op.realm)))
         }
-        Err(error) if matches!(error.kind, ErrorKind::Invalid | ErrorKind::PreconditionFailed) => {
+        Err(error) if error.kind == ErrorKind::Forbidden => Err(error.into()),
+        // Whatever else it is, what was written is not lost.
+        Err(error) => {
             let status = status_of(error.kind);
             let mut shown = Shown { problem: Some(error.into()), status, ..shown };
             if status == StatusCode::PRECONDITION_FAILED {
@@ -197,7 +199,6 @@ async fn save(State(console): State<Console>, visitor: Visitor, form: FieldList)
             }
             Ok(show(&console, &visitor, &draft, shown).await?.into_response())
         }
-        Err(error) => Err(error.into()),
     }
 }
 
