@@ -35,6 +35,10 @@ fn shown(value: Option<&Value>) -> String {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Array(items)) if items.is_empty() => "nothing".to_owned(),
         Some(Value::Array(items)) => items.iter().map(|it| shown(Some(it))).collect::<Vec<_>>().join(", "),
+        Some(Value::Object(fields)) => {
+            let line = |(name, value): (&String, &Value)| format!("{name} = {}", shown(Some(value)));
+            fields.iter().map(line).collect::<Vec<_>>().join(", ")
+        }
         Some(other) => other.to_string(),
     }
 }
@@ -47,14 +51,15 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_told_and_what_a_browser_made_up_differs() {
-        let now = json!({ "a": "x", "b": ["y", "z"], "c": true });
-        let fields = [("/a", "A"), ("/b", "B"), ("/c", "C"), ("/d", "D")];
+        let now = json!({ "a": "x", "b": ["y", "z"], "c": true, "e": { "client-7": "shop" } });
+        let fields = [("/a", "A"), ("/b", "B"), ("/c", "C"), ("/d", "D"), ("/e", "E")];
         let told = |read: &str| {
             let all = Meanwhile::of_fields(read, &now, &fields);
             all.into_iter().map(|it| (it.what, it.then, it.now)).collect::<Vec<_>>()
         };
         let line = |what: &str, then: &str, now: &str| (what.to_owned(), then.to_owned(), now.to_owned());
-        assert_eq!(told(r#"{"a":"x","b":["y"],"c":false}"#), [line("B", "y", "y, z"), line("C", "off", "on")]);
-        assert_eq!(told("<script>").len(), 3);
+        let lines = [line("B", "y", "y, z"), line("C", "off", "on"), line("E", "nothing", "client-7 = shop")];
+        assert_eq!(told(r#"{"a":"x","b":["y"],"c":false}"#), lines);
+        assert_eq!(told("<script>").len(), 4);
     }
 }

@@ -27,7 +27,7 @@ use super::environments::{Switch, environments, kept};
 use crate::Console;
 use crate::answers::{Answer, page, refused, render, see_other};
 use crate::chrome::{Chrome, Section};
-use crate::forms::{FieldList, Problem, Refusal, Told, capitalised};
+use crate::forms::{FieldList, Fields, Problem, Refusal, Told, capitalised};
 use crate::meanwhile::Meanwhile;
 use crate::paths::{encoded, named};
 use crate::times::Moment;
@@ -164,6 +164,12 @@ struct ListQuery {
     cursor: Option<String>,
     /// What a new consumer is to call.
     pipeline: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct DeleteForm {
+    /// The revision that was shown.
+    revision: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -350,10 +356,16 @@ async fn delete(
     State(console): State<Console>,
     visitor: Visitor,
     Path(path): Path<ConsumerPath>,
+    Fields(form): Fields<DeleteForm>,
 ) -> Answer<Response> {
     let (environment, name) = place(&path)?;
-    console.app.consumers().delete(&visitor.op, &environment, &name, None).await?;
-    Ok(see_other(&format!("/realms/{}/consumers?environment={environment}", visitor.op.realm)))
+    match console.app.consumers().delete(&visitor.op, &environment, &name, form.revision).await {
+        Ok(()) => Ok(see_other(&format!("/realms/{}/consumers?environment={environment}", visitor.op.realm))),
+        // What it breaks is not what was shown: it is told anew.
+        Err(error) => {
+            show_again(&console, &visitor, &path, Filled::default(), "delete", error).await
+        }
+    }
 }
 
 fn new_consumer(fields: &FieldList) -> Result<NewConsumer, Refusal> {

@@ -12,9 +12,9 @@ use tollgate_model::names::EnvironmentName;
 
 use super::environments::{Switch, kept};
 use crate::Console;
-use crate::answers::{Answer, page, render, see_other};
+use crate::answers::{Answer, page, refused, render, see_other};
 use crate::chrome::{Chrome, Section};
-use crate::forms::{Fields, Refusal};
+use crate::forms::{Fields, Problem, Refusal, Told};
 use crate::paths::named;
 use crate::times::Moment;
 use crate::visitor::Visitor;
@@ -33,6 +33,8 @@ struct SigningKeysPage {
     algorithms: [&'static str; 4],
     filled: Filled,
     problem: Option<Refusal>,
+    /// What is wrong with how long both keys are to count.
+    at_overlap: Problem,
     /// What was just done.
     inspected: Option<Inspected>,
 }
@@ -41,6 +43,8 @@ struct SigningKeysPage {
 #[derive(Default)]
 struct Filled {
     jti: String,
+    overlap: String,
+    algorithm: String,
 }
 
 /// What a token says, and whether it is taken.
@@ -69,7 +73,8 @@ struct ListQuery {
 struct RotateForm {
     environment: String,
     /// How long tokens of the old key are taken still, in hours.
-    overlap_hours: u16,
+    #[serde(default)]
+    overlap_hours: String,
     /// The algorithm of the new key; empty for that of the old one.
     #[serde(default)]
     algorithm: String,
@@ -139,6 +144,7 @@ impl SigningKeysPage {
             algorithms: ["ES256", "EdDSA", "RS256", "HS256"],
             filled: Filled::default(),
             problem: None,
+            at_overlap: Problem::default(),
             inspected: None,
         })
     }
@@ -150,13 +156,35 @@ async fn rotate(
     Fields(form): Fields<RotateForm>,
 ) -> Answer<Response> {
     let environment: EnvironmentName = named(&form.environment)?;
-    let overlap_seconds = u32::from(form.overlap_hours) * HOUR_SECONDS;
     let algorithm = match form.algorithm.as_str() {
         "" => None,
         written => Some(named::<Algorithm>(written)?),
     };
-    console.app.signing_keys().rotate(&visitor.op, &environment, algorithm, overlap_seconds).await?;
-    Ok(back(&visitor, &environment))
+    let rotated = match form.overlap_hours.trim().parse::<u16>() {
+        Ok(hours) => {
+            let overlap_seconds = u32::from(hours) * HOUR_SECONDS;
+            let keys = console.app.signing_keys();
+            keys.rotate(&visitor.op, &environment, algorithm, overlap_seconds).await.map_err(Some)
+        }
+        Err(_) => Err(None),
+    };
+    let error = match rotated {
+        Ok(_) => return Ok(back(&visitor, &environment)),
+        Err(error) => error,
+    };
+    let mut again = SigningKeysPage::new(&console, &visitor, Some(environment.as_str())).await?;
+    again.filled = Filled { overlap: form.overlap_hours, algorithm: form.algorithm, ..Filled::default() };
+    match error {
+        Some(error) => {
+            let (told, refusal) = Told::of(error)?;
+            again.at_overlap = Problem::new("overlap", refusal);
+            told.answer(&again)
+        }
+        None => {
+            again.at_overlap = Problem::of("overlap", "write a number of hours, 0 for none");
+            Ok(refused(&again)?.into_response())
+        }
+    }
 }
 
 async fn revoke(
@@ -184,7 +212,7 @@ async fn revoke_token(
         Err(error) if matches!(error.kind, ErrorKind::Invalid | ErrorKind::Conflict) => {
             let (status, problem) = Refusal::with_status(error);
             let mut again = SigningKeysPage::new(&console, &visitor, Some(environment.as_str())).await?;
-            again.filled = Filled { jti: form.jti };
+            again.filled = Filled { jti: form.jti, ..Filled::default() };
             again.problem = Some(problem);
             Ok(render(status, &again)?.into_response())
         }

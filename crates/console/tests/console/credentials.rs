@@ -159,6 +159,9 @@ async fn who_is_overtaken_keeps_what_they_picked_and_sees_what_changed() {
     assert!(!late.text.contains("value=\"orders\" checked"), "what was picked stays: {}", late.text);
     let now = field(&late.text, "revision").to_owned();
     assert_ne!(now, revision, "the next try goes over what was shown");
+    let gone = world.post(&format!("{SHOP}/delete"), &[("revision", revision.as_str())]).await;
+    assert!(gone.status == 412 && gone.text.contains("id=\"delete-problem\""), "{}", gone.text);
+    assert_eq!(world.post(&format!("{SHOP}/delete"), &[("revision", now.as_str())]).await.status, 303);
 }
 
 #[tokio::test]

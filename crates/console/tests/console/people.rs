@@ -64,7 +64,7 @@ const FORMS: [(&str, &[(&str, &str)]); 32] = [
     ("issuers/test/corp/delete", &[("revision", "1")]),
     ("globals", &[("environment", "test"), ("name", "region"), ("value", "eu")]),
     ("globals/delete", &[("environment", "test"), ("name", "region")]),
-    ("accounts", &[("environment", "test"), ("name", "crm"), ("field.0", "token"), ("secret.0", "s")]),
+    ("accounts", &[("environment", "test"), ("name", "crm"), ("field.0", "token"), ("secret.0", "s"), ("kept_as.0", "hash")]),
     ("accounts/delete", &[("environment", "test"), ("name", "crm")]),
     (
         "consumers/test/shop/certificates",

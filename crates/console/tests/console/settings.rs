@@ -81,9 +81,10 @@ async fn what_is_wrong_with_a_value_is_told_at_its_field_and_nothing_is_overwrit
     for (form, at, line) in [
         (account(&[]), "field", "field-0"),
         (account(&[("field.0", "token"), ("secret.0", "")]), "secret", "secret-0"),
-        (account(&[("field.0", "token"), ("secret.0", "hush"), ("field.1", ""), ("secret.1", "x")]), "field", "field-1"),
-        (account(&[("field.0", "a-b"), ("secret.0", "hush")]), "fields", "name"),
-        (account(&[("field.0", "a"), ("secret.0", "hush"), ("field.1", "a"), ("secret.1", "hush")]), "field", "field-1"),
+        (account(&[("field.0", "token"), ("secret.0", "hush")]), "kept_as", "kept-0"),
+        (account(&[("field.0", "token"), ("secret.0", "hush"), ("kept_as.0", "hash"), ("field.1", ""), ("secret.1", "x")]), "field", "field-1"),
+        (account(&[("field.0", "a-b"), ("secret.0", "hush"), ("kept_as.0", "hash")]), "fields", "name"),
+        (account(&[("field.0", "a"), ("secret.0", "hush"), ("kept_as.0", "hash"), ("field.1", "a"), ("secret.1", "hush"), ("kept_as.1", "hash")]), "field", "field-1"),
     ] {
         let refused = world.post(ACCOUNTS, &form).await;
         assert_eq!(refused.status, 422, "{form:?}");
@@ -124,7 +125,7 @@ async fn of_two_who_change_a_value_the_second_is_told_of_the_first() {
     assert_eq!(world.post(ACCOUNTS, &account).await.status, 303);
     let page = world.get(&format!("{ACCOUNTS}?environment=test&change=crm")).await.text;
     let (revision, read) = (field(&page, "revision"), field(&page, "read"));
-    let change = |name| [&account[..2], &[("revision", revision), ("read", read), ("field.0", name), ("secret.0", "hush")]].concat();
+    let change = |name| [&account[..2], &[("revision", revision), ("read", read), ("field.0", name), ("secret.0", "hush"), ("kept_as.0", "hash")]].concat();
     assert_eq!(world.post(ACCOUNTS, &change("password")).await.status, 303);
     let late = world.post(ACCOUNTS, &change("key")).await;
     assert_eq!(late.status, 412);
@@ -162,6 +163,13 @@ async fn a_signing_key_is_rotated_and_revoked() {
     };
     let before = world.get(&format!("{path}?environment=test")).await.text;
     let first = kid(&before);
+    for wrong in ["soon", "-1", "9000"] {
+        let form = [("environment", "test"), ("overlap_hours", wrong), ("algorithm", "EdDSA")];
+        let refused = world.post(&format!("{path}/rotate"), &form).await;
+        assert_eq!(refused.status, 422, "{wrong}");
+        assert!(refused.text.contains("id=\"overlap-problem\""), "{}", refused.text);
+        assert!(refused.text.contains("<option selected>EdDSA"), "{}", refused.text);
+    }
     let rotate = [("environment", "test"), ("overlap_hours", "1")];
     assert_eq!(world.post(&format!("{path}/rotate"), &rotate).await.status, 303);
     let after = world.get(&format!("{path}?environment=test")).await.text;

@@ -17,7 +17,7 @@ use crate::Console;
 use crate::answers::{Answer, page, render, see_other};
 use crate::chrome::{Chrome, Section};
 use crate::errors::status_of;
-use crate::forms::{Fields, Refusal};
+use crate::forms::{Fields, Problem, Refusal, Told};
 use crate::paths::named;
 use crate::times::Moment;
 use crate::visitor::Visitor;
@@ -65,6 +65,7 @@ struct RollbackPage {
     pipeline: String,
     environment: String,
     candidates: Vec<Candidate>,
+    problem: Problem,
 }
 
 struct Candidate {
@@ -164,25 +165,8 @@ async fn candidates(
     Path(path): Path<PipelinePath>,
     Query(query): Query<RollbackQuery>,
 ) -> Answer {
-    let op = &visitor.op;
-    let (pipeline, environment): (PipelineName, EnvironmentName) =
-        (named(&path.pipeline)?, named(&query.environment)?);
-    let candidates =
-        console.app.deployments().rollback_candidates(op, &environment, &pipeline, query.major).await?;
-    page(&RollbackPage {
-        chrome: Chrome::new(&visitor, Section::Deployments, format!("Roll back {pipeline}")),
-        pipeline: pipeline.to_string(),
-        environment: environment.to_string(),
-        candidates: candidates
-            .iter()
-            .map(|RollbackCandidate { version, deployed_at, verdict }| Candidate {
-                version: version.to_string(),
-                at: Moment::new(*deployed_at, op.now),
-                refused: (!verdict.conforms())
-                    .then(|| reasons(verdict.violations.iter().map(|it| it.message.as_str()))),
-            })
-            .collect(),
-    })
+    let (pipeline, environment) = (named(&path.pipeline)?, named(&query.environment)?);
+    page(&RollbackPage::new(&console, &visitor, &pipeline, &environment, query.major).await?)
 }
 
 async fn rollback(
@@ -195,13 +179,50 @@ async fn rollback(
     let environment: EnvironmentName = named(&form.environment)?;
     let deployments = console.app.deployments();
     let major = Some(version.major);
-    let done = deployments.rollback(&visitor.op, &environment, &pipeline, major, Some(version)).await?;
-    Ok(deployed_at(&visitor, &done.deployment.deployment))
+    match deployments.rollback(&visitor.op, &environment, &pipeline, major, Some(version)).await {
+        Ok(done) => Ok(deployed_at(&visitor, &done.deployment.deployment)),
+        Err(error) => {
+            // It was refused since the page was made: it shows by now which versions would be.
+            let (told, refusal) = Told::of(error)?;
+            let mut again = RollbackPage::new(&console, &visitor, &pipeline, &environment, major).await?;
+            again.problem = Problem::new("", refusal);
+            told.answer(&again)
+        }
+    }
 }
 
 pub(super) fn deployed_at(visitor: &Visitor, deployed: &Deployment) -> Response {
     let (realm, Deployment { environment, id, .. }) = (&visitor.op.realm, deployed);
     see_other(&format!("/realms/{realm}/deployments?environment={environment}&deployed={id}"))
+}
+
+// === impl RollbackPage ===
+
+impl RollbackPage {
+    async fn new(
+        console: &Console,
+        visitor: &Visitor,
+        pipeline: &PipelineName,
+        environment: &EnvironmentName,
+        major: Option<u32>,
+    ) -> Answer<Self> {
+        let op = &visitor.op;
+        let candidates =
+            console.app.deployments().rollback_candidates(op, environment, pipeline, major).await?;
+        let candidate = |RollbackCandidate { version, deployed_at, verdict }: &RollbackCandidate| Candidate {
+            version: version.to_string(),
+            at: Moment::new(*deployed_at, op.now),
+            refused: (!verdict.conforms())
+                .then(|| reasons(verdict.violations.iter().map(|it| it.message.as_str()))),
+        };
+        Ok(Self {
+            chrome: Chrome::new(visitor, Section::Deployments, format!("Roll back {pipeline}")),
+            pipeline: pipeline.to_string(),
+            environment: environment.to_string(),
+            candidates: candidates.iter().map(candidate).collect(),
+            problem: Problem::default(),
+        })
+    }
 }
 
 // === impl DeployPage ===

@@ -64,7 +64,8 @@ struct AccountForm {
 /// One field in the form. Its secret is never shown again.
 struct Line {
     field: String,
-    hashed: bool,
+    /// Whether flows read its hash, once somebody said so: of a field that there is nobody can tell.
+    hashed: Option<bool>,
 }
 
 pub(super) async fn index(
@@ -141,7 +142,9 @@ fn secrets(fields: &FieldList) -> Result<AccountFields, (usize, Problem)> {
             return Err(wrong("secret", "write the secret, or take the field away by emptying its name"));
         }
         let secret = Password::parse(secret).map_err(|error| (line, Problem::of("secret", error)))?;
-        let hashed = fields.one(&format!("kept_as.{line}")) == "hash";
+        let Some(hashed) = hashed(fields, line) else {
+            return Err(wrong("kept_as", "say whether flows read its hash or the secret"));
+        };
         let kind = if hashed { &mut read.hashed } else { &mut read.plain };
         if kind.insert(field.to_owned(), secret).is_some() {
             return Err(wrong("field", "this field stands twice"));
@@ -160,7 +163,7 @@ impl AccountForm {
         let mut lines: Vec<Line> = (0..MOST)
             .map_while(|line| {
                 let field = fields.find(&format!("field.{line}"))?.to_owned();
-                Some(Line { field, hashed: fields.one(&format!("kept_as.{line}")) == "hash" })
+                Some(Line { field, hashed: hashed(fields, line) })
             })
             .collect();
         if lines.is_empty() {
@@ -173,7 +176,15 @@ impl AccountForm {
 }
 
 fn blank(count: usize) -> Vec<Line> {
-    (0..count).map(|_| Line { field: String::new(), hashed: true }).collect()
+    (0..count).map(|_| Line { field: String::new(), hashed: Some(true) }).collect()
+}
+
+fn hashed(fields: &FieldList, line: usize) -> Option<bool> {
+    match fields.one(&format!("kept_as.{line}")) {
+        "hash" => Some(true),
+        "secret" => Some(false),
+        _ => None,
+    }
 }
 
 // === impl AccountsPage ===
@@ -221,12 +232,14 @@ impl AccountsPage {
         Ok(Self { form, ..Self::new(console, visitor, environment, switch).await? })
     }
 
-    /// Fills the form with the fields of one that there is; whether flows read their hashes is as secret as they are.
+    /// Fills the form with the fields of one that there is. Whether flows read their hashes is not known, and a wrong guess
+    /// would break them.
     fn change(&mut self, name: &str) {
         if let Some(row) = self.accounts.iter().find(|row| row.name == name) {
             let mut lines = blank(row.fields.len() + FURTHER);
             for (line, field) in lines.iter_mut().zip(&row.fields) {
                 line.field.clone_from(field);
+                line.hashed = None;
             }
             self.form = AccountForm {
                 name: row.name.clone(),
