@@ -29,10 +29,7 @@ struct DependentView {
 
 impl From<Dependents> for DependentsView {
     fn from(found: Dependents) -> Self {
-        Self {
-            items: found.deployments.into_iter().map(DependentView::from).collect(),
-            hidden: found.hidden,
-        }
+        Self { items: found.deployments.into_iter().map(DependentView::from).collect(), hidden: found.hidden }
     }
 }
 

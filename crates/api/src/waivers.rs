@@ -147,7 +147,8 @@ async fn create(
     Caller(op): Caller,
     Body(body): Body<NewWaiverBody>,
 ) -> Answer<Response> {
-    let NewWaiverBody { pipeline, environment, policy, code, until, for_seconds, reason, replace, extends } = body;
+    let NewWaiverBody { pipeline, environment, policy, code, until, for_seconds, reason, replace, extends } =
+        body;
     let end = match (until, for_seconds) {
         (Some(until), None) => WaiverEnd::At(until),
         (None, Some(seconds)) => {

@@ -62,8 +62,10 @@ impl Certificates {
     /// caller's certificate where a CA's is meant and the other way round; for one that has ended.
     pub fn read(&self, op: &Op, text: &str, pasted: PastedAs) -> Result<Fingerprint, Error> {
         if holds_private_key(text) {
-            return Err(Error::invalid("this holds a private key, which nobody needs to see; it was not kept")
-                .hint("give the certificate alone, from its BEGIN CERTIFICATE to its END CERTIFICATE"));
+            return Err(Error::invalid(
+                "this holds a private key, which nobody needs to see; it was not kept",
+            )
+            .hint("give the certificate alone, from its BEGIN CERTIFICATE to its END CERTIFICATE"));
         }
         if !text.contains("-----BEGIN") {
             let digits = text.rsplit('=').next().unwrap_or_default().trim();
@@ -87,10 +89,8 @@ impl Certificates {
             _ => {}
         }
         match certificate.ends_at {
-            Some(end) if end <= op.now => {
-                Err(Error::invalid(format!("this certificate ended at {end}"))
-                    .hint("give the one that took its place"))
-            }
+            Some(end) if end <= op.now => Err(Error::invalid(format!("this certificate ended at {end}"))
+                .hint("give the one that took its place")),
             _ => Ok(certificate.fingerprint),
         }
     }

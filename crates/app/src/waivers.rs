@@ -161,13 +161,7 @@ impl Waivers {
     }
 
     /// Begins the change that makes a waiver: with those in it that make room.
-    fn creation(
-        &self,
-        op: &Op,
-        waiver: &Waiver,
-        input: &NewWaiver,
-        ruling: &Ruling,
-    ) -> Result<Draft, Error> {
+    fn creation(&self, op: &Op, waiver: &Waiver, input: &NewWaiver, ruling: &Ruling) -> Result<Draft, Error> {
         let same: Vec<&Waiver> = ruling.waivers.iter().filter(|other| is_same(waiver, other)).collect();
         let (active, _): (Vec<&Waiver>, Vec<&Waiver>) = same.iter().partition(|other| op.now < other.until);
         if let Some(extended) = input.extends.filter(|id| !active.iter().any(|other| other.id == *id)) {

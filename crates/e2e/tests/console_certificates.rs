@@ -39,7 +39,17 @@ async fn a_certificate_that_is_pasted_is_used_in_a_real_call_until_it_is_revoked
     let port = server.url("test.mtls").rsplit_once(':').expect("a port").1.to_owned();
     let call = || {
         let output = Command::new("curl")
-            .args(["-sS", "--max-time", "20", "--cacert", &server_cert, "-o", "/dev/null", "-w", "%{response_code}"])
+            .args([
+                "-sS",
+                "--max-time",
+                "20",
+                "--cacert",
+                &server_cert,
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{response_code}",
+            ])
             .args(["--resolve", &format!("gateway.example:{port}:127.0.0.1"), "--cert", &cert, "--key", &key])
             .arg(format!("https://gateway.example:{port}/pipeline/default/v1/orders"))
             .output()
@@ -218,7 +228,8 @@ async fn a_waiver_is_extended_and_a_version_restored_over_what_somebody_saved() 
         "kind: Pipeline\nname: orders\nproject: store\ntrigger: { type: rest, externalApi: true }\nsteps: [{ json: 1 }]\n",
     );
     server.cli(&["apply", "-f", &file]).expect_code(0);
-    let waive = ["waiver", "create", "--pipeline", "orders", "--env", "test", "--policy", "external-api-access"];
+    let waive =
+        ["waiver", "create", "--pipeline", "orders", "--env", "test", "--policy", "external-api-access"];
     let made = server.json(&[&waive[..], &["--for", "7d", "--reason", "a partner needs it"]].concat());
     let browser = Browser::start().await;
     browser.sign_in_first(&server).await;

@@ -130,7 +130,8 @@ mod tests {
             assert_eq!(found.globals.reading("region"), Some(Reading::Computed), "{source}");
             assert_eq!(found.accounts.reading("region"), None, "{source}");
         }
-        let text = names(&json!([{ "json": { "condition": "globals are not read here", "a": "globals.region" } }]));
+        let text =
+            names(&json!([{ "json": { "condition": "globals are not read here", "a": "globals.region" } }]));
         assert_eq!(text, ValueNames::default());
     }
 }

@@ -29,9 +29,7 @@ mod strict;
 mod testing;
 mod tls;
 
-pub use clients::{
-    ClientCertificate, ClientCertificateError, ClientTrust, ClientTrustError, Issuers,
-};
+pub use clients::{ClientCertificate, ClientCertificateError, ClientTrust, ClientTrustError, Issuers};
 pub use ipnet::IpNet;
 pub use proxies::{ForwardedHeader, TrustedProxies};
 pub use server::serve;

@@ -75,7 +75,15 @@ impl ChangeRequests {
                 let (draft, change) = environments.deletion(op, environment, None, reason, leave).await?;
                 Ok(Drafted { draft, effect: Effect::Policies(change) })
             }
-            RequestedChange::CreateWaiver { pipeline, environment, policy, code, until, replace, extends } => {
+            RequestedChange::CreateWaiver {
+                pipeline,
+                environment,
+                policy,
+                code,
+                until,
+                replace,
+                extends,
+            } => {
                 let input = NewWaiver {
                     pipeline: pipeline.clone(),
                     environment: environment.clone(),

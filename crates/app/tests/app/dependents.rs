@@ -14,7 +14,12 @@ async fn run(world: &World, name: &str, step: &str) {
     );
     let input = SavePipeline { document, ..SavePipeline::default() };
     world.app.pipelines().save(&world.op, input).await.expect("saved");
-    world.app.deployments().deploy(&world.op, &world.test, &pipeline(name), None, None).await.expect("deployed");
+    world
+        .app
+        .deployments()
+        .deploy(&world.op, &world.test, &pipeline(name), None, None)
+        .await
+        .expect("deployed");
 }
 
 fn names(found: &Dependents) -> Vec<(&str, bool)> {
@@ -50,5 +55,8 @@ async fn what_somebody_may_not_see_is_counted_and_not_named() {
     let found = globals.dependents(&blind, test, &region).await.expect("told");
     assert_eq!((names(&found), found.hidden), (Vec::new(), 1));
     let closed = world.without(Permission::GlobalRead);
-    assert_eq!(globals.dependents(&closed, test, &region).await.expect_err("closed").kind, ErrorKind::Forbidden);
+    assert_eq!(
+        globals.dependents(&closed, test, &region).await.expect_err("closed").kind,
+        ErrorKind::Forbidden
+    );
 }

@@ -362,9 +362,7 @@ async fn delete(
     match console.app.consumers().delete(&visitor.op, &environment, &name, form.revision).await {
         Ok(()) => Ok(see_other(&format!("/realms/{}/consumers?environment={environment}", visitor.op.realm))),
         // What it breaks is not what was shown: it is told anew.
-        Err(error) => {
-            show_again(&console, &visitor, &path, Filled::default(), "delete", error).await
-        }
+        Err(error) => show_again(&console, &visitor, &path, Filled::default(), "delete", error).await,
     }
 }
 
@@ -537,12 +535,10 @@ impl ConsumerPage {
             keys.iter().flatten().filter_map(|key| key.used.as_ref()).map(|used| used.relative.as_str());
         let users = logins.iter().flatten().filter(|login| login.active).count();
         let bound = certificates.iter().flat_map(|it| &it.rows).filter(|it| it.active).count();
-        let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-        let certificates_too = if bound == 0 {
-            String::new()
-        } else {
-            format!(" and {}", count(bound, "client certificate"))
-        };
+        let count =
+            |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+        let certificates_too =
+            if bound == 0 { String::new() } else { format!(" and {}", count(bound, "client certificate")) };
         let breaks = format!(
             "{} and {}{certificates_too} stop working at once{}, and so does every token that was issued to it. \
              It may call {}.",

@@ -178,7 +178,9 @@ impl KeysView {
                 "The last attempt to fetch keys failed. Those from before count until they are too old; then its \
                  tokens are answered 503.",
             ),
-            (false, Some(_)) => (("bad", "unreachable"), "There are no keys that count: its tokens are answered 503."),
+            (false, Some(_)) => {
+                (("bad", "unreachable"), "There are no keys that count: its tokens are answered 503.")
+            }
             (false, None) => {
                 (("bad", "no keys yet"), "No keys were fetched yet: until then its tokens are answered 503.")
             }
@@ -192,7 +194,9 @@ impl KeysView {
             keys: state
                 .keys
                 .iter()
-                .map(|(kid, algorithm)| (kid.clone().unwrap_or_else(|| "without an id".to_owned()), algorithm.clone()))
+                .map(|(kid, algorithm)| {
+                    (kid.clone().unwrap_or_else(|| "without an id".to_owned()), algorithm.clone())
+                })
                 .collect(),
         }
     }
@@ -221,7 +225,8 @@ impl IssuerPage {
         name: &IssuerName,
     ) -> Answer<Self> {
         let (op, issuers) = (&visitor.op, console.app.issuers());
-        let Stored { value: IssuerView { issuer, keys }, revision } = issuers.get(op, environment, name).await?;
+        let Stored { value: IssuerView { issuer, keys }, revision } =
+            issuers.get(op, environment, name).await?;
         let dependents = issuers.dependents(op, environment, name).await?;
         Ok(Self {
             chrome: Chrome::new(visitor, Section::Issuers, name.to_string()),

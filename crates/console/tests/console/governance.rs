@@ -193,7 +193,11 @@ async fn restoring_over_what_somebody_saved_meanwhile_tells_what_that_was() {
     assert_eq!(field(&untyped.text, "revision"), read, "a slip of the fingers is not a look at what is new");
     let late = world.post(path, &form("1.0")).await;
     assert_eq!(late.status, 412);
-    assert!(late.text.contains("Changed meanwhile") && late.text.contains("jwt-with-api-key"), "{}", late.text);
+    assert!(
+        late.text.contains("Changed meanwhile") && late.text.contains("jwt-with-api-key"),
+        "{}",
+        late.text
+    );
     let now = field(&late.text, "revision");
     let restored = world.post(path, &[("revision", now.as_str()), ("confirmation", "1.0")]).await;
     assert_eq!(restored.header("location"), "/realms/default/policies?saved=1.3", "{}", restored.text);
@@ -209,7 +213,10 @@ async fn a_form_that_is_shown_again_still_changes_what_was_read() {
     assert_eq!(world.post(edit, &form).await.status, 303);
     for (path, fields) in [
         (edit, &[("test", "api-key"), ("confirmation", "no")][..]),
-        ("/realms/default/policy-values/sensitive-fields", &[("fields.test", "email"), ("confirmation", "no")]),
+        (
+            "/realms/default/policy-values/sensitive-fields",
+            &[("fields.test", "email"), ("confirmation", "no")],
+        ),
         (
             "/realms/default/new-rule",
             &[("name", "keys"), ("condition", "trigger.apiKey"), ("message", "Keys"), ("confirmation", "no")],
@@ -254,11 +261,16 @@ async fn a_shadow_that_somebody_exchanged_is_neither_ended_nor_promoted_unseen()
     for (form, fields) in [("promote", &promote[..]), ("end", &promote[..3])] {
         let late = world.post(&format!("{path}/{form}"), fields).await;
         assert_eq!(late.status, 412, "{form}: {}", late.text);
-        assert!(late.text.contains("Changed meanwhile") && late.text.contains("test: any"), "{form}: {}", late.text);
+        assert!(
+            late.text.contains("Changed meanwhile") && late.text.contains("test: any"),
+            "{form}: {}",
+            late.text
+        );
         assert!(form == "end" || late.text.contains("value=\"it went well\""), "what was written stays");
     }
     let now = world.get(path).await.text;
-    let now = now.split("name=\"revision\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("one");
+    let now =
+        now.split("name=\"revision\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("one");
     assert_eq!(world.post(&format!("{path}/end"), &[("revision", now)]).await.status, 303);
     let gone = world.post(&format!("{path}/end"), &[("revision", now), ("read", "x")]).await;
     assert_eq!(gone.status, 404);

@@ -42,7 +42,10 @@ async fn an_issuer_is_set_changed_and_deleted_on_pages() {
     let empty = world.get(&format!("{ISSUERS}?environment=test")).await.text;
     assert!(empty.contains("No issuers in test yet") && empty.contains("new-issuer?environment=test"));
     let made = world.post(ISSUERS, &form(&[])).await;
-    assert_eq!((made.status, made.header("location")), (303, "/realms/default/issuers/test/corp?done=create"));
+    assert_eq!(
+        (made.status, made.header("location")),
+        (303, "/realms/default/issuers/test/corp?done=create")
+    );
     let page = world.get(made.header("location")).await;
     assert!(page.text.contains("client-7 = shop") && page.text.contains("not heard of yet"), "{}", page.text);
     assert!(page.text.contains("Nothing that runs in test lists it"), "{}", page.text);
@@ -51,13 +54,22 @@ async fn an_issuer_is_set_changed_and_deleted_on_pages() {
 
     let (revision, read) = (field(&page, "revision"), field(&page, "read"));
     let change = [("revision", revision.as_str()), ("read", read.as_str()), ("audience", "billing")];
-    assert_eq!(world.post(CORP, &form(&change)).await.header("location"), "/realms/default/issuers/test/corp?done=save");
-    let late = world
-        .post(CORP, &form(&[("revision", &revision), ("read", &read), ("claim", "client_id")]))
-        .await;
+    assert_eq!(
+        world.post(CORP, &form(&change)).await.header("location"),
+        "/realms/default/issuers/test/corp?done=save"
+    );
+    let late =
+        world.post(CORP, &form(&[("revision", &revision), ("read", &read), ("claim", "client_id")])).await;
     assert_eq!(late.status, 412);
-    assert!(late.text.contains("<del>orders</del>") && late.text.contains("<ins>billing</ins>"), "{}", late.text);
-    assert!(late.text.contains("value=\"client_id\"") && late.text.contains("value=\"orders\""), "what was written stays");
+    assert!(
+        late.text.contains("<del>orders</del>") && late.text.contains("<ins>billing</ins>"),
+        "{}",
+        late.text
+    );
+    assert!(
+        late.text.contains("value=\"client_id\"") && late.text.contains("value=\"orders\""),
+        "what was written stays"
+    );
     assert_ne!(field(&late, "revision"), revision);
     let stale = world.post(&format!("{CORP}/delete"), &[("revision", revision.as_str())]).await;
     assert!(stale.status == 412 && stale.text.contains("id=\"delete-problem\""), "{}", stale.text);

@@ -64,11 +64,23 @@ const FORMS: [(&str, &[(&str, &str)]); 32] = [
     ("issuers/test/corp/delete", &[("revision", "1")]),
     ("globals", &[("environment", "test"), ("name", "region"), ("value", "eu")]),
     ("globals/delete", &[("environment", "test"), ("name", "region")]),
-    ("accounts", &[("environment", "test"), ("name", "crm"), ("field.0", "token"), ("secret.0", "s"), ("kept_as.0", "hash")]),
+    (
+        "accounts",
+        &[
+            ("environment", "test"),
+            ("name", "crm"),
+            ("field.0", "token"),
+            ("secret.0", "s"),
+            ("kept_as.0", "hash"),
+        ],
+    ),
     ("accounts/delete", &[("environment", "test"), ("name", "crm")]),
     (
         "consumers/test/shop/certificates",
-        &[("name", "web"), ("certificate", "0000000000000000000000000000000000000000000000000000000000000000")],
+        &[
+            ("name", "web"),
+            ("certificate", "0000000000000000000000000000000000000000000000000000000000000000"),
+        ],
     ),
     ("consumers/test/shop/certificates/crt_01a20f1e149277a5bb4a865900e000ac/revoke", &[]),
 ];

@@ -29,7 +29,10 @@ async fn a_global_is_shown_and_a_secret_is_not() {
     let world = World::start().await;
     let global = [("environment", "test"), ("name", "region"), ("value", "<eu>")];
     let set = world.post(GLOBALS, &global).await;
-    assert_eq!((set.status, set.header("location")), (303, "/realms/default/globals?environment=test&done=set"));
+    assert_eq!(
+        (set.status, set.header("location")),
+        (303, "/realms/default/globals?environment=test&done=set")
+    );
     let page = world.get(set.header("location")).await.text;
     assert!(page.contains("region") && page.contains("&#60;eu&#62;"), "{page}");
     let mut revision = String::new();
@@ -82,16 +85,39 @@ async fn what_is_wrong_with_a_value_is_told_at_its_field_and_nothing_is_overwrit
         (account(&[]), "field", "field-0"),
         (account(&[("field.0", "token"), ("secret.0", "")]), "secret", "secret-0"),
         (account(&[("field.0", "token"), ("secret.0", "hush")]), "kept_as", "kept-0"),
-        (account(&[("field.0", "token"), ("secret.0", "hush"), ("kept_as.0", "hash"), ("field.1", ""), ("secret.1", "x")]), "field", "field-1"),
+        (
+            account(&[
+                ("field.0", "token"),
+                ("secret.0", "hush"),
+                ("kept_as.0", "hash"),
+                ("field.1", ""),
+                ("secret.1", "x"),
+            ]),
+            "field",
+            "field-1",
+        ),
         (account(&[("field.0", "a-b"), ("secret.0", "hush"), ("kept_as.0", "hash")]), "fields", "name"),
-        (account(&[("field.0", "a"), ("secret.0", "hush"), ("kept_as.0", "hash"), ("field.1", "a"), ("secret.1", "hush"), ("kept_as.1", "hash")]), "field", "field-1"),
+        (
+            account(&[
+                ("field.0", "a"),
+                ("secret.0", "hush"),
+                ("kept_as.0", "hash"),
+                ("field.1", "a"),
+                ("secret.1", "hush"),
+                ("kept_as.1", "hash"),
+            ]),
+            "field",
+            "field-1",
+        ),
     ] {
         let refused = world.post(ACCOUNTS, &form).await;
         assert_eq!(refused.status, 422, "{form:?}");
         assert!(refused.text.contains(&format!("id=\"{at}-problem\"")), "{form:?}: {}", refused.text);
         assert!(refused.text.contains(&format!("id=\"{line}\"")) && !refused.text.contains("hush"));
     }
-    assert!(world.get(&format!("{ACCOUNTS}?environment=test")).await.text.contains("No accounts in test yet"));
+    assert!(
+        world.get(&format!("{ACCOUNTS}?environment=test")).await.text.contains("No accounts in test yet")
+    );
 }
 
 #[tokio::test]
@@ -102,7 +128,13 @@ async fn of_two_who_change_a_value_the_second_is_told_of_the_first() {
     let page = world.get(&format!("{GLOBALS}?environment=test&change=region")).await.text;
     let (revision, read) = (field(&page, "revision"), field(&page, "read"));
     let change = |value| {
-        [("environment", "test"), ("name", "region"), ("value", value), ("revision", revision), ("read", read)]
+        [
+            ("environment", "test"),
+            ("name", "region"),
+            ("value", value),
+            ("revision", revision),
+            ("read", read),
+        ]
     };
     assert_eq!(world.post(GLOBALS, &change("us")).await.status, 303);
     let late = world.post(GLOBALS, &change("<asia>")).await;
@@ -125,11 +157,27 @@ async fn of_two_who_change_a_value_the_second_is_told_of_the_first() {
     assert_eq!(world.post(ACCOUNTS, &account).await.status, 303);
     let page = world.get(&format!("{ACCOUNTS}?environment=test&change=crm")).await.text;
     let (revision, read) = (field(&page, "revision"), field(&page, "read"));
-    let change = |name| [&account[..2], &[("revision", revision), ("read", read), ("field.0", name), ("secret.0", "hush"), ("kept_as.0", "hash")]].concat();
+    let change = |name| {
+        [
+            &account[..2],
+            &[
+                ("revision", revision),
+                ("read", read),
+                ("field.0", name),
+                ("secret.0", "hush"),
+                ("kept_as.0", "hash"),
+            ],
+        ]
+        .concat()
+    };
     assert_eq!(world.post(ACCOUNTS, &change("password")).await.status, 303);
     let late = world.post(ACCOUNTS, &change("key")).await;
     assert_eq!(late.status, 412);
-    assert!(late.text.contains("<del>token</del>") && late.text.contains("<ins>password (set"), "{}", late.text);
+    assert!(
+        late.text.contains("<del>token</del>") && late.text.contains("<ins>password (set"),
+        "{}",
+        late.text
+    );
     assert!(late.text.contains("value=\"key\"") && !late.text.contains("hush"), "{}", late.text);
 }
 
@@ -231,7 +279,11 @@ async fn special_networks_and_origins_are_set_on_the_page_of_the_realm() {
 
     let late = world.post(path, &form(&[("allow_upstreams", "10.9.8.7")])).await;
     assert_eq!(late.status, 412);
-    assert!(late.text.contains("Changed meanwhile") && late.text.contains("127.0.0.1/32, ::1/128"), "{}", late.text);
+    assert!(
+        late.text.contains("Changed meanwhile") && late.text.contains("127.0.0.1/32, ::1/128"),
+        "{}",
+        late.text
+    );
     assert!(late.text.contains("10.9.8.7"), "what was written stays");
     let now = field(&late.text, "revision").to_owned();
     let kept = world.post(path, &[("revision", now.as_str()), ("days", "14")]).await;

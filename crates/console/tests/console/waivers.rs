@@ -13,7 +13,8 @@ async fn waived() -> World {
     let edit = "/realms/default/policies/external-api-access/edit";
     let loosen = async |value: &str| {
         let revision = world.app.policies().get(&world.op).await.expect("policies").revision.to_string();
-        let form = [("revision", revision.as_str()), ("test", value), ("confirmation", "external-api-access")];
+        let form =
+            [("revision", revision.as_str()), ("test", value), ("confirmation", "external-api-access")];
         assert_eq!(world.post(edit, &form).await.status, 303);
     };
     loosen("any").await;
@@ -45,7 +46,9 @@ async fn a_waiver_is_extended_from_its_list() {
     let id = id(&list);
     let page = world.get(&format!("{WAIVERS}/extend?id={id}")).await.text;
     assert!(page.contains("a partner &#60;needs&#62; it") && page.contains("in 7 days"), "{page}");
-    for (days, reason, at) in [("31", "why", "days"), ("0", "why", "days"), ("soon", "why", "days"), ("9", " ", "reason")] {
+    for (days, reason, at) in
+        [("31", "why", "days"), ("0", "why", "days"), ("soon", "why", "days"), ("9", " ", "reason")]
+    {
         let form = [("id", id.as_str()), ("days", days), ("reason", reason)];
         let refused = world.post(&format!("{WAIVERS}/extend"), &form).await;
         assert_eq!(refused.status, 422, "{days}");
@@ -58,7 +61,11 @@ async fn a_waiver_is_extended_from_its_list() {
     assert!(list.contains("in 20 days") && list.contains("two weeks more") && !list.contains("in 7 days"));
     let late = world.post(&format!("{WAIVERS}/extend"), &form).await;
     assert_eq!(late.status, 404, "the one that was shown was replaced");
-    assert!(late.text.contains("there is no waiver") || late.text.contains("There is no waiver"), "{}", late.text);
+    assert!(
+        late.text.contains("there is no waiver") || late.text.contains("There is no waiver"),
+        "{}",
+        late.text
+    );
     assert!(late.text.contains("in 20 days"), "the list tells what there is: {}", late.text);
 }
 
@@ -90,7 +97,8 @@ async fn an_extension_is_asked_for_where_the_realm_wants_a_second_person() {
     assert!(world.get(WAIVERS).await.text.contains("in 7 days"), "nothing was changed yet");
     let request = asked.header("location").split('?').next().expect("a path").to_owned();
     let base = world.get(&request).await.text;
-    let base = base.split("name=\"base\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("one");
+    let base =
+        base.split("name=\"base\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("one");
     // What was asked for rests on the waiver that was shown.
     assert_eq!(world.post(&format!("{WAIVERS}/end"), &[("id", id.as_str())]).await.status, 303);
     let approved = world.post(&format!("{request}/approve"), &[("base", base)]).await;

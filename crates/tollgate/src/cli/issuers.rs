@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use tollgate_model::issuers::{CaCertificates, IssuerAlgorithm, IssuerUrl};
 use tollgate_model::names::{ConsumerName, EnvironmentName, IssuerName};
 
-use super::{Context, dependents};
 use super::keys::Lifetime;
+use super::{Context, dependents};
 use crate::answers::text;
 use crate::failure::Failure;
 use crate::output::Column;

@@ -131,7 +131,9 @@ pub(crate) async fn run(context: &Context<'_>, command: WaiverCommand) -> Result
         WaiverCommand::Get { id } => {
             context.output.document(&client.get(&client.realm_path(&["waivers", &id.to_string()])).await?);
         }
-        WaiverCommand::Extend { id, until, lasts, reason } => extend(context, id, until, lasts, reason).await?,
+        WaiverCommand::Extend { id, until, lasts, reason } => {
+            extend(context, id, until, lasts, reason).await?
+        }
         WaiverCommand::End { id } => {
             client.delete(&client.realm_path(&["waivers", &id.to_string()])).await?;
             context.output.done(&json!({ "id": id, "ended": true }), &format!("ended waiver {id}"));

@@ -66,12 +66,10 @@ struct CertificatePath {
 }
 
 pub(super) fn routes() -> Router<Console> {
-    Router::new()
-        .route("/realms/{realm}/consumers/{environment}/{consumer}/certificates", post(bind))
-        .route(
-            "/realms/{realm}/consumers/{environment}/{consumer}/certificates/{certificate}/revoke",
-            post(revoke),
-        )
+    Router::new().route("/realms/{realm}/consumers/{environment}/{consumer}/certificates", post(bind)).route(
+        "/realms/{realm}/consumers/{environment}/{consumer}/certificates/{certificate}/revoke",
+        post(revoke),
+    )
 }
 
 async fn bind(
@@ -178,11 +176,14 @@ impl BindForm {
             .map_err(|error| Problem::of(at("certificate-name", "san-name"), error))?;
         let read = |pasted, field| {
             let text = self.certificate.trim();
-            console.app.certificates().read(op, text, pasted).map_err(|error| Problem::new(field, error.into()))
+            console
+                .app
+                .certificates()
+                .read(op, text, pasted)
+                .map_err(|error| Problem::new(field, error.into()))
         };
         let known_by = if by_name {
-            let san =
-                SubjectAltName::parse(self.san.trim()).map_err(|error| Problem::of("san", error))?;
+            let san = SubjectAltName::parse(self.san.trim()).map_err(|error| Problem::of("san", error))?;
             KnownBy::San { san, issuer: read(PastedAs::Authority, "san-authority")? }
         } else {
             KnownBy::Fingerprint(read(PastedAs::Caller, "certificate")?)

@@ -170,14 +170,8 @@ async fn show_once(
 // === impl NewKeyForm ===
 
 impl NewKeyForm {
-    fn input(
-        &self,
-        now: Timestamp,
-        name_at: &'static str,
-        days_at: &'static str,
-    ) -> Result<NewKey, Problem> {
-        let name =
-            CredentialName::parse(self.name.trim()).map_err(|error| Problem::of(name_at, error))?;
+    fn input(&self, now: Timestamp, name_at: &'static str, days_at: &'static str) -> Result<NewKey, Problem> {
+        let name = CredentialName::parse(self.name.trim()).map_err(|error| Problem::of(name_at, error))?;
         let expires_at = end_after(&self.days, now).map_err(|refusal| Problem::new(days_at, refusal))?;
         Ok(NewKey { name, expires_at })
     }

@@ -32,7 +32,9 @@ pub(super) fn routes() -> Router<Console> {
 /// Says what was just done.
 pub(super) fn notice(done: &str) -> Option<&'static str> {
     Some(match done {
-        "create" => "The issuer was set. Gateways fetch its keys now; a pipeline takes its tokens once it lists it.",
+        "create" => {
+            "The issuer was set. Gateways fetch its keys now; a pipeline takes its tokens once it lists it."
+        }
         "save" => "Saved. It counts from the next call on.",
         "refresh" => "Every gateway fetches its keys now.",
         _ => return None,
@@ -122,7 +124,9 @@ async fn delete(
     let op = &visitor.op;
     let (environment, name) = place(&path)?;
     match console.app.issuers().delete(op, &environment, &name, Some(form.revision)).await {
-        Ok(()) => Ok(see_other(&format!("/realms/{}/issuers?environment={environment}&done=delete", op.realm))),
+        Ok(()) => {
+            Ok(see_other(&format!("/realms/{}/issuers?environment={environment}&done=delete", op.realm)))
+        }
         Err(error) => {
             let (told, refusal) = Told::of(error)?;
             let mut again = IssuerPage::new(&console, &visitor, &environment, &name).await?;

@@ -77,7 +77,8 @@ impl IssuerForm {
         let (by_claim, consumer, claim, values) = match &settings.consumer {
             TokenConsumer::Fixed(name) => (false, name.to_string(), String::new(), String::new()),
             TokenConsumer::Claim { claim, values } => {
-                let lines: Vec<String> = values.iter().map(|(value, name)| format!("{value} = {name}")).collect();
+                let lines: Vec<String> =
+                    values.iter().map(|(value, name)| format!("{value} = {name}")).collect();
                 (true, String::new(), claim.clone(), lines.join("\n"))
             }
         };
@@ -192,7 +193,10 @@ impl IssuerForm {
             };
             // A consumer's name has no `=`; a value may.
             let Some((value, name)) = line.rsplit_once('=') else {
-                return Err(wrong(format!("`{}` names no consumer", line.chars().take(80).collect::<String>())));
+                return Err(wrong(format!(
+                    "`{}` names no consumer",
+                    line.chars().take(80).collect::<String>()
+                )));
             };
             let name = ConsumerName::parse(name.trim()).map_err(|error| wrong(error.to_string()))?;
             if values.insert(value.trim().to_owned(), name).is_some() {
@@ -224,8 +228,17 @@ mod tests {
         change(&mut form);
         let problem = form.settings().err().unwrap_or_default();
         let fields = [
-            "issuer", "jwks_url", "audience", "algorithm", "claim", "consumer", "values", "scopes_claim", "leeway",
-            "refresh", "max_stale",
+            "issuer",
+            "jwks_url",
+            "audience",
+            "algorithm",
+            "claim",
+            "consumer",
+            "values",
+            "scopes_claim",
+            "leeway",
+            "refresh",
+            "max_stale",
         ];
         fields.into_iter().filter(|field| problem.is_at(field)).collect()
     }

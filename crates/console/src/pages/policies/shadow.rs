@@ -125,7 +125,9 @@ async fn promote(
     };
     match saved {
         Ok(saved) => Ok(see_other(&format!("/realms/{realm}/policies?saved={}", saved.policies.version()))),
-        Err(error) => show_again(&console, &visitor, form.reason, (form.read, Some(form.version)), error).await,
+        Err(error) => {
+            show_again(&console, &visitor, form.reason, (form.read, Some(form.version)), error).await
+        }
     }
 }
 

@@ -57,7 +57,9 @@ impl SettingsForm {
     pub(super) fn of(settings: &RealmSettings) -> Self {
         let networks: Vec<String> = settings.allow_upstreams.iter().map(ToString::to_string).collect();
         let cors = settings.cors.as_ref();
-        let texts = |of: fn(&Cors) -> &Vec<String>, between| cors.map(|cors| of(cors).join(between)).unwrap_or_default();
+        let texts = |of: fn(&Cors) -> &Vec<String>, between| {
+            cors.map(|cors| of(cors).join(between)).unwrap_or_default()
+        };
         let has = |method: &Method| cors.is_some_and(|cors| cors.allow_methods.contains(method));
         Self {
             days: settings.max_waiver_days.get().to_string(),
@@ -141,7 +143,8 @@ impl SettingsForm {
         let age = self.max_age.trim();
         if !age.is_empty() {
             let seconds = age.parse::<u32>();
-            let seconds = seconds.map_err(|_| Problem::of("max_age", "write a number of seconds, or nothing"))?;
+            let seconds =
+                seconds.map_err(|_| Problem::of("max_age", "write a number of seconds, or nothing"))?;
             fields.push(("max_age", "maxAgeSeconds", json!(seconds)));
         }
         let mut cors = json!({ "allowOrigins": ["*"] });

@@ -255,7 +255,9 @@ impl AccountsPage {
     fn overtaken(&mut self, name: &str) {
         let row = self.accounts.iter().find(|row| row.name == name);
         let (now, fields) = match row {
-            Some(row) => (format!("{} (set {})", row.fields.join(", "), row.at.relative), row.fields.join(", ")),
+            Some(row) => {
+                (format!("{} (set {})", row.fields.join(", "), row.at.relative), row.fields.join(", "))
+            }
             None => ("deleted".to_owned(), String::new()),
         };
         let then = std::mem::replace(&mut self.form.read, fields);

@@ -173,7 +173,8 @@ impl GlobalsPage {
     fn overtaken(&mut self, name: &str) {
         let row = self.globals.iter().find(|row| row.name == name);
         let now = row.map_or_else(|| "deleted".to_owned(), |row| row.value.clone());
-        let then = std::mem::replace(&mut self.form.read, row.map(|row| row.value.clone()).unwrap_or_default());
+        let then =
+            std::mem::replace(&mut self.form.read, row.map(|row| row.value.clone()).unwrap_or_default());
         self.form.revision = row.map(|row| row.revision.to_string()).unwrap_or_default();
         self.meanwhile = vec![Meanwhile { what: name.to_owned(), then, now }];
     }
@@ -187,7 +188,9 @@ mod tests {
 
     #[test]
     fn a_value_reads_back_as_what_it_is() {
-        for value in [json!("eu"), json!("42"), json!(42), json!("\"x\""), json!(["a"]), json!(null), json!("null")] {
+        for value in
+            [json!("eu"), json!("42"), json!(42), json!("\"x\""), json!(["a"]), json!(null), json!("null")]
+        {
             let text = written(&value);
             let read = serde_json::from_str(&text).unwrap_or_else(|_| Value::from(text.as_str()));
             assert_eq!(read, value, "{text}");

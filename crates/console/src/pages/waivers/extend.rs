@@ -107,11 +107,7 @@ pub(super) async fn extend(
 }
 
 /// Shows which waivers there are by now, since the one to extend is not there any more.
-async fn gone(
-    console: &Console,
-    visitor: &Visitor,
-    error: tollgate_app::errors::Error,
-) -> Answer<Response> {
+async fn gone(console: &Console, visitor: &Visitor, error: tollgate_app::errors::Error) -> Answer<Response> {
     let (told, refusal) = Told::of(error)?;
     let mut list = WaiversPage::new(console, visitor).await?;
     list.problem = Problem::new("", refusal);
