@@ -64,7 +64,9 @@ pub(crate) fn link(step: &NextStep) -> Option<Link> {
         NextStep::CreateIssuer { environment, .. } => {
             ("New issuer", format!("new-issuer?environment={environment}"))
         }
-        NextStep::ChangeIssuer { issuer, environment } => ("Issuer", format!("issuers/{environment}/{issuer}")),
+        NextStep::ChangeIssuer { issuer, environment } => {
+            ("Issuer", format!("issuers/{environment}/{issuer}"))
+        }
         NextStep::ListSigningKeys { environment } | NextStep::InspectToken { environment } => {
             ("Signing keys", format!("signing-keys?environment={environment}"))
         }
