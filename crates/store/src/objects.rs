@@ -4,14 +4,18 @@ use std::sync::LazyLock;
 
 use sqlx::Row;
 use sqlx::any::AnyRow;
+use tokio::sync::mpsc;
 
 use tollgate_model::environments::Realm;
 use tollgate_model::names::RealmName;
 use tollgate_model::objects::{Kind, Object, ParseObjectError, StoredObject};
 
-use crate::connections::{LONG, Lease, Unavailable, bounded};
+use crate::connections::{LONG, Lease, Unavailable};
+use crate::hashes::{Hash, from_hex};
 use crate::store::{Query, Store};
 
+/// How many objects [`Store::load_in_parts`] hands over at once.
+const PART: i64 = 4_000;
 /// How many objects [`Store::get_many`] asks for at once.
 const MANY: usize = 100;
 /// The key of nothing.
@@ -203,36 +207,87 @@ impl Store {
     ///
     /// [`ReadError`] when the database does not answer, or a row is not an object.
     pub async fn load(&self, kinds: &[Kind]) -> Result<(u64, Vec<StoredObject>), ReadError> {
-        if let Some(seq) = self.pinned {
+        let (parts, mut coming) = mpsc::channel(1);
+        let all = async {
             let mut objects = Vec::new();
-            for Stored { value: realm, .. } in self.realms().await? {
-                for kind in kinds {
-                    objects.extend(self.past(&realm.name, *kind, "", seq).await?);
-                }
+            while let Some(part) = coming.recv().await {
+                objects.extend(part);
             }
-            return Ok((seq, objects));
-        }
-        let (seq, rows) = bounded(LONG, self.load_rows(kinds)).await.map_err(Unavailable::from)?;
-        let objects = rows.iter().map(read_object).collect::<Result<_, _>>()?;
-        self.inner.advance(seq.unsigned_abs());
-        Ok((seq.unsigned_abs(), objects))
+            objects
+        };
+        let (loaded, objects) = tokio::join!(self.load_in_parts(kinds, parts), all);
+        Ok((loaded?.0, objects))
     }
 
-    async fn load_rows(&self, kinds: &[Kind]) -> Result<(i64, Vec<AnyRow>), sqlx::Error> {
-        let mut lease = Lease::take(&self.inner.reader).await?;
-        lease.execute(self.inner.dialect.begin_read()).await?;
-        let seq =
-            sqlx::query_scalar("SELECT seq FROM head WHERE id = 1").fetch_one(lease.connection()).await?;
-        let mut rows = Vec::new();
-        for kind in kinds {
-            let query: Query<'_> = sqlx::query(
-                "SELECT realm, kind, key, revision, body FROM objects WHERE kind = $1 ORDER BY realm, key",
-            );
-            rows.extend(query.bind(kind.as_str()).fetch_all(lease.connection()).await?);
+    /// Hands over all objects of these kinds in all realms, some thousands at a time, as of one moment: nobody has to hold
+    /// all of them. Returns number and hash of the last entry that they include.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] when the database does not answer, or a row is not an object. What was handed over is of no use then.
+    pub async fn load_in_parts(
+        &self,
+        kinds: &[Kind],
+        parts: mpsc::Sender<Vec<StoredObject>>,
+    ) -> Result<(u64, Hash), ReadError> {
+        if let Some(seq) = self.pinned {
+            for Stored { value: realm, .. } in self.realms().await? {
+                for kind in kinds {
+                    let part = self.past(&realm.name, *kind, "", seq).await?;
+                    // Whoever takes no more has its reasons, and learns of no further one.
+                    let _ = parts.send(part).await;
+                }
+            }
+            return Ok((seq, self.hash_at(seq).await?.unwrap_or_default()));
         }
-        lease.execute("COMMIT").await?;
+        let load = self.load_rows(kinds, &parts);
+        let loaded = tokio::time::timeout(LONG, load).await;
+        let end = loaded.unwrap_or_else(|_| Err(Unavailable::from(sqlx::Error::PoolTimedOut).into()))?;
+        self.inner.advance(end.0);
+        Ok(end)
+    }
+
+    async fn load_rows(
+        &self,
+        kinds: &[Kind],
+        parts: &mpsc::Sender<Vec<StoredObject>>,
+    ) -> Result<(u64, Hash), ReadError> {
+        let mut lease = Lease::take(&self.inner.reader).await.map_err(Unavailable::from)?;
+        lease.execute(self.inner.dialect.begin_read()).await.map_err(Unavailable::from)?;
+        let head = sqlx::query("SELECT seq, hash FROM head WHERE id = 1").fetch_one(lease.connection()).await;
+        let head = head.map_err(Unavailable::from)?;
+        let (seq, hash) =
+            (head.try_get::<i64, _>(0).map_err(Unavailable::from)?.unsigned_abs(), text(&head, 1)?);
+        let hash = from_hex(&hash).ok_or_else(|| RowError {
+            table: "head",
+            row: "1".to_owned(),
+            column: "hash",
+            source: "not a hash".into(),
+        })?;
+        for kind in kinds {
+            let (mut realm, mut key) = (String::new(), String::new());
+            loop {
+                let query: Query<'_> = sqlx::query(
+                    "SELECT realm, kind, key, revision, body FROM objects \
+                     WHERE kind = $1 AND (realm, key) > ($2, $3) ORDER BY realm, key LIMIT $4",
+                );
+                let query = query.bind(kind.as_str()).bind(&realm).bind(&key).bind(PART);
+                let rows = query.fetch_all(lease.connection()).await.map_err(Unavailable::from)?;
+                let part = rows.iter().map(read_object).collect::<Result<Vec<_>, _>>()?;
+                let is_last = i64::try_from(part.len()).is_ok_and(|len| len < PART);
+                if let Some(last) = part.last() {
+                    (realm, key) = (last.realm.to_string(), last.key.clone());
+                    drop(rows);
+                    let _ = parts.send(part).await;
+                }
+                if is_last {
+                    break;
+                }
+            }
+        }
+        lease.execute("COMMIT").await.map_err(Unavailable::from)?;
         lease.release();
-        Ok((seq, rows))
+        Ok((seq, hash))
     }
 }
 

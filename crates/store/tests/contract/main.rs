@@ -38,7 +38,7 @@ use tollgate_model::calls::{CountedCaller, CountedCalls};
 use tollgate_model::environments::Project;
 use tollgate_model::ids::KeyId;
 use tollgate_model::names::RealmName;
-use tollgate_model::objects::Kind;
+use tollgate_model::objects::{Kind, StoredObject};
 use tollgate_store::{
     CallBatch, CallFilter, Change, CommitError, Expect, Guard, MigrateError, Mutation, NewRecord,
     OpenStoreError, Page, ReadError, RecordTable, Store,
@@ -122,6 +122,7 @@ contracts! {
     stores_that_open_a_new_database_together_do_not_collide
     what_does_not_parse_is_named
     loading_sees_one_state
+    everything_is_loaded_in_parts_as_of_one_entry
     a_dropped_commit_is_whole_or_absent_and_the_next_one_works
     a_nul_character_is_refused_and_found_nowhere
     records_are_kept_until_they_expire
@@ -437,6 +438,28 @@ async fn loading_sees_one_state(database: Database) {
         }
     }
     writing.await.unwrap();
+}
+
+async fn everything_is_loaded_in_parts_as_of_one_entry(database: Database) {
+    let store = database.store().await;
+    let mut change = put("first", Expect::Absent);
+    change.mutations =
+        (0..8_001).map(|n| Mutation::put(&project(&format!("p{n}")), Expect::Absent).unwrap()).collect();
+    store.commit(change).await.unwrap();
+    let (parts, mut coming) = tokio::sync::mpsc::channel::<Vec<StoredObject>>(1);
+    let read = async {
+        let mut sizes = Vec::new();
+        let mut keys = BTreeSet::new();
+        while let Some(part) = coming.recv().await {
+            sizes.push(part.len());
+            keys.extend(part.into_iter().map(|object| object.key));
+        }
+        (sizes, keys.len())
+    };
+    let (end, (sizes, keys)) = tokio::join!(store.load_in_parts(&[Kind::Project, Kind::Realm], parts), read);
+    let (seq, hash) = end.unwrap();
+    assert_eq!((seq, Some(hash)), (1, store.hash_at(1).await.unwrap()));
+    assert_eq!((sizes, keys), (vec![4_000, 4_000, 1], 8_001));
 }
 
 async fn a_dropped_commit_is_whole_or_absent_and_the_next_one_works(database: Database) {
