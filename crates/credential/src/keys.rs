@@ -135,6 +135,11 @@ impl KeyDigest {
         Self(out)
     }
 
+    /// Takes the bytes of a digest that was made before.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Parses 64 lower-case hexadecimal digits.
     ///
     /// # Errors

@@ -1,17 +1,25 @@
-//! Secrets at rest: AES-256-GCM under a master key, bound to the place where they are kept.
+//! Secrets at rest: AES-256-GCM under a master key, bound to the place where they are kept. And stamps, which show that
+//! what is at rest was written by somebody who holds that key: HMAC-SHA-256 under a key that HKDF (RFC 5869) derives.
 
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::{hkdf, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tollgate_model::sources::{Random, RandomError};
 use zeroize::Zeroizing;
 
 const VERSION: u8 = 1;
+/// Length of a stamp in bytes.
+pub const STAMP_LEN: usize = 32;
 
 /// The key under which account values and private signing keys are sealed.
 pub struct MasterKey(Zeroizing<[u8; 32]>);
+
+/// A stamp in the making, over bytes as they come.
+pub struct Stamp(hmac::Context);
 
 /// A text that is no master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -99,6 +107,19 @@ impl MasterKey {
         Ok(plain)
     }
 
+    /// Begins a stamp, which only holders of the master key can make. Stamps of different purposes have nothing in common.
+    ///
+    /// # Panics
+    ///
+    /// Never: HKDF gives as many bytes as HMAC-SHA-256 takes.
+    pub fn stamp(&self, purpose: &str) -> Stamp {
+        let key = hkdf::Salt::new(hkdf::HKDF_SHA256, b"tollgate-stamp").extract(self.0.as_slice());
+        let info = [purpose.as_bytes()];
+        let key =
+            key.expand(&info, hmac::HMAC_SHA256).expect("one block of SHA-256 is not too much to ask for");
+        Stamp(hmac::Context::with_key(&key.into()))
+    }
+
     fn cipher(&self) -> Option<LessSafeKey> {
         UnboundKey::new(&AES_256_GCM, self.0.as_slice()).ok().map(LessSafeKey::new)
     }
@@ -107,6 +128,27 @@ impl MasterKey {
 impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MasterKey(…)")
+    }
+}
+
+// === impl Stamp ===
+
+impl Stamp {
+    /// Takes further bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Returns the stamp.
+    pub fn finish(self) -> [u8; STAMP_LEN] {
+        let mut stamp = [0; STAMP_LEN];
+        stamp.copy_from_slice(self.0.sign().as_ref());
+        stamp
+    }
+
+    /// Tells whether this is the stamp, in constant time.
+    pub fn fits(self, stamp: &[u8]) -> bool {
+        verify_slices_are_equal(&self.finish(), stamp).is_ok()
     }
 }
 
@@ -138,6 +180,25 @@ mod tests {
             key.seal("default/prod/portal", b"hunter2", &random).expect("random"),
             "a nonce came twice"
         );
+    }
+
+    #[test]
+    fn a_stamp_fits_what_it_was_made_over_for_its_purpose_under_its_key() {
+        let random = Counter::default();
+        let (key, other) =
+            (MasterKey::generate(&random).expect("random"), MasterKey::generate(&random).expect("random"));
+        let begun = |key: &MasterKey, purpose: &str, parts: &[&str]| {
+            let mut stamp = key.stamp(purpose);
+            parts.iter().for_each(|part| stamp.update(part.as_bytes()));
+            stamp
+        };
+        let stamp = begun(&key, "snapshot", &["a state"]).finish();
+        assert!(begun(&key, "snapshot", &["a ", "state"]).fits(&stamp));
+        assert!(!begun(&key, "snapshot", &["another state"]).fits(&stamp));
+        assert!(!begun(&key, "log", &["a state"]).fits(&stamp), "made for something else");
+        assert!(!begun(&other, "snapshot", &["a state"]).fits(&stamp), "another key");
+        assert!(!begun(&key, "snapshot", &["a state"]).fits(&stamp[..31]), "a part of it");
+        assert!(!begun(&key, "snapshot", &["a state"]).fits(&[]));
     }
 
     #[test]
