@@ -1,77 +1,103 @@
 //! Keeps a gateway's snapshot up to date: loads it, follows the change feed, saves it to disk.
 //!
 //! With the store out of reach a gateway begins with the snapshot on disk, and the follower tries again until it can
-//! load. Entries of the journal have no gaps, and each names the hash of the one before. Should one be missing or not
-//! continue what was read, everything is loaded anew: the database was restored from a backup, or a standby that lagged
-//! took over, and what a gateway knows from entries that were lost must not stay.
+//! load. With the store there, too, it begins with what was on disk, as long as the store still has the journal entry that
+//! this is as of: what was written since is read, and not everything. Entries of the journal have no gaps, and each names
+//! the hash of the one before. Should one be missing or not continue what was read, everything is loaded anew: the
+//! database was restored from a backup, or a standby that lagged took over, and what a gateway knows from entries that
+//! were lost must not stay.
+
+mod saving;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tollgate_credential::seal::MasterKey;
-use tollgate_snapshot::{Builder, Image, KINDS, ObjectChange, SharedSnapshot, Snapshot};
-use tollgate_store::{JournalEntry, ReadError, Store};
+use tollgate_model::objects::StoredObject;
+use tollgate_snapshot::{
+    Builder, Disk, KINDS, Loading, LogChanges, ObjectChange, Restored, SharedSnapshot, Snapshot,
+};
+use tollgate_store::{Hash, JournalEntry, ReadError, Store};
 
-/// Entries read at once.
-const BATCH: u32 = 500;
+use saving::Saving;
+
+/// Entries read at once. An entry may hold a thousand objects: many of those together would take much memory.
+const BATCH: u32 = 100;
 /// Shortest and longest wait before another attempt.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Entries that say nothing to a gateway, after which is saved that they were read.
+const SILENT: u64 = 1_000;
 
 /// Follows the store for a gateway.
 pub struct Follower {
-    /// What to follow.
-    pub store: Store,
-    /// Opens what is sealed.
-    pub master: Arc<MasterKey>,
-    /// Where the snapshot is published.
-    pub shared: Arc<SharedSnapshot>,
-    /// Where it is kept on disk.
-    pub path: Option<PathBuf>,
+    store: Store,
+    master: Arc<MasterKey>,
+    shared: Arc<SharedSnapshot>,
+    path: Option<PathBuf>,
+    /// What is on disk and was not followed yet.
+    restored: Mutex<Option<Restored>>,
+    /// Up to which entry was followed since the start.
+    followed: watch::Sender<Option<u64>>,
+}
+
+/// A snapshot that is as of an entry of the journal.
+struct Position {
+    builder: Builder,
+    seq: u64,
+    hash: Hash,
 }
 
 // === impl Follower ===
 
 impl Follower {
-    /// Publishes the snapshot on disk, so that calls are answered before the store is.
-    ///
-    /// Returns whether there was one that could be read.
-    pub async fn restore(&self) -> bool {
-        let Some(path) = self.path.clone() else { return false };
-        let master = Arc::clone(&self.master);
-        match tokio::task::spawn_blocking(move || Builder::restore(&path, master)).await {
-            Ok(Ok(builder)) => {
-                self.shared.publish(builder.current());
-                true
-            }
-            Ok(Err(error)) => {
-                tracing::info!(%error, "no snapshot on disk to begin with");
-                false
-            }
-            Err(_) => false,
-        }
+    /// Makes a follower that publishes in `shared`, opens what is sealed with `master`, and keeps the snapshot in the file
+    /// `path`.
+    pub fn new(
+        store: Store,
+        master: Arc<MasterKey>,
+        shared: Arc<SharedSnapshot>,
+        path: Option<PathBuf>,
+    ) -> Self {
+        Self { store, master, shared, path, restored: Mutex::default(), followed: watch::Sender::new(None) }
+    }
+
+    /// Begins with what was on disk, and was published already.
+    #[must_use]
+    pub fn beginning_with(self, restored: Option<Restored>) -> Self {
+        Self { restored: Mutex::new(restored), ..self }
+    }
+
+    /// Returns up to which entry the store was followed since the start: what is published is at least as new, and is what
+    /// the store says.
+    pub fn followed(&self) -> watch::Receiver<Option<u64>> {
+        self.followed.subscribe()
     }
 
     /// Follows until `shutdown` turns true or its sender is dropped; what is known then is on disk when it returns.
     pub async fn run(&self, mut shutdown: watch::Receiver<bool>) {
-        let (images, latest) = watch::channel(None);
-        let disk = Arc::default();
+        let restored = self.restored.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (begun, disk) = match restored {
+            Some(Restored { builder, hash, disk, .. }) => {
+                let seq = builder.current().seq;
+                (Some(Position { builder, seq, hash }), Some(disk))
+            }
+            None => (None, self.path.clone().map(|path| Disk::new(path, Arc::clone(&self.master)))),
+        };
+        let saving = Saving::new(disk);
         tokio::select! {
-            () = self.follow(&images) => {}
-            () = self.save_each(latest, &disk) => {}
+            () = self.follow(begun, &saving) => {}
+            () = saving.run() => {}
             _ = shutdown.wait_for(|stop| *stop) => {}
         }
-        let last = images.borrow().clone();
-        if let Some(image) = last {
-            self.save(image, &disk).await;
-        }
+        saving.finish().await;
     }
 
-    async fn follow(&self, images: &watch::Sender<Option<Image>>) {
+    async fn follow(&self, mut begun: Option<Position>, saving: &Saving) {
         let mut wait = WAITS.0;
         loop {
-            match self.follow_once(&mut wait, images).await {
+            match self.follow_once(&mut begun, &mut wait, saving).await {
                 Ok(()) => tracing::warn!("the change feed is broken off: loading everything anew"),
                 Err(ReadError::Unavailable(error)) => {
                     tracing::warn!(%error, "the store is out of reach: serving the last snapshot");
@@ -88,46 +114,90 @@ impl Follower {
     /// Loads and follows; ends without an error when an entry is missing, or does not continue the one before.
     async fn follow_once(
         &self,
+        begun: &mut Option<Position>,
         wait: &mut Duration,
-        images: &watch::Sender<Option<Image>>,
+        saving: &Saving,
     ) -> Result<(), ReadError> {
         let mut head = self.store.watch();
-        let (mut seq, objects) = self.store.load(KINDS).await?;
-        let master = Arc::clone(&self.master);
-        // Compiling every flow takes a while: no serving thread does it.
-        let Ok(mut builder) = tokio::task::spawn_blocking(move || Builder::load(seq, objects, master)).await
-        else {
-            return Ok(());
-        };
-        let mut last_hash = None;
         let mut problems = Vec::new();
+        let Position { mut builder, mut seq, hash: mut last_hash } = match self.go_on(begun).await? {
+            Some(position) => position,
+            None => {
+                let Some(position) = self.load().await? else { return Ok(()) };
+                saving.add_all(position.builder.image(position.hash));
+                position
+            }
+        };
         self.publish(builder.current(), &mut problems);
-        images.send_replace(Some(builder.image()));
+        let mut saved = seq;
         loop {
             *wait = WAITS.0;
-            let entries = self.store.changes_after(seq, BATCH).await?;
+            let entries = match self.store.changes_after(seq, BATCH).await {
+                Ok(entries) => entries,
+                Err(error) => {
+                    if let ReadError::Unavailable(_) = error {
+                        // It goes on from here when the store is back, and need not read everything.
+                        *begun = Some(Position { builder, seq, hash: last_hash });
+                    }
+                    return Err(error);
+                }
+            };
             if entries.is_empty() {
+                self.followed.send_replace(Some(seq));
                 match head.wait_for(|head| *head != seq).await.map(|head| *head) {
                     Ok(head) if head > seq => continue,
                     _ => return Ok(()),
                 }
             }
-            // Most entries say nothing to a gateway, as those of refused attempts: nothing is saved for them.
-            let mut news = false;
+            let mut news = Vec::new();
             for entry in entries {
-                if entry.seq != seq + 1 || last_hash.is_some_and(|hash| hash != entry.previous_hash) {
+                if entry.seq != seq + 1 || last_hash != entry.previous_hash {
                     return Ok(());
                 }
-                seq = entry.seq;
-                last_hash = Some(entry.hash);
+                (seq, last_hash) = (entry.seq, entry.hash);
                 let changes = changes(entry);
-                news |= changes.iter().any(|change| KINDS.contains(&change.kind));
+                // Most entries say nothing to a gateway, as those of refused attempts.
+                news.extend(changes.iter().filter(|change| KINDS.contains(&change.kind)).cloned());
                 self.publish(builder.apply(seq, changes), &mut problems);
             }
-            if news {
-                images.send_replace(Some(builder.image()));
+            self.followed.send_replace(Some(seq));
+            if !news.is_empty() || seq - saved >= SILENT {
+                saved = seq;
+                saving.add(LogChanges { seq, hash: last_hash, changes: news }, || builder.image(last_hash));
             }
         }
+    }
+
+    /// Returns what was on disk, when the store has the journal entry that it is as of.
+    async fn go_on(&self, begun: &mut Option<Position>) -> Result<Option<Position>, ReadError> {
+        let Some(position) = begun.as_ref() else { return Ok(None) };
+        let known = self.store.hash_at(position.seq).await?;
+        let position = begun.take().filter(|position| known == Some(position.hash));
+        if position.is_none() {
+            tracing::warn!("the snapshot on disk is not of this store: loading everything");
+        }
+        Ok(position)
+    }
+
+    /// Loads everything; `None` when what it is made of panics.
+    async fn load(&self) -> Result<Option<Position>, ReadError> {
+        let (parts, mut coming) = mpsc::channel::<Vec<StoredObject>>(1);
+        let mut loading = Loading::new(Arc::clone(&self.master));
+        // Parsing everything and compiling every flow takes a while: no serving thread does it.
+        let taking = tokio::task::spawn_blocking(move || {
+            while let Some(part) = coming.blocking_recv() {
+                part.into_iter().for_each(|object| loading.add(object));
+            }
+            loading
+        });
+        let loaded = self.store.load_in_parts(KINDS, parts).await;
+        let taken = taking.await;
+        let (seq, hash) = loaded?;
+        let Ok(loading) = taken else { return Ok(None) };
+        let Ok(builder) = tokio::task::spawn_blocking(move || loading.finish(seq)).await else {
+            return Ok(None);
+        };
+        Ok(Some(Position { builder, seq, hash }))
     }
 
     /// Publishes a snapshot, and says in the log what of it has just broken.
@@ -140,33 +210,6 @@ impl Follower {
         }
         *known = snapshot.problems().to_vec();
         self.shared.publish(snapshot);
-    }
-
-    /// Saves the latest image whenever there is a new one, beside the following: a large one takes a while to write,
-    /// and no revocation waits for that.
-    async fn save_each(&self, mut images: watch::Receiver<Option<Image>>, disk: &Arc<Mutex<()>>) {
-        while images.changed().await.is_ok() {
-            let image = images.borrow_and_update().clone();
-            if let Some(image) = image {
-                self.save(image, disk).await;
-            }
-        }
-    }
-
-    /// Saves to disk, one image after the other; a failure costs only the next start without a store.
-    ///
-    /// When the future is dropped the writing goes on, and the next waits for it.
-    async fn save(&self, image: Image, disk: &Arc<Mutex<()>>) {
-        let Some(path) = self.path.clone() else { return };
-        let disk = Arc::clone(disk);
-        let write = move || {
-            let _one_at_a_time = disk.lock().unwrap_or_else(PoisonError::into_inner);
-            image.save(&path)
-        };
-        let saved = tokio::task::spawn_blocking(write).await;
-        if let Ok(Err(error)) = saved {
-            tracing::warn!(%error, "the snapshot could not be saved to disk");
-        }
     }
 }
 

@@ -221,7 +221,7 @@ impl Checks<'_> {
             watch.passed(Check::ApiKeyKnown, || None);
             let check = if is_revoked { Check::ApiKeyNotRevoked } else { Check::ApiKeyNotExpired };
             passed_before(check, &[Check::ApiKeyNotRevoked, Check::ApiKeyNotExpired], watch);
-            return Err(invalid(check, Why::Key(entry.clone(), holder.cloned())));
+            return Err(invalid(check, Why::Key(Arc::new(entry), holder.cloned())));
         }
         let consumer = holder.ok_or_else(|| {
             invalid(Check::ApiKeyKnown, Why::Said("the consumer of this key no longer exists"))

@@ -55,6 +55,11 @@ macro_rules! id {
                 text
             }
 
+            /// Returns the id that [`Self::as_u128`] gives this number.
+            pub fn from_u128(number: u128) -> Self {
+                Self(Uuid::from_u128(number))
+            }
+
             /// Returns the id as a number. Its last 62 bits are random.
             pub fn as_u128(&self) -> u128 {
                 self.0.as_u128()

@@ -13,14 +13,19 @@ use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::objects::{Kind, Object, StoredObject, keys};
 use tollgate_model::pipelines::PipelineVersion;
 
-use crate::builder::parts::{is_readable, replace_key};
+use crate::builder::api_keys::{Home, KeyChanges};
+use crate::builder::parts::is_readable;
 use crate::endpoints::{Deployed, Endpoint, Placed, Schedule, prepare};
 use crate::enforcement::Law;
 use crate::routes::is_exposed;
-use crate::{Broken, ConsumerEntry, IssuerEntry, KeyEntry, Routes, Scope};
+use crate::{Broken, ConsumerEntry, IssuerEntry, KeyEntry, Keys, Routes, Scope};
 
+pub(crate) mod api_keys;
 mod judging;
+mod loading;
 mod parts;
+
+pub use loading::Loading;
 
 /// The kinds of objects that a gateway needs.
 pub const KINDS: &[Kind] = &[
@@ -72,8 +77,10 @@ pub(crate) type Place = (RealmName, Kind, String);
 /// Holds the stored objects and makes snapshots of them.
 pub struct Builder {
     master: Arc<MasterKey>,
-    /// Persistent, so that an image of it costs nothing while changes go on.
+    /// All but API keys. Persistent, so that an image of it costs nothing while changes go on.
     objects: OrdMap<Place, Arc<str>>,
+    /// API keys, also those of environments that are not there (any more).
+    keys: BTreeMap<Home, Keys>,
     deployed: BTreeMap<(RealmName, String), Deployed>,
     /// What each realm judges by.
     laws: HashMap<RealmName, Result<Law, Broken>>,
@@ -88,6 +95,7 @@ pub struct Builder {
 /// What of a snapshot must be made again.
 #[derive(Default)]
 struct Stale {
+    keys: KeyChanges,
     listeners: bool,
     /// Keys of deployments.
     deployments: BTreeSet<(RealmName, String)>,
@@ -178,14 +186,12 @@ impl Snapshot {
         realm: &RealmName,
         now: Timestamp,
         until: Timestamp,
-    ) -> impl Iterator<Item = (&Arc<Scope>, &Arc<ConsumerEntry>, &Arc<KeyEntry>, Timestamp)> {
+    ) -> impl Iterator<Item = (&Arc<Scope>, &Arc<ConsumerEntry>, KeyEntry, Timestamp)> {
         let scopes = self.scopes.get(realm).into_iter().flat_map(|scopes| scopes.values());
-        let keys = scopes.flat_map(|scope| scope.keys.values().map(move |key| (scope, key)));
+        let keys = scopes.flat_map(|scope| scope.keys.expiring().map(move |key| (scope, key)));
         keys.filter_map(move |(scope, key)| {
             let at = key.expires_at.filter(|at| now < *at && *at <= until)?;
-            let works = key.revoked_at.is_none_or(|revoked| now < revoked);
-            let consumer = scope.consumers.get(&key.consumer).filter(|_| works)?;
-            Some((scope, consumer, key, at))
+            Some((scope, scope.consumers.get(&key.consumer)?, key, at))
         })
     }
 
@@ -211,22 +217,9 @@ impl Snapshot {
 impl Builder {
     /// Makes the snapshot of all objects of [`KINDS`], as of a journal entry.
     pub fn load(seq: u64, objects: Vec<StoredObject>, master: Arc<MasterKey>) -> Self {
-        let changes = objects
-            .into_iter()
-            .map(|it| ObjectChange { realm: it.realm, kind: it.kind, key: it.key, body: Some(it.body) })
-            .collect();
-        let snapshot = Arc::new(Snapshot::default());
-        let mut builder = Self {
-            master,
-            objects: OrdMap::new(),
-            deployed: BTreeMap::new(),
-            laws: HashMap::new(),
-            unreadable: BTreeSet::new(),
-            taken: Vec::new(),
-            snapshot,
-        };
-        builder.apply(seq, changes);
-        builder
+        let mut loading = Loading::new(master);
+        objects.into_iter().for_each(|object| loading.add(object));
+        loading.finish(seq)
     }
 
     /// Makes the next snapshot. What the changes do not concern is shared with the one before.
@@ -241,8 +234,14 @@ impl Builder {
         }
         let mut stale = Stale::default();
         for change in changes {
-            self.take(change, &mut next, &mut stale);
+            self.take(change, &mut stale);
         }
+        self.make(next, stale)
+    }
+
+    /// Makes what is stale, and with it the next snapshot.
+    fn make(&mut self, mut next: Snapshot, mut stale: Stale) -> Arc<Snapshot> {
+        self.make_keys(&mut stale, &mut next);
         self.make_laws(&mut stale);
         for (realm, environment, part) in std::mem::take(&mut stale.scopes) {
             self.make_part(&realm, &environment, part, &mut next);
@@ -261,20 +260,37 @@ impl Builder {
         &self.objects
     }
 
+    pub(crate) fn keys(&self) -> &BTreeMap<Home, Keys> {
+        &self.keys
+    }
+
+    /// Returns the keys of stored API keys that do not parse.
+    pub(crate) fn unreadable_keys(&self) -> impl Iterator<Item = (&RealmName, &str)> {
+        let keys = self.unreadable.iter().filter(|(_, kind, _)| *kind == Kind::ApiKey);
+        keys.map(|(realm, _, key)| (realm, key.as_str()))
+    }
+
+    pub(crate) fn master(&self) -> &Arc<MasterKey> {
+        &self.master
+    }
+
     /// Returns the latest snapshot.
     pub fn current(&self) -> Arc<Snapshot> {
         self.snapshot.clone()
     }
 
-    fn take(&mut self, change: ObjectChange, next: &mut Snapshot, stale: &mut Stale) {
+    fn take(&mut self, change: ObjectChange, stale: &mut Stale) {
         let ObjectChange { realm, kind, key, body } = change;
+        if kind == Kind::ApiKey {
+            return self.take_key(realm, key, body.as_deref(), stale);
+        }
         let place = (realm.clone(), kind, key.clone());
         if body.as_deref().is_none_or(|body| is_readable(kind, body)) {
             self.unreadable.remove(&place);
         } else {
             self.unreadable.insert(place.clone());
         }
-        let before = match &body {
+        match &body {
             Some(body) => self.objects.insert(place, body.as_str().into()),
             None => self.objects.remove(&place),
         };
@@ -293,13 +309,6 @@ impl Builder {
             Kind::Issuer => part(Part::Issuers),
             Kind::SigningKey => part(Part::KeySet),
             Kind::TokenRevocation => part(Part::RevokedTokens),
-            Kind::ApiKey => {
-                if let Some(name) = &environment
-                    && replace_key(next, &realm, name, before.as_deref(), body.as_deref())
-                {
-                    part(Part::Keys);
-                }
-            }
             Kind::Realm => {
                 let environments = self.bodies(&realm, Kind::Environment, "");
                 let names = environments.filter_map(|(key, _)| EnvironmentName::parse(key).ok());
@@ -373,6 +382,18 @@ impl Builder {
             .map(|((_, _, key), body)| (key.as_str(), body.as_ref()))
     }
 
+    /// Returns the objects of a kind in all realms: realm, key and JSON. Others are passed over, however many there are.
+    fn of_every_realm(&self, kind: Kind) -> impl Iterator<Item = (&RealmName, &str, &str)> {
+        let first = self.objects.keys().next().map(|(realm, ..)| realm);
+        let realms = std::iter::successors(first, move |realm| {
+            // No key holds the last code point.
+            let last =
+                (RealmName::clone(realm), KINDS.last().copied().unwrap_or(kind), char::MAX.to_string());
+            self.objects.range(last..).next().map(|((realm, ..), _)| realm)
+        });
+        realms.flat_map(move |realm| self.bodies(realm, kind, "").map(move |(key, body)| (realm, key, body)))
+    }
+
     /// Returns the objects of a kind, for parts that are broken when one of them does not parse.
     fn every<'a, T: Object + 'a>(
         &'a self,
@@ -398,8 +419,8 @@ impl Builder {
     /// `removePrefix`) the realm that comes first in the alphabet keeps a route, and the other's is reported.
     fn make_listeners(&mut self, next: &mut Snapshot) {
         let mut listeners: HashMap<EnvironmentName, [Routes; 2]> = HashMap::new();
-        for (_, kind, key) in self.objects.keys() {
-            if let (Kind::Environment, Ok(name)) = (kind, EnvironmentName::parse(key)) {
+        for (_, key, _) in self.of_every_realm(Kind::Environment) {
+            if let Ok(name) = EnvironmentName::parse(key) {
                 listeners.entry(name).or_default();
             }
         }
@@ -430,22 +451,21 @@ impl Builder {
     /// each offers the pipelines of both realms. Of two environments with one address the first keeps it.
     fn make_addresses(&mut self) -> BTreeMap<SocketAddr, (EnvironmentName, Exposure)> {
         let mut addresses: BTreeMap<SocketAddr, (EnvironmentName, Exposure)> = BTreeMap::new();
-        for ((realm, kind, _), body) in &self.objects {
-            if *kind != Kind::Environment {
-                continue;
-            }
+        let mut taken = Vec::new();
+        for (realm, _, body) in self.of_every_realm(Kind::Environment) {
             let Ok(environment) = serde_json::from_str::<Environment>(body) else { continue };
             for (exposure, address) in environment.listeners {
                 let listener = (environment.name.clone(), exposure);
                 let holder = addresses.entry(address).or_insert_with(|| listener.clone());
                 if *holder != listener {
-                    self.taken.push(format!(
+                    taken.push(format!(
                         "address {address} of {} of realm `{realm}` is taken by environment `{}`",
                         environment.name, holder.0
                     ));
                 }
             }
         }
+        self.taken.extend(taken);
         addresses
     }
 

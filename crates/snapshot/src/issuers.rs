@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -156,13 +157,8 @@ impl KeyRing {
             })
             .collect();
         kept.sort_by(|a, b| a.source.cmp(&b.source));
-        let temporary = path.with_extension("tmp");
-        let written = files::write(&temporary, &[&serde_json::to_vec(&kept)?]);
-        let saved = written.and_then(|()| std::fs::rename(&temporary, path));
-        if saved.is_err() {
-            let _ = std::fs::remove_file(&temporary);
-        }
-        saved
+        let kept = serde_json::to_vec(&kept)?;
+        files::replace(path, |file| file.write_all(&kept))
     }
 
     /// Reads what [`KeyRing::save`] wrote, by the text of its source. What does not parse is left out, and fetched.

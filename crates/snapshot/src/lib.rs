@@ -11,6 +11,8 @@ mod endpoints;
 mod enforcement;
 mod files;
 mod issuers;
+mod keys;
+mod packed;
 mod places;
 mod routes;
 #[cfg(test)]
@@ -19,15 +21,16 @@ mod scopes;
 mod series;
 mod shared;
 
-pub use builder::{Builder, KINDS, ObjectChange, Snapshot};
+pub use builder::{Builder, KINDS, Loading, ObjectChange, Snapshot};
 pub use certificates::{CertificateEntry, Certificates};
 pub use endpoints::{ApiId, Endpoint, EndpointRoute, Schedule};
 pub use enforcement::{Enforced, Enforcer};
-pub use files::{Image, RestoreError};
+pub use files::{Disk, Image, LogChanges, RestoreError, Restored};
 pub use issuers::{FetchedKeys, IssuerEntry, KeyRing, KeySlot, KeySource, REFETCH_AFTER};
+pub use keys::{KeyEntry, Keys};
 pub use places::{CallPlace, CallPlaces, NoPlace};
 pub use routes::{ExposedPath, Found, OfferedRoute, Routes, exposed_paths, offered_routes};
-pub use scopes::{BasicEntry, ConsumerEntry, KeyEntry, Scope};
+pub use scopes::{BasicEntry, ConsumerEntry, Scope};
 pub use series::CallSeries;
 pub use shared::SharedSnapshot;
 

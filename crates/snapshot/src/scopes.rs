@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tollgate_credential::keys::KeyDigest;
 use tollgate_credential::keysets::KeySet;
 use tollgate_flow::Values;
 use tollgate_model::environments::RealmSettings;
-use tollgate_model::ids::{BasicAuthId, ConsumerId, KeyId};
+use tollgate_model::ids::{BasicAuthId, ConsumerId};
 use tollgate_model::names::{ConsumerName, EnvironmentName, IssuerName, PipelineName, RealmName};
 use tollgate_model::policies::SensitiveFields;
 
-use crate::{Broken, Certificates, IssuerEntry};
+use crate::{Broken, Certificates, IssuerEntry, Keys};
 
 /// What the callers of one environment are checked against.
 #[derive(Debug, Clone)]
@@ -22,7 +21,7 @@ pub struct Scope {
     /// The environment.
     pub environment: EnvironmentName,
     /// API keys by digest; expired and revoked ones are among them.
-    pub keys: imbl::HashMap<KeyDigest, Arc<KeyEntry>>,
+    pub keys: Keys,
     /// Basic Auth credentials by user name.
     pub basic: Arc<HashMap<String, Arc<BasicEntry>>>,
     /// Client certificates.
@@ -45,23 +44,6 @@ pub struct Scope {
     pub sensitive_fields: Result<Arc<SensitiveFields>, Broken>,
     /// What the realm decided about itself.
     pub settings: Result<Arc<RealmSettings>, Broken>,
-}
-
-/// An API key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyEntry {
-    /// Names the key.
-    pub id: KeyId,
-    /// Whose it is.
-    pub consumer: ConsumerId,
-    /// When it stops working by itself.
-    pub expires_at: Option<Timestamp>,
-    /// When it was revoked.
-    pub revoked_at: Option<Timestamp>,
-    /// Whether another key took its place.
-    pub replaced: bool,
-    /// Whether it ends when nobody uses it any more.
-    pub retires_unused: bool,
 }
 
 /// A Basic Auth credential that is not revoked.
@@ -97,7 +79,7 @@ impl Scope {
         Self {
             realm,
             environment,
-            keys: imbl::HashMap::new(),
+            keys: Keys::default(),
             basic: Arc::default(),
             certificates: Arc::default(),
             consumers: Arc::default(),
@@ -120,20 +102,6 @@ impl Scope {
     /// Returns the consumer of a name.
     pub fn consumer_named(&self, name: &str) -> Option<&Arc<ConsumerEntry>> {
         self.consumers.get(self.consumer_ids.get(name)?)
-    }
-}
-
-// === impl KeyEntry ===
-
-impl KeyEntry {
-    /// Tells whether the key works now.
-    pub fn works(&self, now: Timestamp) -> bool {
-        self.revoked_at.is_none() && self.expires_at.is_none_or(|at| now < at)
-    }
-
-    /// Tells whether the key works, ends by itself before a time, and no other took its place.
-    pub fn runs_out(&self, now: Timestamp, before: Timestamp) -> bool {
-        self.works(now) && !self.replaced && self.expires_at.is_some_and(|at| at <= before)
     }
 }
 

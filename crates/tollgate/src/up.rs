@@ -19,7 +19,7 @@ use tollgate_app::follower::Follower;
 use tollgate_credential::seal::MasterKey;
 use tollgate_gateway::{Gateway, GatewaySettings, Refusals, Spans, Usage};
 use tollgate_model::sources::{Clock, Random};
-use tollgate_snapshot::{Builder, SharedSnapshot};
+use tollgate_snapshot::{Builder, Restored, SharedSnapshot};
 use tollgate_store::{OpenStoreError, Store};
 
 use crate::failure::Failure;
@@ -73,6 +73,8 @@ use usage::UsageTask;
 
 /// Longest wait between two attempts to reach the store.
 const STORE_RETRY: Duration = Duration::from_secs(2);
+/// Longest first reading of the store.
+const LONGEST_LOAD: Duration = Duration::from_secs(120);
 
 /// Arguments of `tollgate up`.
 #[derive(Args)]
@@ -224,7 +226,7 @@ async fn serve_with(
         shutdown,
     };
 
-    let from_disk = restore(&data, &parts).await;
+    let restored = restore(&data, &parts).await;
     let mut tasks = JoinSet::new();
     let Listeners { console, metrics, environments } = listeners;
     let mut bound = Vec::new();
@@ -285,11 +287,11 @@ async fn serve_with(
     let url = arguments.database.clone().unwrap_or_else(|| data.sqlite_url());
     let stopped = parts.shutdown.clone();
     let store = tokio::select! {
-        store = open_store(&url, from_disk, &parts.takes_calls) => store?,
+        store = open_store(&url, restored.is_some(), &parts.takes_calls) => store?,
         () = stopping(stopped) => return drain(tasks, None, signals).await,
     };
     let started = Started { console, bound, banner, store_watch };
-    let last = control(&arguments, &data, &parts, store, started, &mut tasks).await?;
+    let last = control(&arguments, &data, &parts, store, restored, started, &mut tasks).await?;
     log.begin();
     stopping(parts.shutdown.clone()).await;
     tracing::info!("stopping: calls in flight may end");
@@ -303,6 +305,7 @@ async fn control(
     data: &DataDir,
     parts: &Parts,
     store: Store,
+    restored: Option<Restored>,
     started: Started,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<LastTasks> {
@@ -310,18 +313,16 @@ async fn control(
     let app = App::new(store.clone(), parts.master.clone(), parts.clock.clone(), parts.random.clone());
     let first = first_start::prepare(&app, data).await?;
     let checkpoints = CheckpointTask::start(app.clone(), store.watch(), data.checkpoints_path()).await;
-    let follower = Arc::new(Follower {
-        store: store.clone(),
-        master: parts.master.clone(),
-        shared: parts.shared.clone(),
-        path: Some(data.snapshot_path()),
-    });
+    let path = Some(data.snapshot_path());
+    let follower = Follower::new(store.clone(), parts.master.clone(), parts.shared.clone(), path);
+    let follower = Arc::new(follower.beginning_with(restored));
+    let followed = follower.followed();
     let shutdown = parts.shutdown.clone();
     tasks.spawn(supervise("follower", shutdown.clone(), move || {
         let (follower, shutdown) = (follower.clone(), shutdown.clone());
         async move { follower.run(shutdown).await }
     }));
-    wait_for_snapshot(parts, &store).await?;
+    wait_for_snapshot(followed, &store).await?;
     parts.takes_calls.send_replace(true);
     store_watch.look(&store, &parts.shared, &*parts.clock).await;
     let (shared, clock, shutdown) = (parts.shared.clone(), parts.clock.clone(), parts.shutdown.clone());
@@ -422,22 +423,27 @@ async fn begins(takes_calls: &watch::Sender<bool>, shutdown: &watch::Receiver<bo
     }
 }
 
-/// Publishes the snapshot on disk; tells whether there was one.
-async fn restore(data: &DataDir, parts: &Parts) -> bool {
+/// Publishes the snapshot on disk, when there is one.
+async fn restore(data: &DataDir, parts: &Parts) -> Option<Restored> {
     let (path, master) = (data.snapshot_path(), parts.master.clone());
     if !path.exists() {
-        return false;
+        return None;
     }
     match tokio::task::spawn_blocking(move || Builder::restore(&path, master)).await {
-        Ok(Ok(builder)) => {
-            parts.shared.publish(builder.current());
-            true
+        Ok(Ok(restored)) => {
+            parts.shared.publish(restored.builder.current());
+            let (revision, cut) = (restored.builder.current().seq, restored.cut);
+            tracing::info!(revision, "the snapshot on disk is read");
+            if cut > 0 {
+                tracing::warn!(bytes = cut, "the end of the snapshot's log is not whole and does not count");
+            }
+            Some(restored)
         }
         Ok(Err(error)) => {
-            tracing::warn!(%error, "the snapshot on disk cannot be used");
-            false
+            tracing::warn!(error = &error as &dyn std::error::Error, "the snapshot on disk cannot be used");
+            None
         }
-        Err(_) => false,
+        Err(_) => None,
     }
 }
 
@@ -464,18 +470,12 @@ async fn open_store(url: &str, from_disk: bool, takes_calls: &watch::Sender<bool
 }
 
 /// Waits until the follower has published everything that is in the store.
-async fn wait_for_snapshot(parts: &Parts, store: &Store) -> anyhow::Result<()> {
+async fn wait_for_snapshot(mut followed: watch::Receiver<Option<u64>>, store: &Store) -> anyhow::Result<()> {
     let head = store.head().await?;
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    let mut tick = tokio::time::interval(Duration::from_millis(5));
-    loop {
-        if parts.shared.load().is_some_and(|snapshot| snapshot.seq >= head) {
-            return Ok(());
-        }
-        if tokio::time::Instant::now() > deadline {
-            bail!("the store could not be read within 60 seconds");
-        }
-        tick.tick().await;
+    let is_all = followed.wait_for(|followed| followed.is_some_and(|seq| seq >= head));
+    match tokio::time::timeout(LONGEST_LOAD, is_all).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) | Err(_) => bail!("the store could not be read within {} seconds", LONGEST_LOAD.as_secs()),
     }
 }
 

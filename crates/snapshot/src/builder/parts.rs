@@ -4,13 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Map;
-use tollgate_credential::keys::KeyDigest;
 use tollgate_credential::keysets::{KeySet, KeySetKey};
 use tollgate_credential::private_keys::PrivateKey;
 use tollgate_credential::tokens;
 use tollgate_flow::Values;
 use tollgate_model::certificates::Certificate;
-use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
+use tollgate_model::consumers::{BasicAuth, Consumer};
 use tollgate_model::environments::{Environment, Realm};
 use tollgate_model::issuers::Issuer;
 use tollgate_model::keysets::{SigningKey, SigningKeyState, TokenRevocation};
@@ -22,7 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::builder::{Builder, Part, Snapshot, unreadable};
 use crate::enforcement::no_value;
-use crate::scopes::{BasicEntry, ConsumerEntry, KeyEntry};
+use crate::scopes::{BasicEntry, ConsumerEntry};
 use crate::{Broken, IssuerEntry, Scope, contexts};
 
 // === impl Builder ===
@@ -49,10 +48,8 @@ impl Builder {
         let prefix = format!("{environment}/");
         match part {
             Part::Keys => {
-                scope.keys = imbl::HashMap::new();
-                for entry in self.of_kind::<ApiKey>(realm, &prefix).filter_map(key_entry) {
-                    index_key(&mut scope.keys, entry);
-                }
+                let place = (realm.clone(), environment.clone());
+                scope.keys = self.keys.get(&place).cloned().unwrap_or_default();
             }
             Part::Basic => {
                 let entries = self
@@ -175,55 +172,10 @@ impl Builder {
     }
 }
 
-/// Puts one key in the place of another in the index, which shares all others with the one before. Returns whether the
-/// index must be made again instead, which only a key that went away asks for: another may have the same digest.
-///
-/// An environment that does not exist yet has no index; its keys are put there when it comes.
-pub(super) fn replace_key(
-    next: &mut Snapshot,
-    realm: &RealmName,
-    environment: &EnvironmentName,
-    before: Option<&str>,
-    after: Option<&str>,
-) -> bool {
-    let Some(scope) = next.scopes.get_mut(realm).and_then(|scopes| scopes.get_mut(environment)) else {
-        return false;
-    };
-    let parse = |body: &str| serde_json::from_str(body).ok().and_then(key_entry);
-    let (before, after) = (before.and_then(parse), after.and_then(parse));
-    let kept = |(digest, _): &(KeyDigest, _)| after.as_ref().is_some_and(|(after, _)| after == digest);
-    if before.is_some_and(|before| !kept(&before)) {
-        return true;
-    }
-    if let Some(entry) = after {
-        index_key(&mut Arc::make_mut(scope).keys, entry);
-    }
-    false
-}
-
-/// Adds a key to an index. Of two keys with the same digest the older one counts, in whatever order they come: a key
-/// that was revoked can't be brought back, nor taken over, by importing it again.
-fn index_key(
-    index: &mut imbl::HashMap<KeyDigest, Arc<KeyEntry>>,
-    (digest, entry): (KeyDigest, Arc<KeyEntry>),
-) {
-    if index.get(&digest).is_none_or(|held| held.id >= entry.id) {
-        index.insert(digest, entry);
-    }
-}
-
-fn key_entry(key: ApiKey) -> Option<(KeyDigest, Arc<KeyEntry>)> {
-    let digest = KeyDigest::from_hex(&key.digest).ok()?;
-    let ApiKey { id, consumer, expires_at, revoked_at, replaced_by, retire_unused_seconds, .. } = key;
-    let (replaced, retires_unused) = (replaced_by.is_some(), retire_unused_seconds.is_some());
-    Some((digest, Arc::new(KeyEntry { id, consumer, expires_at, revoked_at, replaced, retires_unused })))
-}
-
 /// Tells whether an object that a scope can do without is what its kind says. Those that a scope can't do without
 /// make the part broken instead.
 pub(super) fn is_readable(kind: Kind, body: &str) -> bool {
     match kind {
-        Kind::ApiKey => serde_json::from_str(body).ok().and_then(key_entry).is_some(),
         Kind::BasicAuth => serde_json::from_str::<BasicAuth>(body).is_ok(),
         Kind::Certificate => serde_json::from_str::<Certificate>(body).is_ok(),
         Kind::Consumer => serde_json::from_str::<Consumer>(body).is_ok(),

@@ -52,6 +52,18 @@ fn any_change() -> impl Strategy<Value = ObjectChange> {
     })
 }
 
+/// The objects that changes add up to.
+fn stored(changes: &[ObjectChange]) -> Vec<StoredObject> {
+    let mut objects = BTreeMap::new();
+    for ObjectChange { realm, kind, key, body } in changes.iter().cloned() {
+        objects.insert((realm, kind, key), body);
+    }
+    let there = objects.into_iter().filter_map(|((realm, kind, key), body)| {
+        Some(StoredObject { realm, kind, key, revision: 0, body: body? })
+    });
+    there.collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
@@ -60,11 +72,39 @@ proptest! {
         for (seq, change) in changes.iter().enumerate() {
             stepwise.apply(seq as u64, vec![change.clone()]);
         }
-        let objects = stepwise.objects.iter().map(|((realm, kind, key), body)| {
-            StoredObject { realm: realm.clone(), kind: *kind, key: key.clone(), revision: 0, body: body.to_string() }
-        });
-        let at_once = Builder::load(9, objects.collect(), master());
+        let at_once = Builder::load(9, stored(&changes), master());
         prop_assert_eq!(describe(&stepwise.current()), describe(&at_once.current()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    #[test]
+    fn begun_anew_from_disk_at_any_time_it_gives_the_same(
+        steps in proptest::collection::vec((proptest::collection::vec(any_change(), 0..6), any::<bool>(), 0..4_u8), 1..12)
+    ) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("snapshot");
+        let mut builder = Builder::load(0, Vec::new(), master());
+        let mut disk = crate::Disk::new(path.clone(), master());
+        let (mut all, mut seq) = (Vec::new(), 0);
+        for (changes, whole, then) in steps {
+            seq += 1;
+            let hash = [u8::try_from(seq).expect("few"); 32];
+            builder.apply(seq, changes.clone());
+            all.extend(changes.clone());
+            let appended = !whole && disk.append(&crate::LogChanges { seq, hash, changes }).expect("writes");
+            if !appended {
+                disk.save(&builder.image(hash)).expect("writes");
+            }
+            if then == 0 {
+                let restored = Builder::restore(&path, master()).expect("restores");
+                prop_assert_eq!((restored.builder.current().seq, restored.hash, restored.cut), (seq, hash, 0));
+                (builder, disk) = (restored.builder, restored.disk);
+            }
+        }
+        let at_once = Builder::load(9, stored(&all), master());
+        prop_assert_eq!(describe(&builder.current()), describe(&at_once.current()));
     }
 }
 
@@ -190,7 +230,7 @@ fn of_two_keys_with_one_secret_the_older_counts() {
     let held = |builder: &Builder| {
         let snapshot = builder.current();
         let scope = snapshot.scope(&realm(), &EnvironmentName::test()).expect("a scope").clone();
-        let mut keys: Vec<_> = scope.keys.values().map(|key| (key.id, key.revoked_at.is_some())).collect();
+        let mut keys: Vec<_> = scope.keys.iter().map(|(_, key)| (key.id, key.revoked_at.is_some())).collect();
         keys.sort();
         keys
     };
@@ -206,6 +246,51 @@ fn of_two_keys_with_one_secret_the_older_counts() {
         let [(_, revoked)] = held(&builder)[..] else { panic!("the other one is still there") };
         assert!(!revoked);
     }
+}
+
+#[test]
+fn a_key_that_says_it_is_another_lets_nobody_in() {
+    let (one, other) = (key("test", 1, false), key("test", 2, false));
+    let posing = ObjectChange { body: other.body.clone(), ..one.clone() };
+    let mut builder = builder(vec![environment("test"), signing_key("test"), one, posing]);
+    let keys = |builder: &Builder| {
+        builder.current().scope(&realm(), &EnvironmentName::test()).expect("a scope").keys.len()
+    };
+    assert_eq!(keys(&builder), 0, "neither the one it was nor the one that it poses as");
+    assert_eq!(builder.current().problems().len(), 1, "{:?}", builder.current().problems());
+    builder.apply(3, vec![other]);
+    assert_eq!(keys(&builder), 1);
+}
+
+#[test]
+fn a_key_with_another_secret_no_longer_works_with_the_one_before() {
+    let mut builder = builder(vec![environment("test"), key("test", 1, false)]);
+    let found = |builder: &Builder, digest: u8| {
+        let digest = tollgate_credential::keys::KeyDigest::from_bytes([digest; 32]);
+        builder
+            .current()
+            .scope(&realm(), &EnvironmentName::test())
+            .expect("a scope")
+            .keys
+            .get(&digest)
+            .is_some()
+    };
+    assert!(found(&builder, 1) && !found(&builder, 0xaa));
+    builder.apply(3, vec![twin("test", 1, false)]);
+    assert!(!found(&builder, 1) && found(&builder, 0xaa));
+}
+
+#[test]
+fn keys_of_an_environment_that_goes_and_comes_back_are_those_of_the_store() {
+    let mut builder = builder(vec![environment("test"), key("test", 1, false)]);
+    let held = |builder: &Builder| {
+        builder.current().scope(&realm(), &EnvironmentName::test()).map(|scope| scope.keys.len())
+    };
+    builder.apply(3, vec![delete(Kind::Environment, "test")]);
+    assert_eq!(held(&builder), None);
+    builder.apply(4, vec![key("test", 2, false), delete(Kind::ApiKey, &key("test", 1, false).key)]);
+    builder.apply(5, vec![environment("test")]);
+    assert_eq!(held(&builder), Some(1));
 }
 
 #[test]

@@ -34,8 +34,14 @@ pub(crate) async fn run(
         }
         let Some(snapshot) = shared.load() else { continue };
         let now = clock.now();
-        warn(&snapshot, now, &mut warned);
-        for (realm, environment, key) in retiring(&snapshot, now) {
+        // A million keys take a while to go through: no serving thread does it.
+        let look = tokio::task::spawn_blocking(move || {
+            warn(&snapshot, now, &mut warned);
+            (warned, retiring(&snapshot, now))
+        });
+        let Ok((told, ending)) = look.await else { return };
+        warned = told;
+        for (realm, environment, key) in ending {
             let Ok(mut op) = app.system_op() else { continue };
             op.realm = realm;
             match app.keys().retire_if_unused(&op, &environment, key).await {
@@ -54,8 +60,8 @@ pub(crate) async fn run(
 /// Returns the keys that end when nobody uses them.
 fn retiring(snapshot: &Snapshot, now: Timestamp) -> Vec<(RealmName, EnvironmentName, KeyId)> {
     let scopes = snapshot.scopes();
-    let keys = scopes.flat_map(|scope| scope.keys.values().map(move |key| (scope, key)));
-    keys.filter(|(_, key)| key.retires_unused && key.works(now))
+    let keys = scopes.flat_map(|scope| scope.keys.retiring().map(move |key| (scope, key)));
+    keys.filter(|(_, key)| key.works(now))
         .map(|(scope, key)| (scope.realm.clone(), scope.environment.clone(), key.id))
         .collect()
 }
@@ -64,7 +70,7 @@ fn retiring(snapshot: &Snapshot, now: Timestamp) -> Vec<(RealmName, EnvironmentN
 fn warn(snapshot: &Snapshot, now: Timestamp, warned: &mut HashSet<KeyId>) {
     for scope in snapshot.scopes() {
         let before = soon(now);
-        for key in scope.keys.values().filter(|key| key.runs_out(now, before)) {
+        for key in scope.keys.expiring().filter(|key| key.runs_out(now, before)) {
             if warned.insert(key.id) {
                 let consumer =
                     scope.consumers.get(&key.consumer).map(|it| it.name.as_str()).unwrap_or_default();

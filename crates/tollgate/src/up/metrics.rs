@@ -149,7 +149,7 @@ impl Source {
         let name = "tollgate_api_keys_expiring";
         out.family(name, Kind::Gauge, "API keys that run out within 7 days and were not rotated.");
         for scope in snapshot.scopes() {
-            let expiring = scope.keys.values().filter(|key| key.runs_out(now, soon(now))).count();
+            let expiring = scope.keys.expiring().filter(|key| key.runs_out(now, soon(now))).count();
             let place = [("realm", scope.realm.as_str()), ("environment", scope.environment.as_str())];
             out.sample(name, &place, expiring as u64);
         }
