@@ -33,16 +33,17 @@ const NEEDED: [Package; 7] = [
 ];
 
 /// What gateways are measured against, besides Envoy, which Debian does not have.
-const COMPARED: [Package; 5] = [
+const COMPARED: [Package; 6] = [
     Package { name: "haproxy", programs: &["haproxy"] },
     Package { name: "nginx-light", programs: &["nginx"] },
-    Package { name: "libnginx-mod-http-js", programs: &["ngx_http_js_module.so"] },
+    Package { name: "libnginx-mod-http-lua", programs: &["ngx_http_lua_module.so"] },
+    Package { name: "lua-cjson", programs: &["cjson"] },
     Package { name: "python3-venv", programs: &["python3"] },
     Package { name: "util-linux", programs: &["taskset"] },
 ];
 
-/// Where Debian's packages put the modules of nginx.
-const NGINX_MODULES: &str = "/usr/lib/nginx/modules";
+/// Where Debian's packages put the modules of nginx, and those of Lua.
+const MODULES: [&str; 2] = ["/usr/lib/nginx/modules", "/usr/share/lua/5.1"];
 
 /// Installs without starting a service: it would listen on a port that somebody may want. What `policy-rc.d` says is
 /// heeded by every package of Debian; one that is there already stays.
@@ -142,7 +143,7 @@ impl Package {
     fn is_installed(&self) -> bool {
         let versions = std::fs::read_dir(POSTGRESQL).into_iter().flatten().flatten();
         let mut places: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
-        places.push(NGINX_MODULES.into());
+        places.extend(MODULES.map(Into::into));
         places.extend(path_directories());
         places.iter().any(|place| self.programs.iter().all(|program| place.join(program).exists()))
     }
