@@ -20,7 +20,8 @@ cargo xtask fuzz TARGET SECONDS
                     looks for inputs that break a target, led by coverage
 cargo xtask bench gateway [ROUNDS [SECONDS [JOB…]]]
                     what a call costs beside HAProxy, nginx and Envoy, which it installs; jobs are key, hs256, es256,
-                    es256-new and proxied";
+                    es256-new and proxied; and of Tollgate alone million, changes, busy and pipelines, which may have a
+                    size: million=20000; only=nginx,haproxy leaves the others out";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

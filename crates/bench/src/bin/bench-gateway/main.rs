@@ -1,20 +1,26 @@
 //! What a call costs, side by side: Tollgate, HAProxy, nginx, Envoy, and a bare hyper server that checks nothing.
 //!
-//! `cargo xtask bench gateway [ROUNDS] [SECONDS]` installs the others and starts this. Every server runs on one core, the load
+//! `cargo xtask bench gateway [ROUNDS [SECONDS [JOB…]]]` installs the others and starts this; `only=nginx,haproxy` among the
+//! jobs leaves the others out. Every server runs on one core, the load
 //! generator on another. Each must first refuse what is to be refused ([`credentials`]), else it does not count. Then they
 //! take turns for several rounds, and medians are printed: calls per second, latency, and what the server's process used
 //! of its core for each call, which is the figure that a slow client distorts least.
+//!
+//! Jobs with a size ([`sizes`]) are of Tollgate alone: what a million keys and ten thousand pipelines cost it.
 
 mod bare;
 mod credentials;
 mod envoy;
 mod ground;
 mod haproxy;
+mod kept;
 mod load;
+mod many;
 mod nginx;
 mod plain_http;
 mod process;
 mod report;
+mod sizes;
 mod tollgate;
 
 use std::net::SocketAddr;
@@ -59,27 +65,48 @@ fn main() -> anyhow::Result<()> {
         ["serve", "floor", port] => bare::serve(port, None),
         ["serve", "proxy", port, upstream] => bare::serve(port, Some(upstream)),
         [tollgate, envoy, rounds, seconds, ref jobs @ ..] => {
-            let jobs: Vec<Job> = jobs.iter().map(|job| job.parse()).collect::<anyhow::Result<_>>()?;
-            let jobs = if jobs.is_empty() { Job::ALL.to_vec() } else { jobs };
             let rounds = rounds.parse().context("ROUNDS is a number")?;
             let seconds: f64 = seconds.parse().context("SECONDS is a number")?;
-            run(tollgate, envoy, rounds, Duration::from_secs_f64(seconds), &jobs)
+            let time = Duration::from_secs_f64(seconds);
+            let (only, jobs): (Vec<&str>, Vec<&str>) = jobs.iter().partition(|it| it.starts_with("only="));
+            let only: Vec<&str> =
+                only.iter().filter_map(|it| it.strip_prefix("only=")).flat_map(|it| it.split(',')).collect();
+            let (of_size, beside): (Vec<&str>, Vec<&str>) =
+                jobs.iter().partition(|job| sizes::SizedJob::is_named(job));
+            let of_size: Vec<_> = of_size.iter().map(|job| job.parse()).collect::<anyhow::Result<_>>()?;
+            let beside: Vec<Job> = beside.iter().map(|job| job.parse()).collect::<anyhow::Result<_>>()?;
+            let beside = if jobs.is_empty() { Job::ALL.to_vec() } else { beside };
+            if !beside.is_empty() {
+                run(tollgate, envoy, rounds, time, &beside, &only)?;
+            }
+            of_size.iter().try_for_each(|job| sizes::run(tollgate, rounds, time, job))
         }
         _ => bail!("start it with `cargo xtask bench gateway`"),
     }
 }
 
-fn run(tollgate: &str, envoy: &str, rounds: usize, time: Duration, jobs: &[Job]) -> anyhow::Result<()> {
+/// Measures those of `only` beside the floor, or all when it names none.
+fn run(
+    tollgate: &str,
+    envoy: &str,
+    rounds: usize,
+    time: Duration,
+    jobs: &[Job],
+    only: &[&str],
+) -> anyhow::Result<()> {
+    let wants = |name| only.is_empty() || only.contains(&name);
     anyhow::ensure!(BODY.len() == 200, "the answer has {} bytes", BODY.len());
     let ground = Ground::prepare(envoy)?;
     let mut product = tollgate::Tollgate::start(tollgate, &ground)?;
     for job in jobs {
         println!("\n{}", job.title());
         let mut contenders = vec![bare::floor(&ground, *job)?];
-        let mut others = vec![nginx::start(&ground, *job), haproxy::start(&ground, *job)];
-        others.push(envoy::start(&ground, *job, envoy::Cache::Off));
+        let mut others = Vec::new();
+        others.extend(wants("nginx").then(|| nginx::start(&ground, *job)));
+        others.extend(wants("haproxy").then(|| haproxy::start(&ground, *job)));
+        others.extend(wants("envoy").then(|| envoy::start(&ground, *job, envoy::Cache::Off)));
         if job.has_token() {
-            others.push(envoy::start(&ground, *job, envoy::Cache::On));
+            others.extend(wants("envoy").then(|| envoy::start(&ground, *job, envoy::Cache::On)));
         }
         others.push(product.contender(&ground, *job));
         for other in others {

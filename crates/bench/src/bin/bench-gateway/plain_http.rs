@@ -33,6 +33,6 @@ pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(named)
 }
 
-fn status(head: &str) -> Option<u16> {
+pub(crate) fn status(head: &str) -> Option<u16> {
     head.split(' ').nth(1)?.parse().ok()
 }

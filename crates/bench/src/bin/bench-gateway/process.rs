@@ -60,6 +60,34 @@ impl Process {
         Ok(())
     }
 
+    /// Tells whether it ended by itself.
+    pub(crate) fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.0.try_wait()?.is_some())
+    }
+
+    /// Has it end as an operator would, and waits for that.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        let told = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status()?;
+        anyhow::ensure!(told.success(), "cannot stop it");
+        let deadline = Instant::now() + START;
+        while self.0.try_wait()?.is_none() {
+            anyhow::ensure!(Instant::now() < deadline, "it does not stop");
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// Returns the memory that it has in use, and the most that it ever had, in MiB.
+    pub(crate) fn memory(&self) -> anyhow::Result<(f64, f64)> {
+        let read = |file: &str, name: &str| {
+            let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.0.id()))?;
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).context("a line of memory")?;
+            let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+            anyhow::Ok(kib / 1024.0)
+        };
+        Ok((read("smaps_rollup", "Rss:")?, read("status", "VmHWM:")?))
+    }
+
     /// Returns the time that the process used of its core so far, in user and system mode.
     pub(crate) fn used(&self) -> anyhow::Result<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;

@@ -2,6 +2,7 @@
 //! access log of one call in a hundred.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::{BODY, Contender, plain_http};
 const NAME: &str = "Tollgate";
 /// How long a token that has expired is still taken, and a little more.
 const LEEWAY: Duration = Duration::from_secs(33);
-const LIMIT: &str = "rateLimit: { limits: [{ interval: minute, limit: 2000000000 }] }";
+pub(crate) const LIMIT: &str = "rateLimit: { limits: [{ interval: minute, limit: 2000000000 }] }";
 
 /// The product, running for all jobs.
 pub(crate) struct Tollgate {
@@ -39,22 +40,7 @@ impl Tollgate {
     /// Starts it with all its keys and pipelines.
     pub(crate) fn start(program: &str, ground: &Ground) -> anyhow::Result<Self> {
         let (console, test) = (free_port()?, free_port()?);
-        let data = ground.path("data").display().to_string();
-        let listen = |name: &str, port: u16| format!("{name}=127.0.0.1:{port}");
-        let mut arguments = vec!["up".to_owned(), "--data".to_owned(), data.clone()];
-        arguments.extend(
-            ["--access-log-sample", "0.01", "--bad-credentials-per-address", "1000000"].map(str::to_owned),
-        );
-        for (name, port) in [
-            ("console", console),
-            ("test", test),
-            ("prod", 0),
-            ("test.internal", 0),
-            ("prod.internal", 0),
-            ("metrics", 0),
-        ] {
-            arguments.extend(["--listen".to_owned(), listen(name, port)]);
-        }
+        let arguments = arguments(&ground.path("data"), console, test);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let mut process = Process::start(ground.directory(), "tollgate", program, &arguments)?;
         let (console, address) = (local(console), local(test));
@@ -228,6 +214,25 @@ impl Tollgate {
     }
 }
 
-fn local(port: u16) -> SocketAddr {
+/// Returns what it is started with: as in production.
+pub(crate) fn arguments(data: &Path, console: u16, test: u16) -> Vec<String> {
+    let mut arguments = vec!["up".to_owned(), "--data".to_owned(), data.display().to_string()];
+    arguments.extend(
+        ["--access-log-sample", "0.01", "--bad-credentials-per-address", "1000000"].map(str::to_owned),
+    );
+    for (name, port) in [
+        ("console", console),
+        ("test", test),
+        ("prod", 0),
+        ("test.internal", 0),
+        ("prod.internal", 0),
+        ("metrics", 0),
+    ] {
+        arguments.extend(["--listen".to_owned(), format!("{name}=127.0.0.1:{port}")]);
+    }
+    arguments
+}
+
+pub(crate) fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
