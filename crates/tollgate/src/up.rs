@@ -27,6 +27,7 @@ use crate::output::print_out;
 use crate::system::{SystemClock, SystemRandom};
 use supervise::supervise;
 
+mod applied;
 mod checkpoints;
 mod console;
 mod data_dir;
@@ -56,6 +57,7 @@ mod usage;
 pub(crate) use data_dir::sqlite_path;
 pub(crate) use four_eyes::{FourEyesOffArguments, run as end_four_eyes};
 
+use applied::Applied;
 use checkpoints::CheckpointTask;
 use data_dir::DataDir;
 use entrances::{EntranceArguments, Entrances};
@@ -317,6 +319,7 @@ async fn control(
     let follower = Follower::new(store.clone(), parts.master.clone(), parts.shared.clone(), path);
     let follower = Arc::new(follower.beginning_with(restored));
     let followed = follower.followed();
+    let applied = Applied { head: store.watch(), followed: followed.clone() };
     let shutdown = parts.shutdown.clone();
     tasks.spawn(supervise("follower", shutdown.clone(), move || {
         let (follower, shutdown) = (follower.clone(), shutdown.clone());
@@ -367,7 +370,7 @@ async fn control(
             gateways: demo_calls::gateways(&bound, &parts.entrances),
         },
     );
-    let router = tollgate_api::router(app, settings, pages);
+    let router = applied::once_applied(tollgate_api::router(app, settings, pages), applied);
     let shutdown = parts.shutdown.clone();
     let entrance = parts.entrances.of(&Name::Console);
     tasks.spawn(console::serve(console, entrance, router, console::settings(), shutdown));
