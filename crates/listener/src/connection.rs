@@ -25,7 +25,7 @@ use tokio::time::{MissedTickBehavior, Sleep, sleep, timeout};
 
 use crate::clients::ClientCertificate;
 use crate::exchanges::Exchanges;
-use crate::head_timeout::HeadTimer;
+use crate::head_timeout::{Exchange, HeadTimeout};
 use crate::linger::Linger;
 use crate::places::Place;
 use crate::proxy_protocol;
@@ -136,16 +136,18 @@ async fn serve_http1<H, F, B>(
 where
     H: Fn(SocketAddr, Request<Incoming>) -> F,
     F: Future<Output = Response<B>>,
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let Shared { settings, .. } = **shared;
     // Whether an answer says that nothing more is read.
     let refused = Arc::new(AtomicBool::new(false));
+    let exchange = Exchange::new();
     let service = service_fn(|mut request: Request<Incoming>| {
+        exchange.begin();
         hand_over(opened.client.as_ref(), &mut request);
         let answer = (shared.handler)(caller(shared, opened.remote, request.headers()), request);
-        let refused = &refused;
+        let (refused, exchange) = (&refused, &exchange);
         async move {
             let mut answer = answer.await;
             if answer.headers().contains_key(CONNECTION) {
@@ -153,27 +155,37 @@ where
             } else if shared.closing.load(Ordering::Relaxed) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(answer.map(|body| exchange.answer(body)))
         }
     });
     let stream = WriteTimeout::new(opened.stream, settings.write_timeout);
-    let stream = Strict::new(Linger::new(stream, shared.closing.clone(), refused.clone()));
+    let stream = Linger::new(stream, shared.closing.clone(), refused.clone());
+    let stream = Strict::new(stream, exchange.clone());
     let connection = http1::Builder::new()
-        .timer(HeadTimer::default())
-        .header_read_timeout(settings.header_timeout)
+        .header_read_timeout(None)
         .max_header_size(usize::try_from(settings.max_head_bytes).unwrap_or(usize::MAX))
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
+    let mut head = HeadTimeout::new(exchange.clone(), settings.header_timeout);
     let mut stopping = pin!(Stopping::new(shutdown, settings.drain_grace));
-    let ended = poll_fn(|context| match connection.as_mut().poll(context) {
-        Poll::Ready(ended) => Poll::Ready(Some(ended)),
-        Poll::Pending => stopping.as_mut().poll(context).map(|()| None),
-    });
-    if let Some(ended) = ended.await {
-        return ended;
-    }
-    connection.as_mut().graceful_shutdown();
-    connection.await
+    let mut is_stopping = false;
+    poll_fn(|context| {
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                return Poll::Ready(ended);
+            }
+            if head.poll(context).is_ready() {
+                tracing::debug!("a connection was closed: no head came in time");
+                return Poll::Ready(Ok(()));
+            }
+            if is_stopping || stopping.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            is_stopping = true;
+            connection.as_mut().graceful_shutdown();
+        }
+    })
+    .await
 }
 
 async fn serve_http2<H, F, B>(

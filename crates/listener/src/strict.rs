@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::framing::Framing;
+use crate::head_timeout::Exchange;
 
 /// What hyper can read nowhere in a head: it answers 400 and closes the connection.
 const POISON: &[u8] = b"\0";
@@ -21,6 +22,7 @@ pub(crate) struct Strict<S> {
     stream: S,
     framing: Framing,
     refused: Option<Refused>,
+    exchange: Exchange,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -32,8 +34,16 @@ enum Refused {
 // === impl Strict ===
 
 impl<S> Strict<S> {
-    pub(crate) fn new(stream: S) -> Self {
-        Self { stream, framing: Framing::default(), refused: None }
+    /// Reads a stream strictly; `exchange` is told of what is written to it.
+    pub(crate) fn new(stream: S, exchange: Exchange) -> Self {
+        Self { stream, framing: Framing::default(), refused: None, exchange }
+    }
+
+    fn told<T>(&self, written: Poll<T>) -> Poll<T> {
+        if written.is_ready() {
+            self.exchange.wrote();
+        }
+        written
     }
 }
 
@@ -74,7 +84,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.told(written)
     }
 
     fn poll_write_vectored(
@@ -82,7 +93,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.told(written)
     }
 
     fn is_write_vectored(&self) -> bool {
