@@ -8,13 +8,12 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use tollgate_model::ids::{CertificateId, KeyId};
+use tollgate_snapshot::{ByIds, shard_of};
 
 pub use calls::CallCounts;
 pub(crate) use calls::PassedCall;
 pub use traffic::TrafficCounts;
 pub(crate) use traffic::{Destination, EndedCall};
-
-use crate::by_ids::{ByIds, shard_of};
 
 const SHARDS: usize = 32;
 

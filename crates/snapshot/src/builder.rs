@@ -18,7 +18,7 @@ use crate::builder::parts::is_readable;
 use crate::endpoints::{Deployed, Endpoint, Placed, Schedule, prepare};
 use crate::enforcement::Law;
 use crate::routes::is_exposed;
-use crate::{Broken, ConsumerEntry, IssuerEntry, KeyEntry, Keys, Routes, Scope};
+use crate::{Broken, ByIds, ConsumerEntry, IssuerEntry, KeyEntry, Keys, Routes, Scope};
 
 pub(crate) mod api_keys;
 mod judging;
@@ -51,8 +51,8 @@ pub const KINDS: &[Kind] = &[
 pub struct Snapshot {
     /// The journal entry up to which it knows everything.
     pub seq: u64,
-    listeners: HashMap<EnvironmentName, [Arc<Routes>; 2]>,
-    scopes: HashMap<RealmName, HashMap<EnvironmentName, Arc<Scope>>>,
+    listeners: ByIds<EnvironmentName, [Arc<Routes>; 2]>,
+    scopes: ByIds<RealmName, ByIds<EnvironmentName, Arc<Scope>>>,
     schedules: Vec<Arc<Schedule>>,
     addresses: Arc<BTreeMap<SocketAddr, (EnvironmentName, Exposure)>>,
     problems: Vec<String>,
@@ -167,7 +167,7 @@ impl Snapshot {
 
     /// Returns what callers are checked against, of every environment of every realm.
     pub fn scopes(&self) -> impl Iterator<Item = &Arc<Scope>> {
-        self.scopes.values().flat_map(HashMap::values)
+        self.scopes.values().flat_map(ByIds::values)
     }
 
     /// Returns every issuer outside whose tokens are taken somewhere.
@@ -418,7 +418,7 @@ impl Builder {
     /// Realms share the listeners of an environment. Under `/pipeline/{realm}` they cannot meet; at the root (with
     /// `removePrefix`) the realm that comes first in the alphabet keeps a route, and the other's is reported.
     fn make_listeners(&mut self, next: &mut Snapshot) {
-        let mut listeners: HashMap<EnvironmentName, [Routes; 2]> = HashMap::new();
+        let mut listeners: ByIds<EnvironmentName, [Routes; 2]> = ByIds::default();
         for (_, key, _) in self.of_every_realm(Kind::Environment) {
             if let Ok(name) = EnvironmentName::parse(key) {
                 listeners.entry(name).or_default();
@@ -474,7 +474,7 @@ impl Builder {
             Deployed::Endpoint(endpoint) => endpoint.flow.as_ref().err(),
             Deployed::Schedule(schedule) => schedule.flow.as_ref().err(),
         });
-        let scopes = snapshot.scopes.values().flat_map(HashMap::values);
+        let scopes = snapshot.scopes.values().flat_map(ByIds::values);
         let parts = scopes.flat_map(|scope| {
             let Scope { key_set, values, sensitive_fields, settings, issuers, .. } = scope.as_ref();
             let parts = [

@@ -5,6 +5,7 @@
 //! open) is [`Broken`]: it answers 503 and takes nothing else down.
 
 mod builder;
+mod by_ids;
 mod certificates;
 pub mod contexts;
 mod endpoints;
@@ -22,6 +23,7 @@ mod series;
 mod shared;
 
 pub use builder::{Builder, KINDS, Loading, ObjectChange, Snapshot};
+pub use by_ids::{ByIds, IdHasher, shard_of};
 pub use certificates::{CertificateEntry, Certificates};
 pub use endpoints::{ApiId, Endpoint, EndpointRoute, Schedule};
 pub use enforcement::{Enforced, Enforcer};

@@ -11,7 +11,7 @@ use tollgate_model::ids::{BasicAuthId, ConsumerId};
 use tollgate_model::names::{ConsumerName, EnvironmentName, IssuerName, PipelineName, RealmName};
 use tollgate_model::policies::SensitiveFields;
 
-use crate::{Broken, Certificates, IssuerEntry, Keys};
+use crate::{Broken, ByIds, Certificates, IssuerEntry, Keys};
 
 /// What the callers of one environment are checked against.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct Scope {
     /// Client certificates.
     pub certificates: Arc<Certificates>,
     /// Consumers by id, each also reachable as text: the `sub` of tokens.
-    pub consumers: Arc<HashMap<ConsumerId, Arc<ConsumerEntry>>>,
+    pub consumers: Arc<ByIds<ConsumerId, Arc<ConsumerEntry>>>,
     /// The key set.
     pub key_set: Result<Arc<KeySet>, Broken>,
     /// Ids of consumers by name, which tokens of issuers outside name.

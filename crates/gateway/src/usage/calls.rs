@@ -11,10 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use tollgate_model::calls::{CountedCaller, CountedCalls, ShownCredentials};
 use tollgate_model::ids::{ConsumerId, DeploymentId, KeyId};
-use tollgate_snapshot::{ConsumerEntry, Endpoint};
+use tollgate_snapshot::{ByIds, ConsumerEntry, Endpoint, shard_of};
 
 use super::{SHARDS, shards};
-use crate::by_ids::{ByIds, shard_of};
 
 /// Callers that are told apart between two drains, in all shards together.
 pub(super) const MAX_CALLERS: usize = 65_536;

@@ -12,10 +12,9 @@ use jiff::Timestamp;
 use tollgate_model::ids::{ConsumerId, DeploymentId};
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName, RealmName};
 use tollgate_model::traffic::{CountedTraffic, DURATION_CLASSES, Measure, TrafficCaller};
-use tollgate_snapshot::{ConsumerEntry, Endpoint};
+use tollgate_snapshot::{ByIds, ConsumerEntry, Endpoint, shard_of};
 
 use super::{SHARDS, shards};
-use crate::by_ids::{ByIds, shard_of};
 use crate::metrics::Outcome;
 
 /// A call that has ended.

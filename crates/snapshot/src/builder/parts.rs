@@ -1,6 +1,6 @@
 //! The parts of a scope, each made from the stored objects of one kind.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::Map;
@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::builder::{Builder, Part, Snapshot, unreadable};
 use crate::enforcement::no_value;
 use crate::scopes::{BasicEntry, ConsumerEntry};
-use crate::{Broken, IssuerEntry, Scope, contexts};
+use crate::{Broken, ByIds, IssuerEntry, Scope, contexts};
 
 // === impl Builder ===
 
@@ -70,7 +70,7 @@ impl Builder {
                     let subject = id.to_string();
                     (id, Arc::new(ConsumerEntry { id, subject, name, pipelines, tokens_revoked_before }))
                 });
-                let consumers: HashMap<_, _> = entries.collect();
+                let consumers: ByIds<_, _> = entries.collect();
                 let named = consumers.values().map(|it: &Arc<ConsumerEntry>| (it.name.clone(), it.id));
                 scope.consumer_ids = Arc::new(named.collect());
                 scope.consumers = Arc::new(consumers);
