@@ -156,7 +156,8 @@ impl Checks<'_> {
             holder = Some(self.certificate(target, holder.as_ref(), known, watch)?);
         }
         if trigger.basic_auth {
-            holder = Some(self.basic_auth(target, holder.as_ref(), known, watch).await?);
+            // Apart, since most calls wait for no password.
+            holder = Some(Box::pin(self.basic_auth(target, holder.as_ref(), known, watch)).await?);
         }
         let mut claims = None;
         if trigger.jwt.is_on() {
@@ -353,7 +354,7 @@ impl Checks<'_> {
         known: &mut Known,
         watch: &mut W,
     ) -> Result<(Claims, Arc<ConsumerEntry>), Problem> {
-        let token = bearer(target.head.authorization)
+        let token = bearer_text(target.head.authorization)
             .ok_or_else(|| Problem::new(Code::JwtMissing).challenge("Bearer"))?;
         watch.passed(Check::TokenPresent, || None);
         let holder = holder.map(|holder| holder.consumer.id);
@@ -365,7 +366,7 @@ impl Checks<'_> {
             keys: self.issuer_keys,
             now: target.now,
         };
-        let (claims, consumer) = checks.verify(&token, holder, watch).map_err(|error| match error {
+        let (claims, consumer) = checks.verify(token, holder, watch).map_err(|error| match error {
             TokenError::Unavailable(check, why) => {
                 Problem::new(Code::CheckUnavailable).at(check).because(why).retry_after(1)
             }
@@ -529,9 +530,14 @@ fn authorization_scheme(authorization: &HeaderValue) -> Option<&str> {
     (!rest.trim_start_matches(' ').is_empty()).then_some(scheme)
 }
 
-/// Returns the bearer token of a call (RFC 6750 section 2.1).
-pub(crate) fn bearer(authorization: Option<&HeaderValue>) -> Option<Zeroizing<String>> {
+/// Returns the bearer token of a call (RFC 6750 section 2.1), where it stands.
+pub(crate) fn bearer_text(authorization: Option<&HeaderValue>) -> Option<&str> {
     let (scheme, token) = authorization?.to_str().ok()?.split_once(' ')?;
     let token = token.trim_start_matches(' ');
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| Zeroizing::new(token.to_owned()))
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Returns the bearer token of a call, for a flow that goes on with it.
+pub(crate) fn bearer(authorization: Option<&HeaderValue>) -> Option<Zeroizing<String>> {
+    bearer_text(authorization).map(|token| Zeroizing::new(token.to_owned()))
 }

@@ -39,6 +39,11 @@ pub(crate) async fn compress(
         answer.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
         return answer;
     };
+    Box::pin(compress_for(accepted, answer)).await
+}
+
+/// Compresses an answer as its caller takes it.
+async fn compress_for(accepted: &HeaderValue, answer: Answer) -> Answer {
     let mut request = Request::new(());
     request.headers_mut().insert(ACCEPT_ENCODING, accepted.clone());
     let mut answer = Some(answer);

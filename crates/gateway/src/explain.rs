@@ -23,7 +23,7 @@ use tollgate_model::ids::RequestId;
 use tollgate_model::names::RealmName;
 use tollgate_snapshot::{Scope, Snapshot};
 
-use crate::checks::bearer;
+use crate::checks::bearer_text;
 use crate::flows;
 use crate::front::Front;
 use crate::gateway::{Decided, Gateway, ListenerId, Received, Record, caught};
@@ -250,7 +250,7 @@ pub(crate) fn sent(parts: &Parts) -> SentCredentials {
             .get::<ClientCertificate>()
             .map(|it| Fingerprint(*it.fingerprint()).to_string()),
         authorization: scheme,
-        token: bearer(authorization).and_then(|token| facts(&token)),
+        token: bearer_text(authorization).and_then(facts),
     }
 }
 

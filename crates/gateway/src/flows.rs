@@ -39,6 +39,9 @@ use crate::why::Why;
 /// Headers of a request that no flow sees: they carry credentials.
 const CREDENTIAL_HEADERS: [http::HeaderName; 3] = [API_KEY, AUTHORIZATION, PROXY_AUTHORIZATION];
 
+/// Headers that answers get besides those of their flow: the request's id, and what rate limits say.
+const COMMON_HEADERS: usize = 3;
+
 /// One run of a flow, as the host that the flow sees.
 pub(crate) struct Run<'a> {
     pub(crate) gateway: &'a Gateway,
@@ -71,9 +74,29 @@ where
     if let Some(constant) = flow.constant().filter(|_| !has_body) {
         return Ok(write(constant, &endpoint.response_headers));
     }
+    // What follows needs kilobytes for what it waits for. They are taken apart, so that a call that waits for nothing does
+    // not move them about.
     if flow.streams() {
-        return pass_through(gateway, flow, permit, target, received, parameters, body).await;
+        return Box::pin(pass_through(gateway, flow, permit, target, received, parameters, body)).await;
     }
+    Box::pin(run_whole(gateway, flow, permit, target, received, parameters, body)).await
+}
+
+/// Answers a call by its flow, once its body is there.
+async fn run_whole<B>(
+    gateway: &Gateway,
+    flow: &Flow,
+    permit: Permit,
+    target: &Target<'_>,
+    received: &Received<'_>,
+    parameters: &[(&str, &str)],
+    body: B,
+) -> Result<Answer, Problem>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let endpoint = target.endpoint;
     let settings = &gateway.settings;
     let timeouts = BodyTimeouts { idle: settings.body_idle_timeout, total: settings.body_timeout };
     let (message, share) =
@@ -279,8 +302,10 @@ fn write(response: &FlowResponse, defaults: &HeaderMap) -> Answer {
     let mut answer = Response::new(Payload::from(response.body.clone()));
     *answer.status_mut() = response.status;
     let headers = answer.headers_mut();
+    // With room for what every answer gets besides, so that it grows once.
+    headers.reserve(response.headers.len() + defaults.len() + COMMON_HEADERS);
     if !defaults.is_empty() {
-        headers.clone_from(defaults);
+        headers.extend(defaults.clone());
         for (name, _) in &response.headers {
             headers.remove(name);
         }

@@ -36,6 +36,7 @@ use crate::cors;
 use crate::enforcement;
 use crate::flows::{self, Run};
 use crate::front::{Front, Origin};
+use crate::id_bytes::{ID_BYTES, IdSource};
 use crate::look_alikes;
 use crate::metrics::{Exposition, Kind, ListenerMetrics, Metrics};
 use crate::overload::Overload;
@@ -65,6 +66,7 @@ const EXPLANATIONS_AT_ONCE: usize = 2;
 pub struct Gateway {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
+    ids: IdSource,
     pub(crate) passwords: PasswordChecks,
     pub(crate) verified_tokens: VerifiedTokens,
     pub(crate) issuer_keys: Arc<KeyRing>,
@@ -231,6 +233,7 @@ impl Gateway {
             snapshot,
             clock,
             random,
+            ids: IdSource::new(),
             settings,
             usage,
             metrics: Metrics::default(),
@@ -325,7 +328,11 @@ impl Gateway {
             Received { parts: &parts, request_id, now, remote: remote.ip(), origin: front.origin(remote) };
         let snapshot = self.snapshot.load();
         let snapshot = snapshot.as_deref();
-        let outcome = caught(self.answer(listener, &received, snapshot, body, &mut line.call.record)).await;
+        let outcome = {
+            // In its place from the beginning: moved, it would be copied for each call.
+            let answering = pin!(self.answer(listener, &received, snapshot, body, &mut line.call.record));
+            caught(answering).await
+        };
         let outcome = outcome.unwrap_or_else(|| {
             tracing::error!(%request_id, "a call panicked");
             Err(Problem::new(Code::InternalError).close())
@@ -572,12 +579,11 @@ impl Gateway {
     }
 
     /// Returns random bytes for an id. Without randomness ids may come twice, which harms nobody but a reader of logs.
-    pub(crate) fn random_bytes(&self) -> [u8; 10] {
-        let mut bytes = [0; 10];
-        if self.random.fill(&mut bytes).is_err() {
+    pub(crate) fn random_bytes(&self) -> [u8; ID_BYTES] {
+        self.ids.next(&*self.random).unwrap_or_else(|_| {
             tracing::warn!("there is no randomness for ids");
-        }
-        bytes
+            [0; ID_BYTES]
+        })
     }
 }
 
@@ -609,10 +615,10 @@ fn finish(received: &Received<'_>, record: &Record, answer: &mut Answer) {
         }
     }
     let headers = answer.headers_mut();
-    if let Some(quota) = &record.quota {
-        quota.write(headers);
-    }
     if let Some(endpoint) = &record.endpoint {
+        if let Some(quota) = &record.quota {
+            quota.write(&endpoint.rate_limit_policy, headers);
+        }
         enforcement::announce(endpoint, now, headers);
     }
     if let Some(cors) = record.cors().filter(|_| !cors::is_preflight(&parts.method, &parts.headers)) {

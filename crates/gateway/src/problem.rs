@@ -4,6 +4,7 @@
 //! `tollgate-error`, so that a caller can tell it from an answer of the flow or of an upstream.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -264,7 +265,7 @@ impl Problem {
 
     /// Tells the state of the caller's rate limits.
     pub(crate) fn quota(mut self, decision: &Decision) -> Self {
-        decision.write(&mut self.0.headers);
+        decision.write(&OnceLock::new(), &mut self.0.headers);
         self
     }
 

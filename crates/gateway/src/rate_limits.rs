@@ -16,16 +16,15 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use tollgate_model::ids::{BasicAuthId, CertificateId, ConsumerId, KeyId};
 use tollgate_model::triggers::{Interval, Limit};
-use tollgate_snapshot::ApiId;
+use tollgate_snapshot::{ApiId, IdHasher, shard_of};
 
 use crate::bounded::BoundedMap;
-use crate::by_ids::{IdHasher, shard_of};
 
 const SHARDS: usize = 64;
 /// Intervals that a limit can have, each with a moment of its own.
@@ -259,24 +258,27 @@ impl Decision {
         left.collect::<Vec<_>>().join(", ")
     }
 
-    /// Adds `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
-    pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        let (mut policy, mut state) = (FieldText::default(), FieldText::default());
+    /// Adds `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers). The first is kept in `policy`: it
+    /// says the same of each call to an endpoint.
+    pub(crate) fn write(&self, policy: &OnceLock<HeaderValue>, headers: &mut HeaderMap) {
+        headers.insert(RATE_LIMIT_POLICY, policy.get_or_init(|| self.policy()).clone());
+        let mut state = FieldText::default();
         for (n, LimitState { limit, remaining, reset }) in self.states.iter().flatten().enumerate() {
-            for text in [&mut policy, &mut state] {
-                text.add(if n > 0 { b", \"" } else { b"\"" });
-                text.add(limit.interval.name().as_bytes());
-            }
-            policy.parameter(b"\";q=", limit.limit.get().into());
-            policy.parameter(b";w=", limit.interval.seconds());
+            state.name(n, limit.interval);
             state.parameter(b"\";r=", *remaining);
             state.parameter(b";t=", *reset);
         }
-        for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
-            if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
-                headers.insert(name, value);
-            }
+        headers.insert(RATE_LIMIT, state.value());
+    }
+
+    fn policy(&self) -> HeaderValue {
+        let mut policy = FieldText::default();
+        for (n, LimitState { limit, .. }) in self.states.iter().flatten().enumerate() {
+            policy.name(n, limit.interval);
+            policy.parameter(b"\";q=", limit.limit.get().into());
+            policy.parameter(b";w=", limit.interval.seconds());
         }
+        policy.value()
     }
 }
 
@@ -290,13 +292,19 @@ impl FieldText {
         }
     }
 
+    fn name(&mut self, place: usize, interval: Interval) {
+        self.add(if place > 0 { b", \"" } else { b"\"" });
+        self.add(interval.name().as_bytes());
+    }
+
     fn parameter(&mut self, name: &[u8], number: u64) {
         self.add(name);
         self.add(itoa::Buffer::new().format(number).as_bytes());
     }
 
-    fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+    fn value(&self) -> HeaderValue {
+        let text = HeaderValue::from_bytes(self.bytes.get(..self.len).unwrap_or_default());
+        text.expect("names of ours, numbers and signs make a field")
     }
 }
 
@@ -501,7 +509,7 @@ mod tests {
         let limits = [limit(Interval::Minute, 600), limit(Interval::Day, 10_000)];
         let (rate, (api, caller)) = (RateLimits::new(1_000), ids(1));
         let mut headers = HeaderMap::new();
-        rate.charge(api, caller, &limits, at(0)).write(&mut headers);
+        rate.charge(api, caller, &limits, at(0)).write(&OnceLock::new(), &mut headers);
         assert_eq!(headers["ratelimit-policy"], "\"minute\";q=600;w=60, \"day\";q=10000;w=86400");
         assert_eq!(headers["ratelimit"], "\"minute\";r=599;t=1, \"day\";r=9999;t=9");
     }

@@ -57,6 +57,8 @@ pub struct Endpoint {
     pub series: OnceLock<Arc<CallSeries>>,
     /// The places of calls that run at once, where the trigger bounds them; the first call puts them there.
     pub places: OnceLock<Arc<CallPlaces>>,
+    /// What answers say of its rate limits, kept by the gateway.
+    pub rate_limit_policy: OnceLock<HeaderValue>,
     /// Its routes; the first is its main one.
     pub(crate) routes: Vec<Arc<EndpointRoute>>,
 }
@@ -198,6 +200,7 @@ fn endpoint(
         response_headers,
         series: OnceLock::new(),
         places: OnceLock::new(),
+        rate_limit_policy: OnceLock::new(),
         routes,
     }
 }

@@ -47,7 +47,8 @@ impl CallPlaces {
             return Ok(CallPlace(permit));
         }
         let _waits = self.waiting.try_acquire().map_err(|_| NoPlace)?;
-        let free = tokio::time::timeout(self.patience, self.running.clone().acquire_owned());
+        // Apart, so that a call that need not wait does not carry what waiting takes.
+        let free = Box::pin(tokio::time::timeout(self.patience, self.running.clone().acquire_owned()));
         free.await.map_err(|_| NoPlace)?.map(CallPlace).map_err(|_| NoPlace)
     }
 
