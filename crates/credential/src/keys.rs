@@ -89,14 +89,7 @@ impl<'a> PresentedKey<'a> {
         if named != environment.as_str().as_bytes() {
             return Err(ParseKeyError::Environment);
         }
-        let prefix_len = input.len() - secret.len();
-        let prefix =
-            input.get(..prefix_len).and_then(|prefix| std::str::from_utf8(prefix).ok()).unwrap_or_default();
-        if text::is_well_formed(input, prefix, RANDOM_LEN) {
-            Ok(Self(input))
-        } else {
-            Err(ParseKeyError::Checksum)
-        }
+        if text::has_checksum(input) { Ok(Self(input)) } else { Err(ParseKeyError::Checksum) }
     }
 
     /// Returns the digest, by which the key is known.

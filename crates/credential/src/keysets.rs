@@ -3,6 +3,8 @@
 //! The key decides the algorithm; the token's header only has to agree (RFC 8725 section 3.1). A header never brings a
 //! key of its own: `jwk`, `jku` and `x5u` are not read, `crit` is refused.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
@@ -12,9 +14,8 @@ use tollgate_model::sources::{Random, RandomError};
 use tollgate_model::triggers::Scope;
 
 use crate::private_keys::PrivateKey;
-use crate::tokens::{
-    self, All, Claims, Header, MAX_CUSTOM_CLAIMS_BYTES, OwnClaims, Parts, RESERVED_CLAIMS, Scopes,
-};
+use crate::read_tokens::ReadToken;
+use crate::tokens::{self, Claims, Header, MAX_CUSTOM_CLAIMS_BYTES, Parts, RESERVED_CLAIMS};
 use crate::verified_tokens::VerifiedTokens;
 
 /// How far the clocks of issuer and verifier may differ, in seconds.
@@ -199,12 +200,12 @@ impl KeySet {
     /// # Errors
     ///
     /// [`VerifyTokenError`], by variant.
-    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, VerifyTokenError> {
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Arc<Claims>, VerifyTokenError> {
         self.verify_remembering(token, now, &VerifiedTokens::none())
     }
 
-    /// Like [`KeySet::verify`], but verifies no signature that is remembered. Everything else is checked anew: that the
-    /// key is in this set and verifies now, and all that the token says.
+    /// Like [`KeySet::verify`], but verifies no signature that is remembered, and reads no token again. Everything else is
+    /// checked anew: that the key is in this set and verifies now, and all that the token says.
     ///
     /// # Errors
     ///
@@ -214,7 +215,7 @@ impl KeySet {
         token: &str,
         now: Timestamp,
         memory: &VerifiedTokens,
-    ) -> Result<Claims, VerifyTokenError> {
+    ) -> Result<Arc<Claims>, VerifyTokenError> {
         let parts = tokens::split(token).ok_or(VerifyTokenError::Malformed)?;
         // A token of ours has, letter by letter, the header that its key writes.
         let key = match self.keys.iter().find(|key| key.header == parts.header) {
@@ -225,11 +226,19 @@ impl KeySet {
             return Err(VerifyTokenError::UnknownKey);
         }
         let fact = key.key.fingerprint().and_then(|key| memory.fact(key, token));
-        if !fact.as_ref().is_some_and(|fact| memory.knows(fact)) {
-            check_signature(&parts, &key.key)?;
-            fact.iter().for_each(|fact| memory.learn(fact));
-        }
-        self.check(tokens::json(parts.payload).ok_or(VerifyTokenError::Malformed)?, now)
+        let mark = match fact {
+            Some(fact) => {
+                if !memory.knows(&fact) {
+                    check_signature(&parts, &key.key)?;
+                    memory.learn(&fact);
+                }
+                Some(fact.mark())
+            }
+            None => key.key.mark(&check_signature(&parts, &key.key)?),
+        };
+        let read = memory.read.read(parts.payload, mark).ok_or(VerifyTokenError::Malformed)?;
+        self.check(&read, now)?;
+        Ok(read.claims.clone())
     }
 
     fn active(&self) -> Option<&KeySetKey> {
@@ -252,33 +261,27 @@ impl KeySet {
         Ok(key)
     }
 
-    fn check(&self, json: String, now: Timestamp) -> Result<Claims, VerifyTokenError> {
+    fn check(&self, token: &ReadToken, now: Timestamp) -> Result<(), VerifyTokenError> {
         let malformed = VerifyTokenError::Malformed;
-        let own: OwnClaims<'_> = serde_json::from_str(&json).map_err(|_| malformed)?;
-        if own.issuer.as_deref() != Some(&self.issuer) {
+        if token.issuer.as_deref() != Some(&self.issuer) {
             return Err(VerifyTokenError::Issuer);
         }
-        if own.audience.as_deref() != Some(&self.audience) {
+        if token.audience.as_deref() != Some(&self.audience) {
             return Err(VerifyTokenError::Audience);
         }
-        let (expires_at, issued_at) = (own.expires_at.ok_or(malformed)?, own.issued_at.ok_or(malformed)?);
+        let (expires_at, issued_at) = (token.expires_at.ok_or(malformed)?, token.issued_at.ok_or(malformed)?);
         let now = now.as_second();
         if now >= expires_at.saturating_add(LEEWAY_SECONDS) {
             return Err(VerifyTokenError::Expired);
         }
-        let begins = match own.not_before {
+        let begins = match token.not_before {
             Some(not_before) => not_before.ok_or(malformed)?.max(issued_at),
             None => issued_at,
         };
         if now.saturating_add(LEEWAY_SECONDS) < begins {
             return Err(VerifyTokenError::NotYetValid);
         }
-        let (Some(subject), Some(jti)) = (own.subject, own.jti) else {
-            return Err(malformed);
-        };
-        let (subject, jti) = (subject.into_owned(), jti.into_owned());
-        let scopes = Scopes::Text(own.scope.unwrap_or_default().into_owned());
-        Ok(Claims { subject, jti, issued_at, expires_at, scopes, all: All::Json(json) })
+        if token.is_named { Ok(()) } else { Err(malformed) }
     }
 }
 
@@ -295,9 +298,11 @@ fn check_algorithm(header: &Header, key: &PrivateKey) -> Result<(), VerifyTokenE
     if header.alg == key.algorithm().as_str() { Ok(()) } else { Err(VerifyTokenError::Algorithm) }
 }
 
-fn check_signature(parts: &Parts<'_>, key: &PrivateKey) -> Result<(), VerifyTokenError> {
+/// Verifies the signature, and returns it.
+fn check_signature(parts: &Parts<'_>, key: &PrivateKey) -> Result<Vec<u8>, VerifyTokenError> {
     let signature = tokens::decode(parts.signature).ok_or(VerifyTokenError::Malformed)?;
-    if key.verifies(parts.signed.as_bytes(), &signature) { Ok(()) } else { Err(VerifyTokenError::Signature) }
+    let is_good = key.verifies(parts.signed.as_bytes(), &signature);
+    if is_good { Ok(signature) } else { Err(VerifyTokenError::Signature) }
 }
 
 fn make_jti(random: &dyn Random) -> Result<String, RandomError> {

@@ -20,6 +20,7 @@ pub mod totp;
 pub mod user_tokens;
 pub mod verified_tokens;
 
+mod read_tokens;
 mod text;
 
 #[cfg(test)]

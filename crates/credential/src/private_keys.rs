@@ -16,6 +16,7 @@ use tollgate_model::keysets::Algorithm;
 use tollgate_model::sources::{Random, RandomError};
 use zeroize::Zeroizing;
 
+use crate::read_tokens::Mark;
 use crate::verified_tokens::KeyFingerprint;
 
 /// A key that signs and verifies tokens with one algorithm.
@@ -199,6 +200,16 @@ impl PrivateKey {
     /// Names the public half and its algorithm; `None` for HS256.
     pub(crate) fn fingerprint(&self) -> Option<&KeyFingerprint> {
         self.fingerprint.as_ref()
+    }
+
+    /// Returns what tells a token of HS256 from every other, of its signature, which is known to be good: it covers all that
+    /// the token says, and only whoever has the secret can make it. Signatures of other algorithms can be made anew, or be
+    /// turned into others, by anybody.
+    pub(crate) fn mark(&self, signature: &[u8]) -> Option<Mark> {
+        match self.kind {
+            Kind::Hs256(..) => signature.try_into().ok().map(Mark),
+            Kind::Es256(..) | Kind::EdDsa(..) | Kind::Rs256(..) => None,
+        }
     }
 
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {

@@ -35,8 +35,12 @@ pub(crate) fn generate(
 /// Tells whether a text is `prefix`, `len` base62 characters and the right checksum.
 pub(crate) fn is_well_formed(text: &[u8], prefix: &str, len: usize) -> bool {
     let Some(rest) = text.strip_prefix(prefix.as_bytes()) else { return false };
-    let Some((body, sum)) = text.split_last_chunk::<CHECKSUM_LEN>() else { return false };
-    rest.len() == len + CHECKSUM_LEN && rest.iter().all(u8::is_ascii_alphanumeric) && checksum(body) == *sum
+    rest.len() == len + CHECKSUM_LEN && rest.iter().all(u8::is_ascii_alphanumeric) && has_checksum(text)
+}
+
+/// Tells whether a text ends in the checksum of what stands before it.
+pub(crate) fn has_checksum(text: &[u8]) -> bool {
+    text.split_last_chunk::<CHECKSUM_LEN>().is_some_and(|(body, sum)| checksum(body) == *sum)
 }
 
 /// CRC-32 (IEEE) in base62, padded with zeros.

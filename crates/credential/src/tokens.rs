@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -169,8 +170,8 @@ impl Claims {
     }
 
     /// Returns every claim; `None` when one of those that were not looked at cannot be read.
-    pub fn into_all(self) -> Option<Map<String, Value>> {
-        match self.all {
+    pub fn into_all(self: Arc<Self>) -> Option<Map<String, Value>> {
+        match Arc::unwrap_or_clone(self).all {
             All::Json(text) => serde_json::from_str::<UniqueMembers>(&text).ok().map(|members| members.0),
             All::Members(members) => Some(members),
         }

@@ -42,7 +42,7 @@ use crate::why::Why;
 pub(crate) struct Permit {
     consumer: Option<Arc<ConsumerEntry>>,
     key: Option<KeyId>,
-    claims: Option<Claims>,
+    claims: Option<Arc<Claims>>,
     quota: Option<Decision>,
 }
 
@@ -97,7 +97,7 @@ impl Permit {
     }
 
     /// Takes the claims of the token that the trigger demanded.
-    pub(crate) fn take_claims(&mut self) -> Option<Claims> {
+    pub(crate) fn take_claims(&mut self) -> Option<Arc<Claims>> {
         self.claims.take()
     }
 
@@ -353,7 +353,7 @@ impl Checks<'_> {
         holder: Option<&Holder>,
         known: &mut Known,
         watch: &mut W,
-    ) -> Result<(Claims, Arc<ConsumerEntry>), Problem> {
+    ) -> Result<(Arc<Claims>, Arc<ConsumerEntry>), Problem> {
         let token = bearer_text(target.head.authorization)
             .ok_or_else(|| Problem::new(Code::JwtMissing).challenge("Bearer"))?;
         watch.passed(Check::TokenPresent, || None);

@@ -179,10 +179,6 @@ pub(crate) struct Record {
 }
 
 /// What becomes of a call that no check refuses.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every call is the large one, and must not cost an allocation"
-)]
 pub(crate) enum Decided<'a> {
     /// The gateway answers it itself.
     Answer(Answer),

@@ -62,7 +62,7 @@ impl<'a> TokenChecks<'a> {
         token: &str,
         holder: Option<ConsumerId>,
         watch: &mut W,
-    ) -> Result<(Claims, Arc<ConsumerEntry>), TokenError> {
+    ) -> Result<(Arc<Claims>, Arc<ConsumerEntry>), TokenError> {
         let (claims, consumer) = match self.issuers {
             None => self.own(token, watch)?,
             Some(issuers) => self.of_issuers(token, issuers, watch)?,
@@ -90,7 +90,7 @@ impl<'a> TokenChecks<'a> {
         &self,
         token: &str,
         watch: &mut W,
-    ) -> Result<(Claims, &'a Arc<ConsumerEntry>), TokenError> {
+    ) -> Result<(Arc<Claims>, &'a Arc<ConsumerEntry>), TokenError> {
         let key_set = self.scope.key_set.as_ref();
         let key_set = key_set
             .map_err(|broken| TokenError::Unavailable(Check::TokenForm, Why::Broken(broken.0.clone())))?;
@@ -108,7 +108,7 @@ impl<'a> TokenChecks<'a> {
         token: &str,
         issuers: &[IssuerName],
         watch: &mut W,
-    ) -> Result<(Claims, &'a Arc<ConsumerEntry>), TokenError> {
+    ) -> Result<(Arc<Claims>, &'a Arc<ConsumerEntry>), TokenError> {
         let opened = OpenedToken::open(token).map_err(|error| refused(error, Why::Token(error), watch))?;
         let mut outcome = None;
         for name in issuers {
@@ -160,7 +160,7 @@ impl<'a> TokenChecks<'a> {
         &self,
         opened: &OpenedToken<'_>,
         entry: &Arc<IssuerEntry>,
-    ) -> Result<(Claims, &'a Arc<ConsumerEntry>), TokenError> {
+    ) -> Result<(Arc<Claims>, &'a Arc<ConsumerEntry>), TokenError> {
         let unavailable = |why| TokenError::Unavailable(Check::TokenKey, Why::Said(why));
         let slot = self.keys.slot(&entry.source);
         let slot = slot.ok_or_else(|| unavailable("the keys of its issuer are not fetched yet"))?;
@@ -190,7 +190,7 @@ impl<'a> TokenChecks<'a> {
         let name = consumer_of(&entry.issuer.settings.consumer, &claims);
         let consumer = name.and_then(|name| self.scope.consumer_named(name));
         let consumer = consumer.ok_or(TokenError::Invalid(Check::TokenConsumer, nobody))?;
-        Ok((claims, consumer))
+        Ok((Arc::new(claims), consumer))
     }
 }
 

@@ -309,36 +309,41 @@ fn a_token_that_repeats_is_not_verified_twice_and_one_that_was_not_verified_is()
 #[test]
 fn what_is_remembered_outlives_nothing() {
     use VerifyTokenError as E;
-    let memory = VerifiedTokens::new(64, &Counter::default());
-    let active = set(Algorithm::Es256);
-    let token = issue(&active, json!({}));
-    let (kid, bytes) = (active.keys[0].kid.clone(), active.keys[0].key.to_bytes().expect("writes"));
-    let with = |kid: &str, issuer: &str, audience: &str, state| {
-        let key = PrivateKey::from_bytes(Algorithm::Es256, &bytes).expect("reads");
-        let keys = vec![KeySetKey::new(kid.to_owned(), key, state)];
-        KeySet::new(issuer.to_owned(), audience.to_owned(), keys)
-    };
-    let (issuer, audience) = (active.issuer.as_str(), active.audience.as_str());
-    assert!(active.verify_remembering(&token, at(NOW), &memory).is_ok());
-    let verdict = |set: &KeySet, now| set.verify_remembering(&token, at(now), &memory).err();
-    assert_eq!(verdict(&active, NOW + 929), None);
-    assert_eq!(verdict(&active, NOW + 930), Some(E::Expired));
-    assert_eq!(verdict(&active, NOW - 31), Some(E::NotYetValid), "the clock was set back");
-    let retiring = with(&kid, issuer, audience, SigningKeyState::Retiring { until: at(NOW + 60) });
-    assert_eq!(verdict(&retiring, NOW + 59), None);
-    assert_eq!(verdict(&retiring, NOW + 60), Some(E::UnknownKey));
-    let revoked = with(&kid, issuer, audience, SigningKeyState::Revoked { at: at(NOW) });
-    assert_eq!(verdict(&revoked, NOW), Some(E::UnknownKey));
-    let active_as = |kid, issuer, audience| with(kid, issuer, audience, SigningKeyState::Active);
-    assert_eq!(verdict(&active_as("another", issuer, audience), NOW), Some(E::UnknownKey));
-    assert_eq!(verdict(&active_as(&kid, "urn:other", audience), NOW), Some(E::Issuer));
-    assert_eq!(verdict(&active_as(&kid, issuer, "urn:other"), NOW), Some(E::Audience));
-    // Another key under the id that the token names.
-    let other = PrivateKey::generate(Algorithm::Es256, &Counter::default()).expect("makes");
-    let other = KeySetKey::new(kid.clone(), other, SigningKeyState::Active);
-    let other = KeySet::new(issuer.to_owned(), audience.to_owned(), vec![other]);
-    assert_eq!(verdict(&other, NOW), Some(E::Signature));
-    assert_eq!(memory.len(), 1);
+    // Of HS256 no signature is remembered, and what the token says is.
+    for (algorithm, signatures) in [(Algorithm::Es256, 1), (Algorithm::Hs256, 0)] {
+        let memory = VerifiedTokens::new(64, &Counter::default());
+        let active = set(algorithm);
+        let token = issue(&active, json!({}));
+        let (kid, bytes) = (active.keys[0].kid.clone(), active.keys[0].key.to_bytes().expect("writes"));
+        let with = |kid: &str, issuer: &str, audience: &str, state| {
+            let key = PrivateKey::from_bytes(algorithm, &bytes).expect("reads");
+            let keys = vec![KeySetKey::new(kid.to_owned(), key, state)];
+            KeySet::new(issuer.to_owned(), audience.to_owned(), keys)
+        };
+        let (issuer, audience) = (active.issuer.as_str(), active.audience.as_str());
+        assert!(active.verify_remembering(&token, at(NOW), &memory).is_ok());
+        let verdict = |set: &KeySet, now| set.verify_remembering(&token, at(now), &memory).err();
+        assert_eq!(verdict(&active, NOW + 929), None);
+        assert_eq!(verdict(&active, NOW + 930), Some(E::Expired));
+        assert_eq!(verdict(&active, NOW - 31), Some(E::NotYetValid), "the clock was set back");
+        let retiring = with(&kid, issuer, audience, SigningKeyState::Retiring { until: at(NOW + 60) });
+        assert_eq!(verdict(&retiring, NOW + 59), None);
+        assert_eq!(verdict(&retiring, NOW + 60), Some(E::UnknownKey));
+        let revoked = with(&kid, issuer, audience, SigningKeyState::Revoked { at: at(NOW) });
+        assert_eq!(verdict(&revoked, NOW), Some(E::UnknownKey));
+        let active_as = |kid, issuer, audience| with(kid, issuer, audience, SigningKeyState::Active);
+        assert_eq!(verdict(&active_as("another", issuer, audience), NOW), Some(E::UnknownKey));
+        assert_eq!(verdict(&active_as(&kid, "urn:other", audience), NOW), Some(E::Issuer));
+        assert_eq!(verdict(&active_as(&kid, issuer, "urn:other"), NOW), Some(E::Audience));
+        // Another key under the id that the token names.
+        let random = Counter::default();
+        random.fill(&mut [0; 64]).expect("random");
+        let other = PrivateKey::generate(algorithm, &random).expect("makes");
+        let other = KeySetKey::new(kid.clone(), other, SigningKeyState::Active);
+        let other = KeySet::new(issuer.to_owned(), audience.to_owned(), vec![other]);
+        assert_eq!(verdict(&other, NOW), Some(E::Signature));
+        assert_eq!((memory.len(), memory.read.len()), (signatures, 1));
+    }
 }
 
 #[test]
