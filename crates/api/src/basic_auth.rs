@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tollgate_app::Password;
 use tollgate_app::access::Permission;
-use tollgate_model::consumers::BasicAuth;
+use tollgate_app::basic_auth::BasicAuthView as Credential;
 use tollgate_model::ids::BasicAuthId;
 use tollgate_model::names::{ConsumerName, EnvironmentName};
 
@@ -30,6 +30,9 @@ struct BasicAuthView {
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked_at: Option<String>,
+    /// To about ten seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_at: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -88,7 +91,7 @@ async fn list(
     In(path): In<OfConsumer>,
 ) -> Answer<Json<ListView<BasicAuthView>>> {
     let credentials = api.app.basic_auth().list(&op, &path.environment, &path.consumer).await?;
-    Ok(ListView::whole(credentials, |credential| BasicAuthView::from(&credential)))
+    Ok(ListView::whole(credentials, BasicAuthView::from))
 }
 
 async fn create(
@@ -105,7 +108,8 @@ async fn create(
     let created =
         api.app.basic_auth().create(&op, &path.environment, &path.consumer, &body.username, password).await?;
     let password = created.password.map(|password| password.expose_secret().to_owned());
-    Ok(Created(BasicAuthView { password, ..BasicAuthView::from(&created.credential) }))
+    let made = Credential { credential: created.credential, last_used_at: None };
+    Ok(Created(BasicAuthView { password, ..BasicAuthView::from(made) }))
 }
 
 async fn revoke(
@@ -113,18 +117,19 @@ async fn revoke(
     Caller(op): Caller,
     In(path): In<OneCredential>,
 ) -> Answer<Json<BasicAuthView>> {
-    Ok(Json(BasicAuthView::from(&api.app.basic_auth().revoke(&op, &path.environment, path.id).await?)))
+    Ok(Json(BasicAuthView::from(api.app.basic_auth().revoke(&op, &path.environment, path.id).await?)))
 }
 
-impl From<&BasicAuth> for BasicAuthView {
-    fn from(credential: &BasicAuth) -> Self {
+impl From<Credential> for BasicAuthView {
+    fn from(Credential { credential, last_used_at }: Credential) -> Self {
         Self {
             id: credential.id.to_string(),
-            username: credential.username.clone(),
+            username: credential.username,
             password: None,
             state: if credential.revoked_at.is_some() { "revoked" } else { "active" },
             created_at: credential.created_at.to_string(),
             revoked_at: credential.revoked_at.map(|at| at.to_string()),
+            last_used_at: last_used_at.map(|at| at.to_string()),
         }
     }
 }

@@ -44,7 +44,7 @@ struct CertificateView {
     expires_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked_at: Option<String>,
-    /// To about a minute.
+    /// To about ten seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_used_at: Option<String>,
 }

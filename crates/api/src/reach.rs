@@ -46,6 +46,7 @@ struct ConsumerAccessView {
 }
 
 #[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 struct UnusedView {
     /// From when on nobody used it; the minute in which it lies counts whole.
     since: String,
@@ -53,6 +54,10 @@ struct UnusedView {
     associations: Vec<Value>,
     /// Each `environment`, `consumer`, `id`, `name`, `hint`, `createdAt`, `lastUsedAt`, `tooYoung`.
     keys: Vec<Value>,
+    /// Client certificates: each as a key, without `hint`.
+    certificates: Vec<Value>,
+    /// Basic Auth credentials: likewise, with the user name as `name`.
+    basic_auth: Vec<Value>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -104,7 +109,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::get(
             "/realms/{realm}/access/unused",
             read,
-            "Tells which associations and API keys nobody used for some days",
+            "Tells which associations and credentials nobody used for some days",
             unused,
         )
         .asks::<UnusedQuery>()
@@ -154,5 +159,7 @@ async fn unused(
         since: unused.since.to_string(),
         associations: unused.associations.iter().map(|it| json!(it)).collect(),
         keys: unused.keys.iter().map(|it| json!(it)).collect(),
+        certificates: unused.certificates.iter().map(|it| json!(it)).collect(),
+        basic_auth: unused.basic_auth.iter().map(|it| json!(it)).collect(),
     }))
 }

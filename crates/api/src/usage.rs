@@ -33,9 +33,12 @@ struct UsageItem {
     consumer: Option<String>,
     /// The API key by `id`, `name` and `hint`; null where none was demanded.
     key: Option<Value>,
+    /// Where no key was demanded: the client certificate or else the Basic Auth credential by `kind`, `id` and `name`, the user
+    /// name of which only those see who may read Basic Auth credentials; null where neither was demanded.
+    credential: Option<Value>,
     /// Whether these are calls of consumers who were too many at once to be told apart.
     others: bool,
-    /// What the calls showed: `api-key`, `token`, `basic-auth`; with `-sent` behind it where it was sent without being
+    /// What the calls showed: `api-key`, `certificate`, `token`, `basic-auth`; with `-sent` behind it where it was sent without being
     /// demanded, and so not looked at.
     credentials: Vec<&'static str>,
     calls: u64,
@@ -53,7 +56,7 @@ pub(crate) struct CallersView {
     /// How many of them lacked something that would be demanded.
     lacking: u64,
     /// Per deployment: `environment`, `pipeline`, `version`, `calls`, `lacking`, `demands` (each `code` with how many
-    /// calls lacked it), `callers` (each `consumer` and `key` with `calls` and `lacking`).
+    /// calls lacked it), `callers` (each `consumer` and `key` or `credential` with `calls` and `lacking`).
     deployments: Vec<Value>,
 }
 
@@ -112,6 +115,7 @@ impl From<CallItem> for UsageItem {
             major: item.major,
             consumer: item.caller.consumer.map(|name| name.to_string()),
             key: item.caller.key.map(|key| json!(key)),
+            credential: item.caller.credential.map(|it| json!(it)),
             others: item.caller.others,
             credentials: item.credentials.words().collect(),
             calls: item.calls,

@@ -1,12 +1,13 @@
 //! Basic Auth credentials: kept as an Argon2id hash, made up when the caller gives no password.
 
+use jiff::Timestamp;
 use tollgate_credential::passwords::Password;
 use tollgate_model::consumers::BasicAuth;
 use tollgate_model::ids::BasicAuthId;
 use tollgate_model::names::{ConsumerName, EnvironmentName};
 use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
-use tollgate_store::Expect;
+use tollgate_store::{Expect, Stored};
 
 use crate::App;
 use crate::access::{Op, Permission, Place};
@@ -15,6 +16,15 @@ use crate::errors::Error;
 
 /// Use cases of Basic Auth credentials.
 pub struct BasicAuths(pub(crate) App);
+
+/// A credential as lists show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BasicAuthView {
+    /// What is kept of it.
+    pub credential: BasicAuth,
+    /// When a call last showed it with its password, to about ten seconds.
+    pub last_used_at: Option<Timestamp>,
+}
 
 /// A credential that was made.
 #[derive(Debug)]
@@ -38,11 +48,16 @@ impl BasicAuths {
         op: &Op,
         environment: &EnvironmentName,
         consumer: &ConsumerName,
-    ) -> Result<Vec<BasicAuth>, Error> {
+    ) -> Result<Vec<BasicAuthView>, Error> {
         op.demand_in(Permission::BasicAuthRead, Place::environment(environment))?;
         let consumer = self.0.consumer(&op.realm, environment, consumer).await?.value.id;
         let all = self.0.store().owned::<BasicAuth>(&op.realm, &[consumer.to_string()]).await?;
-        Ok(all.into_iter().map(|stored| stored.value).collect())
+        let used = self.0.last_uses(all.iter().map(|stored| stored.value.id)).await?;
+        let view = |Stored { value: credential, .. }: Stored<BasicAuth>| {
+            let last_used_at = used.get(&credential.id).copied();
+            BasicAuthView { credential, last_used_at }
+        };
+        Ok(all.into_iter().map(view).collect())
     }
 
     /// Makes a credential; a password that is made up is in this answer and nowhere else.
@@ -101,7 +116,7 @@ impl BasicAuths {
         op: &Op,
         environment: &EnvironmentName,
         id: BasicAuthId,
-    ) -> Result<BasicAuth, Error> {
+    ) -> Result<BasicAuthView, Error> {
         op.demand_in(Permission::BasicAuthRevoke, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
         let mut attempts = self.0.attempts();
@@ -112,15 +127,16 @@ impl BasicAuths {
                     .hint("see the credentials of a consumer with their ids")
                     .next(NextStep::ListBasicAuth { environment: environment.clone() })
             })?;
-            if stored.value.revoked_at.is_some() {
-                return Ok(stored.value);
+            if stored.value.revoked_at.is_none() {
+                stored.value.revoked_at = Some(op.now);
+                let mut draft = Draft::new(op, "basic-auth.revoke");
+                draft.put(&stored.value, expect(&stored, None))?;
+                if self.0.commit_decided(op, draft).await?.is_none() {
+                    continue;
+                }
             }
-            stored.value.revoked_at = Some(op.now);
-            let mut draft = Draft::new(op, "basic-auth.revoke");
-            draft.put(&stored.value, expect(&stored, None))?;
-            if self.0.commit_decided(op, draft).await?.is_some() {
-                return Ok(stored.value);
-            }
+            let last_used_at = self.0.last_used(id).await?;
+            return Ok(BasicAuthView { credential: stored.value, last_used_at });
         }
         Err(overtaken())
     }

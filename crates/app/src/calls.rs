@@ -1,15 +1,16 @@
 //! Calls: how many there were, of whom, with which credentials; and which of them a policy change would concern.
 //!
 //! Gateways count calls by minute and hand the counts over every few seconds, outside the call path. They are kept for 90
-//! days. Keys are named by id, name and hint, never more.
+//! days. Keys are named by id, name and hint, never more; user names are told to whom they are to see.
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tollgate_model::calls::{CountedCaller, CountedCalls, ShownCredentials};
-use tollgate_model::consumers::ApiKey;
-use tollgate_model::ids::{KeyId, RequestId};
+use tollgate_model::certificates::Certificate;
+use tollgate_model::consumers::{ApiKey, BasicAuth};
+use tollgate_model::ids::{CredentialId, KeyId, RequestId};
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName, RealmName};
 use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
@@ -90,6 +91,9 @@ pub struct CallerView {
     pub consumer: Option<ConsumerName>,
     /// Its API key, where one was demanded.
     pub key: Option<CallKeyView>,
+    /// Its client certificate, or else its Basic Auth credential, where one was demanded and no API key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CallCredentialView>,
     /// Whether these are the calls of callers who were too many to be told apart.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub others: bool,
@@ -104,6 +108,17 @@ pub struct CallKeyView {
     pub name: Option<String>,
     /// The end of it, to recognise it by.
     pub hint: Option<String>,
+}
+
+/// A client certificate or a Basic Auth credential, as far as it is named.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct CallCredentialView {
+    /// `certificate` or `basic-auth`.
+    pub kind: &'static str,
+    /// Its id.
+    pub id: String,
+    /// Its name, or its user name; `None` when it is gone, or not to see.
+    pub name: Option<String>,
 }
 
 /// What a change of the policies means for those who call.
@@ -173,6 +188,14 @@ pub(crate) struct NotAdmitted<'a> {
 #[derive(Default)]
 pub(crate) struct KeyNames(BTreeMap<(EnvironmentName, KeyId), CallKeyView>);
 
+/// Names credentials for somebody.
+struct Names<'a> {
+    app: &'a App,
+    op: &'a Op,
+    keys: KeyNames,
+    others: BTreeMap<(EnvironmentName, CredentialId), CallCredentialView>,
+}
+
 // === impl NotAdmitted ===
 
 impl<'a> NotAdmitted<'a> {
@@ -226,10 +249,10 @@ impl Calls {
         if let Some(pipeline) = pipeline.filter(|_| sums.is_empty()) {
             self.0.demand_called(op, pipeline).await?;
         }
-        let mut names = KeyNames::default();
+        let mut names = Names::of(&self.0, op);
         let mut items = Vec::with_capacity(sums.len());
         for CallSum { of, calls } in sums {
-            let caller = self.caller(&op.realm, &mut names, &of).await?;
+            let caller = names.caller(&of).await?;
             let last = Timestamp::from_second(of.minute * MINUTE_SECONDS).map_err(Error::internal)?;
             let CountedCalls { environment, pipeline, major, credentials, .. } = of;
             items.push(CallItem { environment, pipeline, major, caller, credentials, calls, last });
@@ -272,7 +295,7 @@ impl Calls {
                 called.entry(place).or_default().push(sum);
             }
         }
-        let mut names = KeyNames::default();
+        let mut names = Names::of(&self.0, op);
         let mut all = Vec::with_capacity(deployments.len());
         for NotAdmitted { environment, pipeline, version, violations } in deployments {
             let place = (environment.clone(), pipeline.clone(), version.major);
@@ -286,7 +309,7 @@ impl Calls {
                         lacks = true;
                     }
                 }
-                let sum = callers.entry(self.caller(&op.realm, &mut names, &of).await?).or_default();
+                let sum = callers.entry(names.caller(&of).await?).or_default();
                 sum.0 += calls;
                 sum.1 += if lacks { calls } else { 0 };
             }
@@ -359,24 +382,6 @@ impl Calls {
         let filter = CallFilter { since_minute: minute_of(since), environment, pipeline };
         Ok(self.0.store().sum_calls(realm, &filter).await?)
     }
-
-    async fn caller(
-        &self,
-        realm: &RealmName,
-        names: &mut KeyNames,
-        of: &CountedCalls,
-    ) -> Result<CallerView, Error> {
-        let (consumer, key) = match &of.caller {
-            CountedCaller::Unknown => return Ok(CallerView { consumer: None, key: None, others: false }),
-            CountedCaller::Others => return Ok(CallerView { consumer: None, key: None, others: true }),
-            CountedCaller::Consumer(consumer, key) => (consumer.clone(), *key),
-        };
-        let key = match key {
-            Some(id) => Some(names.name(&self.0, realm, &of.environment, id).await?),
-            None => None,
-        };
-        Ok(CallerView { consumer: Some(consumer), key, others: false })
-    }
 }
 
 // === impl App ===
@@ -396,6 +401,61 @@ impl App {
         Err(Error::not_found(format!("there is no pipeline `{pipeline}`, and no call to one"))
             .hint("see the pipelines")
             .next(NextStep::ListPipelines))
+    }
+}
+
+// === impl Names ===
+
+impl<'a> Names<'a> {
+    fn of(app: &'a App, op: &'a Op) -> Self {
+        Self { app, op, keys: KeyNames::default(), others: BTreeMap::new() }
+    }
+
+    async fn caller(&mut self, of: &CountedCalls) -> Result<CallerView, Error> {
+        let mut view = CallerView { consumer: None, key: None, credential: None, others: false };
+        match &of.caller {
+            CountedCaller::Unknown => {}
+            CountedCaller::Others => view.others = true,
+            CountedCaller::Consumer(consumer, credential) => {
+                view.consumer = Some(consumer.clone());
+                match credential {
+                    None => {}
+                    Some(CredentialId::Key(id)) => {
+                        let (app, realm) = (self.app, &self.op.realm);
+                        view.key = Some(self.keys.name(app, realm, &of.environment, *id).await?);
+                    }
+                    Some(id) => view.credential = Some(self.credential(&of.environment, *id).await?),
+                }
+            }
+        }
+        Ok(view)
+    }
+
+    async fn credential(
+        &mut self,
+        environment: &EnvironmentName,
+        id: CredentialId,
+    ) -> Result<CallCredentialView, Error> {
+        let place = (environment.clone(), id);
+        if let Some(known) = self.others.get(&place) {
+            return Ok(known.clone());
+        }
+        let (store, realm) = (self.app.store(), &self.op.realm);
+        let (kind, name) = match id {
+            CredentialId::Key(_) => ("api-key", None),
+            CredentialId::Certificate(id) => {
+                let found = store.get::<Certificate>(realm, &keys::certificate(environment, id)).await?;
+                ("certificate", found.map(|it| it.value.name.to_string()))
+            }
+            CredentialId::BasicAuth(id) => {
+                let found = store.get::<BasicAuth>(realm, &keys::basic_auth(environment, id)).await?;
+                let may = self.op.may(Permission::BasicAuthRead, Place::environment(environment));
+                ("basic-auth", found.filter(|_| may).map(|it| it.value.username))
+            }
+        };
+        let view = CallCredentialView { kind, id: id.to_string(), name };
+        self.others.insert(place, view.clone());
+        Ok(view)
     }
 }
 

@@ -37,7 +37,7 @@ pub struct CertificateView {
     pub certificate: Certificate,
     /// Whose it is.
     pub consumer: ConsumerName,
-    /// When a call last showed it, to about a minute.
+    /// When a call last showed it, to about ten seconds.
     pub last_used_at: Option<Timestamp>,
 }
 
@@ -109,12 +109,12 @@ impl Certificates {
         op.demand_in(Permission::CertificateRead, Place::environment(environment))?;
         let consumer = self.0.consumer(&op.realm, environment, consumer).await?.value;
         let bound = self.0.store().owned::<Certificate>(&op.realm, &[consumer.id.to_string()]).await?;
-        let mut views = Vec::new();
-        for Stored { value: certificate, .. } in bound {
-            let last_used_at = self.0.last_shown(certificate.id).await?;
-            views.push(CertificateView { certificate, consumer: consumer.name.clone(), last_used_at });
-        }
-        Ok(views)
+        let used = self.0.last_uses(bound.iter().map(|stored| stored.value.id)).await?;
+        let view = |Stored { value: certificate, .. }: Stored<Certificate>| {
+            let last_used_at = used.get(&certificate.id).copied();
+            CertificateView { certificate, consumer: consumer.name.clone(), last_used_at }
+        };
+        Ok(bound.into_iter().map(view).collect())
     }
 
     /// Binds client certificates to a consumer.
@@ -188,7 +188,7 @@ impl Certificates {
                 }
             }
             let consumer = self.0.consumer_by_id(&op.realm, environment, stored.value.consumer).await?;
-            let last_used_at = self.0.last_shown(id).await?;
+            let last_used_at = self.0.last_used(id).await?;
             return Ok(CertificateView {
                 certificate: stored.value,
                 consumer: consumer.value.name,

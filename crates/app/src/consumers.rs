@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tollgate_credential::keys::IssuedKey;
 use tollgate_model::certificates::Certificate;
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
-use tollgate_model::ids::ConsumerId;
+use tollgate_model::ids::{ConsumerId, CredentialId};
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName};
 use tollgate_model::objects::{Kind, Object, keys};
 use tollgate_store::{CommitError, Expect, Page, Stored};
@@ -57,7 +57,7 @@ pub struct ConsumerCredentials {
     pub keys: Option<Vec<ApiKey>>,
     /// Its Basic Auth credentials, oldest first; likewise.
     pub logins: Option<Vec<BasicAuth>>,
-    /// When one of its keys was last used, to about a minute; likewise.
+    /// When one of its credentials was last used, of those that may be seen, to about ten seconds.
     pub last_used_at: Option<Timestamp>,
 }
 
@@ -178,7 +178,15 @@ impl Consumers {
         let ids: Vec<String> = consumers.iter().map(|it| it.id.to_string()).collect();
         let keys = self.0.store().owned::<ApiKey>(&op.realm, &ids).await?;
         let logins = self.0.store().owned::<BasicAuth>(&op.realm, &ids).await?;
-        let used = self.0.last_uses(keys.iter().map(|stored| stored.value.id)).await?;
+        let certificates = self.0.store().owned::<Certificate>(&op.realm, &ids).await?;
+        let owned = keys.iter().map(|it| (it.value.consumer, CredentialId::from(it.value.id)));
+        let owned = owned.chain(logins.iter().map(|it| (it.value.consumer, it.value.id.into())));
+        let owned = owned.chain(certificates.iter().map(|it| (it.value.consumer, it.value.id.into())));
+        let mut credentials_of: HashMap<ConsumerId, Vec<CredentialId>> = HashMap::new();
+        for (consumer, credential) in owned {
+            credentials_of.entry(consumer).or_default().push(credential);
+        }
+        let used = self.0.last_uses(credentials_of.values().flatten().copied()).await?;
         let mut keys_of: HashMap<ConsumerId, Vec<ApiKey>> = HashMap::new();
         for Stored { value, .. } in keys {
             keys_of.entry(value.consumer).or_default().push(value);
@@ -192,9 +200,16 @@ impl Consumers {
             let keys = keys_of.remove(&consumer.id).unwrap_or_default();
             let sees_keys = op.may(Permission::ApiKeyRead, place);
             let sees_logins = op.may(Permission::BasicAuthRead, place);
-            let last_used_at = keys.iter().filter_map(|key| used.get(&key.id).copied()).max();
+            let sees_certificates = op.may(Permission::CertificateRead, place);
+            let sees = |id: &CredentialId| match id {
+                CredentialId::Key(_) => sees_keys,
+                CredentialId::Certificate(_) => sees_certificates,
+                CredentialId::BasicAuth(_) => sees_logins,
+            };
+            let credentials = credentials_of.get(&consumer.id).into_iter().flatten();
+            let last_used_at = credentials.filter(|id| sees(id)).filter_map(|id| used.get(id).copied()).max();
             ConsumerCredentials {
-                last_used_at: last_used_at.filter(|_| sees_keys),
+                last_used_at,
                 keys: sees_keys.then_some(keys),
                 logins: sees_logins.then(|| logins_of.remove(&consumer.id).unwrap_or_default()),
                 consumer,

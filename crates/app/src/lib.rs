@@ -177,7 +177,7 @@ resources! {
     /// Returns the trials of flows.
     trials: trials::Trials,
     /// Returns the record of when keys were last used.
-    usage: usage::KeyUsage,
+    usage: usage::CredentialUsage,
     /// Returns the use cases of users, sign-in and their API tokens.
     users: users::Users,
     /// Returns the use cases of waivers.

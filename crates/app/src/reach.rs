@@ -25,7 +25,7 @@ use crate::calls::{Days, MAX_DAYS, MINUTE_SECONDS};
 use crate::errors::Error;
 
 pub use objects::{AbleCaller, Callable, Demands, OfferedRouteView, Refusing, UsableKey};
-pub use unused::{Unused, UnusedAssociation, UnusedKey};
+pub use unused::{Unused, UnusedAssociation, UnusedCredential};
 
 use objects::AccessObjects;
 

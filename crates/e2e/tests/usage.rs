@@ -204,3 +204,40 @@ async fn a_shadow_refuses_nothing_counts_and_is_promoted() {
     assert_eq!(server.json(&["policy", "get", "internal-api-access"])["environments"]["prod"], "api-key");
     assert_eq!(server.stop(), Some(0));
 }
+
+#[tokio::test]
+async fn a_password_shows_when_it_was_used_and_one_that_nobody_uses_is_found() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let path =
+        home.file("shop.yaml", &shop(false).replace("apiKey: true,", "apiKey: true, basicAuth: true,"));
+    server.cli(&["apply", "-f", &path]).expect_code(0);
+    server.cli(&["deploy", "shop", "--env", "test"]).expect_code(0);
+    let made = server.json(&["consumer", "create", "ann", "--env", "test", "--pipeline", "shop"]);
+    let key = made["items"][0]["key"]["key"].as_str().expect("shown once").to_owned();
+    let make = |name: &str| {
+        let made = server.json(&["basic-auth", "create", "ann", "--env", "test", "--username", name]);
+        (made["id"].clone(), made["password"].as_str().expect("shown once").to_owned())
+    };
+    let ((used, password), (idle, _)) = (make("ann"), make("idle"));
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let call = async |password: &str| {
+        let request = client.get(format!("{}{SHOP}", server.url("test"))).header("apikey", &key);
+        request.basic_auth("ann", Some(password)).send().await.expect("an answer").status()
+    };
+    wait_until("the credential", Duration::from_secs(10), async || call(&password).await == 200).await;
+    assert_eq!(call("wrong").await, 401);
+    let listed = || server.json(&["basic-auth", "list", "ann", "--env", "test"]);
+    wait_until("the last use", Duration::from_secs(20), async || {
+        listed()["items"][0]["lastUsedAt"].is_string()
+    })
+    .await;
+    assert_eq!((&listed()["items"][0]["id"], &listed()["items"][1]["lastUsedAt"]), (&used, &Value::Null));
+    let unused = server.json(&["access", "unused", "--days", "1", "--env", "test"]);
+    assert_eq!(unused["basicAuth"].as_array().map(Vec::len), Some(1), "{unused}");
+    let it = &unused["basicAuth"][0];
+    assert_eq!((&it["id"], &it["name"], &it["tooYoung"]), (&idle, &json!("idle"), &json!(true)));
+    let table = server.cli(&["access", "unused", "--days", "1"]).expect_code(0);
+    assert!(table.stdout.contains("Basic Auth credentials that were not used:"), "{table:?}");
+    assert_eq!(server.stop(), Some(0));
+}

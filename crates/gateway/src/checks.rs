@@ -23,7 +23,7 @@ use tollgate_listener::ClientCertificate;
 use tollgate_model::calls::{Shown, ShownCredentials};
 use tollgate_model::certificates::Fingerprint;
 use tollgate_model::explanations::Check;
-use tollgate_model::ids::{CertificateId, KeyId};
+use tollgate_model::ids::{CertificateId, CredentialId, KeyId};
 use tollgate_model::triggers::{ApiKeySwitch, RateLimitBy};
 use tollgate_snapshot::{CertificateEntry, ConsumerEntry, Endpoint, EndpointRoute, KeyRing, Scope};
 use zeroize::Zeroizing;
@@ -41,7 +41,7 @@ use crate::why::Why;
 /// The right to run one flow once. Only [`Checks::pass`] makes one for a call.
 pub(crate) struct Permit {
     consumer: Option<Arc<ConsumerEntry>>,
-    key: Option<KeyId>,
+    credential: Option<CredentialId>,
     claims: Option<Arc<Claims>>,
     quota: Option<Decision>,
 }
@@ -91,9 +91,9 @@ impl Permit {
         self.consumer.as_ref()
     }
 
-    /// Returns the API key that the trigger demanded.
-    pub(crate) fn key(&self) -> Option<KeyId> {
-        self.key
+    /// Returns what told who calls, where that was not a token: the first that the trigger demanded.
+    pub(crate) fn credential(&self) -> Option<CredentialId> {
+        self.credential
     }
 
     /// Takes the claims of the token that the trigger demanded.
@@ -108,7 +108,7 @@ impl Permit {
 
     /// Returns the right of a schedule to run its flow: it has no caller who could be checked.
     pub(crate) fn of_schedule() -> Self {
-        Self { consumer: None, key: None, claims: None, quota: None }
+        Self { consumer: None, credential: None, claims: None, quota: None }
     }
 }
 
@@ -166,11 +166,11 @@ impl Checks<'_> {
             claims = Some(token);
         }
         let quota = self.rate_limit(target, holder.as_ref(), watch)?;
-        let key = holder.as_ref().and_then(|holder| match holder.credential {
-            Caller::Key(id) => Some(id),
-            _ => None,
+        let credential = holder.as_ref().and_then(|holder| match holder.credential {
+            Caller::Credential(id) => Some(id),
+            Caller::Consumer(_) | Caller::Address(_) => None,
         });
-        Ok(Permit { consumer: holder.map(|holder| holder.consumer), key, claims, quota })
+        Ok(Permit { consumer: holder.map(|holder| holder.consumer), credential, claims, quota })
     }
 
     fn api_key<W: Watch>(
@@ -231,11 +231,11 @@ impl Checks<'_> {
         watch.passed(Check::ApiKeyNotRevoked, || None);
         watch.passed(Check::ApiKeyNotExpired, || entry.expires_at.map(|at| format!("it expires at {at}")));
         if !W::REHEARSAL {
-            self.usage.note(entry.id, target.now);
+            self.usage.note(entry.id.into(), target.now);
         }
         *known = Known { consumer: Some(consumer.clone()), key: Some(entry.id), certificate: None };
         target.demand_association(consumer, Check::ApiKeyAssociation, watch)?;
-        Ok(Holder { consumer: consumer.clone(), credential: Caller::Key(entry.id) })
+        Ok(Holder { consumer: consumer.clone(), credential: Caller::Credential(entry.id.into()) })
     }
 
     /// Checks the client certificate of the connection. The handshake let it in; whether it is good, and whose it is, is
@@ -277,7 +277,7 @@ impl Checks<'_> {
             scope.consumers.get(&entry.consumer).ok_or_else(|| invalid(Check::CertificateKnown, gone))?;
         watch.passed(Check::CertificateKnown, || Some(format!("{} of consumer {}", entry.id, consumer.name)));
         if !W::REHEARSAL {
-            self.usage.note_certificate(entry.id, target.now);
+            self.usage.note(entry.id.into(), target.now);
         }
         known.certificate = Some(entry.id);
         if key_holder.is_some_and(|holder| holder.consumer.id != consumer.id) {
@@ -289,7 +289,7 @@ impl Checks<'_> {
         }
         known.consumer = Some(consumer.clone());
         target.demand_association(consumer, Check::CertificateAssociation, watch)?;
-        let credential = key_holder.map_or(Caller::Certificate(entry.id), |holder| holder.credential);
+        let credential = key_holder.map_or(Caller::Credential(entry.id.into()), |holder| holder.credential);
         Ok(Holder { consumer: consumer.clone(), credential })
     }
 
@@ -335,6 +335,9 @@ impl Checks<'_> {
         let consumer =
             scope.consumers.get(&entry.consumer).ok_or_else(|| invalid(Check::BasicAuthValid, gone))?;
         watch.passed(Check::BasicAuthValid, || Some(format!("{} of consumer {}", entry.id, consumer.name)));
+        if !W::REHEARSAL {
+            self.usage.note(entry.id.into(), target.now);
+        }
         if key_holder.is_some_and(|holder| holder.consumer.id != consumer.id) {
             return Err(invalid(Check::BasicAuthBinding, Why::BasicOf(consumer.clone())));
         }
@@ -343,7 +346,7 @@ impl Checks<'_> {
         }
         known.consumer = Some(consumer.clone());
         target.demand_association(consumer, Check::BasicAuthAssociation, watch)?;
-        let credential = key_holder.map_or(Caller::BasicAuth(entry.id), |holder| holder.credential);
+        let credential = key_holder.map_or(Caller::Credential(entry.id.into()), |holder| holder.credential);
         Ok(Holder { consumer: consumer.clone(), credential })
     }
 

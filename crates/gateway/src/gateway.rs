@@ -446,7 +446,7 @@ impl Gateway {
         self.usage.count(&PassedCall {
             endpoint,
             consumer: permit.consumer(),
-            key: permit.key(),
+            credential: permit.credential(),
             credentials: target.shown(),
             now: received.now,
         });

@@ -20,7 +20,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use tollgate_model::ids::{BasicAuthId, CertificateId, ConsumerId, KeyId};
+use tollgate_model::ids::{ConsumerId, CredentialId};
 use tollgate_model::triggers::{Interval, Limit};
 use tollgate_snapshot::{ApiId, IdHasher, shard_of};
 
@@ -39,9 +39,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Caller {
     Consumer(ConsumerId),
-    Key(KeyId),
-    Certificate(CertificateId),
-    BasicAuth(BasicAuthId),
+    Credential(CredentialId),
     Address(IpAddr),
 }
 
@@ -138,9 +136,7 @@ impl RateLimits {
                 return decide_in(&self.addresses, shard, key, limits, now, counts);
             }
             Caller::Consumer(id) => id.as_u128(),
-            Caller::Key(id) => id.as_u128(),
-            Caller::Certificate(id) => id.as_u128(),
-            Caller::BasicAuth(id) => id.as_u128(),
+            Caller::Credential(id) => id.as_u128(),
         };
         decide_in(&self.known, shard_of::<SHARDS>(id), key, limits, now, counts)
     }

@@ -1,5 +1,5 @@
-//! What calls leave behind for others to write down: when each API key and each client certificate was
-//! last used, how many calls there were, and what became of them.
+//! What calls leave behind for others to write down: when each credential of a consumer was last used, how many calls there
+//! were, and what became of them.
 
 mod calls;
 mod traffic;
@@ -7,7 +7,7 @@ mod traffic;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use tollgate_model::ids::{CertificateId, KeyId};
+use tollgate_model::ids::CredentialId;
 use tollgate_snapshot::{ByIds, shard_of};
 
 pub use calls::CallCounts;
@@ -17,13 +17,12 @@ pub(crate) use traffic::{Destination, EndedCall};
 
 const SHARDS: usize = 32;
 
-type Noted<Id> = ByIds<Id, Timestamp>;
+type Noted = ByIds<CredentialId, Timestamp>;
 
 /// What was noted since the notes were last taken.
 #[derive(Debug)]
 pub struct Usage {
-    shards: [Mutex<Noted<KeyId>>; SHARDS],
-    certificates: [Mutex<Noted<CertificateId>>; SHARDS],
+    shards: [Mutex<Noted>; SHARDS],
     calls: calls::Counters,
     traffic: traffic::Counters,
 }
@@ -40,25 +39,16 @@ impl Usage {
     pub fn telling_apart(callers: usize) -> Self {
         Self {
             shards: shards(),
-            certificates: shards(),
             calls: calls::Counters::new(callers),
             traffic: traffic::Counters::new(callers),
         }
     }
 
-    /// Notes a use. A shard is locked for one insertion; memory is bounded by the number of keys that exist.
-    pub(crate) fn note(&self, key: KeyId, now: Timestamp) {
-        if let Some(shard) = self.shards.get(shard_of::<SHARDS>(key.as_u128())) {
+    /// Notes a use. A shard is locked for one insertion; memory is bounded by the number of credentials that exist.
+    pub(crate) fn note(&self, credential: CredentialId, now: Timestamp) {
+        if let Some(shard) = self.shards.get(shard_of::<SHARDS>(credential.as_u128())) {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.entry(key).and_modify(|last| *last = (*last).max(now)).or_insert(now);
-        }
-    }
-
-    /// Notes a use of a client certificate, as [`Usage::note`] does one of a key.
-    pub(crate) fn note_certificate(&self, certificate: CertificateId, now: Timestamp) {
-        if let Some(shard) = self.certificates.get(shard_of::<SHARDS>(certificate.as_u128())) {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.entry(certificate).and_modify(|last| *last = (*last).max(now)).or_insert(now);
+            shard.entry(credential).and_modify(|last| *last = (*last).max(now)).or_insert(now);
         }
     }
 
@@ -72,17 +62,9 @@ impl Usage {
         self.traffic.count(call);
     }
 
-    /// Takes the notes: every key used since the last call, with its last use.
-    pub fn drain(&self) -> Vec<(KeyId, Timestamp)> {
+    /// Takes the notes: every credential used since the last call, with its last use.
+    pub fn drain(&self) -> Vec<(CredentialId, Timestamp)> {
         self.shards
-            .iter()
-            .flat_map(|shard| std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)))
-            .collect()
-    }
-
-    /// Takes the notes: every client certificate used since the last call, with its last use.
-    pub fn drain_certificates(&self) -> Vec<(CertificateId, Timestamp)> {
-        self.certificates
             .iter()
             .flat_map(|shard| std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)))
             .collect()
@@ -111,21 +93,27 @@ fn shards<T: Default>() -> [Mutex<T>; SHARDS] {
 
 #[cfg(test)]
 mod tests {
+    use tollgate_model::ids::{BasicAuthId, CertificateId, KeyId};
+
     use super::*;
 
     #[test]
     fn notes_keep_the_last_use_and_are_taken_once() {
         let at = |second| Timestamp::from_second(second).expect("in range");
-        let key = KeyId::new(at(1), [1; 10]);
+        // The same number, in ids of three kinds.
+        let all: [CredentialId; 3] = [
+            KeyId::new(at(1), [1; 10]).into(),
+            CertificateId::new(at(1), [1; 10]).into(),
+            BasicAuthId::new(at(1), [1; 10]).into(),
+        ];
         let usage = Usage::new();
-        usage.note(key, at(20));
-        usage.note(key, at(10));
-        assert_eq!(usage.drain(), [(key, at(20))]);
+        for (n, credential) in (0..).zip(all) {
+            usage.note(credential, at(20 + n));
+            usage.note(credential, at(10));
+        }
+        let mut noted = usage.drain();
+        noted.sort();
+        assert_eq!(noted, all.iter().copied().zip((20..).map(at)).collect::<Vec<_>>());
         assert_eq!(usage.drain(), []);
-        let certificate = CertificateId::new(at(1), [1; 10]);
-        usage.note_certificate(certificate, at(20));
-        usage.note_certificate(certificate, at(10));
-        assert_eq!(usage.drain_certificates(), [(certificate, at(20))]);
-        assert_eq!(usage.drain_certificates(), []);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ids::KeyId;
+use crate::ids::CredentialId;
 use crate::names::{ConsumerName, EnvironmentName, PipelineName, RealmName};
 use crate::verdicts::ViolationCode;
 
@@ -31,8 +31,9 @@ pub struct CountedCalls {
 pub enum CountedCaller {
     /// Nobody knows: the trigger demands no credentials.
     Unknown,
-    /// A consumer, with one of its API keys where the trigger demands one.
-    Consumer(ConsumerName, Option<KeyId>),
+    /// A consumer, with the credential that told who it is, where that was not a token: the API key where the trigger
+    /// demands one, else the client certificate, else Basic Auth.
+    Consumer(ConsumerName, Option<CredentialId>),
     /// Whoever came when there were too many callers to tell them apart.
     Others,
 }

@@ -169,9 +169,88 @@ id!(
     "exe"
 );
 
+/// Names a credential of a consumer, whichever kind it is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CredentialId {
+    /// An API key.
+    Key(KeyId),
+    /// A client certificate.
+    Certificate(CertificateId),
+    /// A Basic Auth credential.
+    BasicAuth(BasicAuthId),
+}
+
+// === impl CredentialId ===
+
+impl CredentialId {
+    /// Parses the id of any kind of credential: its prefix tells which.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseIdError`] when it is of no such kind.
+    pub fn parse(input: &str) -> Result<Self, ParseIdError> {
+        let key = KeyId::parse(input).map(Self::Key);
+        key.or_else(|error| {
+            let certificate = CertificateId::parse(input).map(Self::Certificate);
+            certificate.or_else(|_| BasicAuthId::parse(input).map(Self::BasicAuth)).map_err(|_| error)
+        })
+    }
+
+    /// Returns the id as a number. Its last 62 bits are random.
+    pub fn as_u128(&self) -> u128 {
+        match self {
+            Self::Key(id) => id.as_u128(),
+            Self::Certificate(id) => id.as_u128(),
+            Self::BasicAuth(id) => id.as_u128(),
+        }
+    }
+}
+
+impl fmt::Display for CredentialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(id) => id.fmt(f),
+            Self::Certificate(id) => id.fmt(f),
+            Self::BasicAuth(id) => id.fmt(f),
+        }
+    }
+}
+
+impl From<KeyId> for CredentialId {
+    fn from(id: KeyId) -> Self {
+        Self::Key(id)
+    }
+}
+
+impl From<CertificateId> for CredentialId {
+    fn from(id: CertificateId) -> Self {
+        Self::Certificate(id)
+    }
+}
+
+impl From<BasicAuthId> for CredentialId {
+    fn from(id: BasicAuthId) -> Self {
+        Self::BasicAuth(id)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_id_of_a_credential_tells_its_kind() {
+        let (at, random) = (Timestamp::UNIX_EPOCH, [7; 10]);
+        let all: [CredentialId; 3] = [
+            KeyId::new(at, random).into(),
+            CertificateId::new(at, random).into(),
+            BasicAuthId::new(at, random).into(),
+        ];
+        for id in all {
+            assert_eq!(CredentialId::parse(&id.to_string()), Ok(id));
+        }
+        assert!(CredentialId::parse(&ConsumerId::new(at, random).to_string()).is_err());
+    }
 
     #[test]
     fn an_id_reads_back_and_keeps_its_kind() {

@@ -3,13 +3,15 @@
 //! They are not journaled, and nothing decides about a call by them. Several gateways add to the same rows. A batch
 //! carries an id, which is kept for a day: whoever does not know whether a batch was stored hands it over again, and
 //! nothing is counted twice.
+//!
+//! Column `api_key` holds the id of whichever credential told who called; the prefix of the id says of which kind it is.
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use tollgate_model::calls::{CountedCaller, CountedCalls, ShownCredentials};
-use tollgate_model::ids::KeyId;
+use tollgate_model::ids::CredentialId;
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName, RealmName};
 
 use crate::connections::{Lease, SHORT, Unavailable, bounded};
@@ -117,10 +119,10 @@ impl Inner {
         lease.execute(self.dialect.begin_write()).await?;
         let is_new = begin_batch(&mut lease, "calls", &batch.id, batch.at).await?;
         for (of, count) in calls.into_iter().filter(|_| is_new) {
-            let (consumer, key) = match &of.caller {
+            let (consumer, credential) = match &of.caller {
                 CountedCaller::Unknown => ("", String::new()),
-                CountedCaller::Consumer(name, key) => {
-                    (name.as_str(), key.map(|key| key.to_string()).unwrap_or_default())
+                CountedCaller::Consumer(name, credential) => {
+                    (name.as_str(), credential.map(|id| id.to_string()).unwrap_or_default())
                 }
                 CountedCaller::Others => (OTHERS, String::new()),
             };
@@ -137,7 +139,7 @@ impl Inner {
             .bind(i64::from(of.major))
             .bind(of.minute)
             .bind(consumer)
-            .bind(key)
+            .bind(credential)
             .bind(of.credentials.to_string())
             .bind(i64::try_from(*count).unwrap_or(i64::MAX))
             .execute(lease.connection())
@@ -183,7 +185,7 @@ fn read_sum(realm: &RealmName, row: &AnyRow) -> Result<CallSum, ReadError> {
         (name, key) => CountedCaller::Consumer(
             ConsumerName::parse(name).map_err(|source| error("consumer", source.into()))?,
             (!key.is_empty())
-                .then(|| KeyId::parse(key))
+                .then(|| CredentialId::parse(key))
                 .transpose()
                 .map_err(|source| error("api_key", source.into()))?,
         ),

@@ -1,4 +1,4 @@
-//! What nobody uses: associations without a call, and API keys.
+//! What nobody uses: associations without a call, and credentials.
 //!
 //! What is younger than the days asked for had no chance to be used as long, and is said to be too young. That an
 //! association is old enough is known from the journal: it was there when the days began.
@@ -8,18 +8,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use jiff::Timestamp;
 use serde::Serialize;
 use tollgate_model::calls::CountedCaller;
-use tollgate_model::consumers::{ApiKey, Consumer, CredentialState};
+use tollgate_model::certificates::Certificate;
+use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer, CredentialState};
 use tollgate_model::deployments::Deployment;
-use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName, RealmName};
-use tollgate_store::RecordTable;
+use tollgate_model::ids::{ConsumerId, CredentialId};
+use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName};
 
 use super::{Reach, demand};
 use crate::access::Op;
 use crate::calls::{Days, MAX_DAYS, MINUTE_SECONDS};
 use crate::errors::Error;
-
-/// Most records of last uses that are read.
-const MAX_KEYS: u32 = 1_000_000;
 
 /// What nobody used for some days.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -30,7 +28,11 @@ pub struct Unused {
     /// Associations without a call.
     pub associations: Vec<UnusedAssociation>,
     /// API keys that work and were not used.
-    pub keys: Vec<UnusedKey>,
+    pub keys: Vec<UnusedCredential>,
+    /// Client certificates that are bound, by bindings that work, and were not shown.
+    pub certificates: Vec<UnusedCredential>,
+    /// Basic Auth credentials that work and were not used.
+    pub basic_auth: Vec<UnusedCredential>,
 }
 
 /// An association without a call.
@@ -53,20 +55,21 @@ pub struct UnusedAssociation {
     pub uncertain: bool,
 }
 
-/// An API key that works and was not used.
+/// A credential that works and was not used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct UnusedKey {
+pub struct UnusedCredential {
     /// Where.
     pub environment: EnvironmentName,
     /// Whose; `None` when the consumer is gone.
     pub consumer: Option<ConsumerName>,
     /// Its id.
     pub id: String,
-    /// Its name.
+    /// Its name; of a Basic Auth credential the user name.
     pub name: String,
-    /// The end of it, to recognise it by.
-    pub hint: String,
+    /// The end of an API key, to recognise it by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last used; `None` when it never was.
@@ -75,11 +78,20 @@ pub struct UnusedKey {
     pub too_young: bool,
 }
 
+/// A credential that works, before its last use is known.
+struct Working {
+    id: CredentialId,
+    consumer: ConsumerId,
+    name: String,
+    hint: Option<String>,
+    created_at: Timestamp,
+}
+
 /// What was called of an association.
 type Called = HashMap<(EnvironmentName, PipelineName, ConsumerName), i64>;
 
 impl Reach {
-    /// Tells which associations had no call for some days, and which API keys that work were not used.
+    /// Tells which associations had no call for some days, and which credentials that work were not used.
     ///
     /// # Errors
     ///
@@ -110,9 +122,14 @@ impl Reach {
                 CountedCaller::Others | CountedCaller::Unknown => {}
             }
         }
-        let last_uses = self.last_uses().await?;
         let then = app.store().seq_at(since).await?;
-        let mut unused = Unused { since, associations: Vec::new(), keys: Vec::new() };
+        let mut unused = Unused {
+            since,
+            associations: Vec::new(),
+            keys: Vec::new(),
+            certificates: Vec::new(),
+            basic_auth: Vec::new(),
+        };
         for environment in &environments {
             let prefix = format!("{environment}/");
             let consumers: Vec<Consumer> =
@@ -146,35 +163,60 @@ impl Reach {
                 }
             }
             let names: BTreeMap<_, _> = consumers.iter().map(|it| (it.id, &it.name)).collect();
-            for stored in app.all::<ApiKey>(&op.realm, &prefix).await? {
-                let key = stored.value;
-                let last_used_at = last_uses.get(&key.id.to_string()).copied();
-                if key.state(op.now) != CredentialState::Active || last_used_at.is_some_and(|at| at >= since)
-                {
+            let working = self.working(op, &prefix).await?;
+            let last_uses = app.last_uses(working.iter().map(|it| it.id)).await?;
+            for it in working {
+                let last_used_at = last_uses.get(&it.id).copied();
+                if last_used_at.is_some_and(|at| at >= since) {
                     continue;
                 }
-                unused.keys.push(UnusedKey {
+                let of_kind = match it.id {
+                    CredentialId::Key(_) => &mut unused.keys,
+                    CredentialId::Certificate(_) => &mut unused.certificates,
+                    CredentialId::BasicAuth(_) => &mut unused.basic_auth,
+                };
+                of_kind.push(UnusedCredential {
                     environment: environment.clone(),
-                    consumer: names.get(&key.consumer).map(|name| (*name).clone()),
-                    id: key.id.to_string(),
-                    name: key.name.to_string(),
-                    hint: key.hint,
-                    created_at: key.created_at,
+                    consumer: names.get(&it.consumer).map(|name| (*name).clone()),
+                    id: it.id.to_string(),
+                    name: it.name,
+                    hint: it.hint,
+                    created_at: it.created_at,
                     last_used_at,
-                    too_young: key.created_at > since,
+                    too_young: it.created_at > since,
                 });
             }
         }
         Ok(unused)
     }
 
-    /// Returns when each key was last used.
-    async fn last_uses(&self) -> Result<HashMap<String, Timestamp>, Error> {
-        // Ids of keys are unique across realms, so that their last uses are all kept in one.
-        let realm = RealmName::default();
-        let records = self.0.store().list_records(RecordTable::LastUse, &realm, "key_", MAX_KEYS).await;
-        let records = records.map_err(Error::unavailable)?;
-        let parsed = records.into_iter().map(|it| Ok((it.key, it.body.parse().map_err(Error::internal)?)));
-        parsed.collect()
+    /// Returns the credentials of an environment that work.
+    async fn working(&self, op: &Op, prefix: &str) -> Result<Vec<Working>, Error> {
+        let app = &self.0;
+        let keys = app.all::<ApiKey>(&op.realm, prefix).await?.into_iter().map(|stored| stored.value);
+        let keys = keys.filter(|it| it.state(op.now) == CredentialState::Active).map(|it| Working {
+            id: it.id.into(),
+            consumer: it.consumer,
+            name: it.name.to_string(),
+            hint: Some(it.hint),
+            created_at: it.created_at,
+        });
+        let bound = app.all::<Certificate>(&op.realm, prefix).await?.into_iter().map(|stored| stored.value);
+        let bound = bound.filter(|it| it.state(op.now) == CredentialState::Active).map(|it| Working {
+            id: it.id.into(),
+            consumer: it.consumer,
+            name: it.name.to_string(),
+            hint: None,
+            created_at: it.created_at,
+        });
+        let basic = app.all::<BasicAuth>(&op.realm, prefix).await?.into_iter().map(|stored| stored.value);
+        let basic = basic.filter(|it| it.revoked_at.is_none()).map(|it| Working {
+            id: it.id.into(),
+            consumer: it.consumer,
+            name: it.username,
+            hint: None,
+            created_at: it.created_at,
+        });
+        Ok(keys.chain(bound).chain(basic).collect())
     }
 }

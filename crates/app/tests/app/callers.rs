@@ -10,11 +10,13 @@ use tollgate_app::access::Op;
 use tollgate_app::calls::Days;
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::keys::NewKey;
+use tollgate_app::reach::UnusedCredential;
 use tollgate_model::calls::CountedCaller;
 use tollgate_model::names::CredentialName;
 use tollgate_model::sources::Clock as _;
 
 use crate::calls::{count, of};
+use crate::credentials::{by_name, new_certificate};
 use crate::world::{KEYED, OPEN, World, consumer, external, new_key, pipeline};
 
 const TOKEN: &str = "{ type: rest, externalApi: true, internalApi: true, apiKey: true, jwt: { scopes: [read] }, \
@@ -207,7 +209,26 @@ async fn what_nobody_uses_is_listed_and_what_is_too_young_is_said_to_be() {
     let op = &later(&world, 20);
     count(&world, op, "shop", of("ann", Some(key.id)), "api-key", 1).await;
     count(&world, op, "crowded", CountedCaller::Others, "api-key", 1).await;
-    app.usage().flush(&[(key.id, op.now)]).await.unwrap();
+    let basic = async |op: &Op, name| {
+        let made = app.basic_auth().create(op, test, &consumer("ann"), name, None).await.unwrap();
+        made.credential.id
+    };
+    let bind = async |op: &Op, name| {
+        let certificate = new_certificate(by_name(name, 1));
+        app.certificates().create(op, test, &consumer("ann"), certificate).await.unwrap().certificate.id
+    };
+    // Of each kind one that is used, one that is not, one that is revoked.
+    let (used_user, idle_user, revoked_user) =
+        (basic(&world.op, "used").await, basic(&world.op, "idle").await, basic(&world.op, "revoked").await);
+    let (used_bound, idle_bound, revoked_bound) = (
+        bind(&world.op, "dns:used.example").await,
+        bind(&world.op, "dns:idle.example").await,
+        bind(&world.op, "dns:revoked.example").await,
+    );
+    app.basic_auth().revoke(op, test, revoked_user).await.unwrap();
+    app.certificates().revoke(op, test, revoked_bound).await.unwrap();
+    let uses = [key.id.into(), used_user.into(), used_bound.into()].map(|id| (id, op.now));
+    app.usage().flush(&uses).await.unwrap();
     // Made lately: another association, another key, another consumer.
     world.save("new", KEYED).await;
     associate(&world, op, "ann", &["new"]).await;
@@ -233,6 +254,11 @@ async fn what_nobody_uses_is_listed_and_what_is_too_young_is_said_to_be() {
     );
     let keys: Vec<_> = unused.keys.iter().map(|it| (it.id.clone(), it.too_young)).collect();
     assert_eq!(keys, [(second.id.to_string(), true)], "the first was used, the third is revoked");
+    let told = |them: &[UnusedCredential]| -> Vec<_> {
+        them.iter().map(|it| (it.id.clone(), it.last_used_at, it.too_young)).collect()
+    };
+    assert_eq!(told(&unused.certificates), [(idle_bound.to_string(), None, false)]);
+    assert_eq!(told(&unused.basic_auth), [(idle_user.to_string(), None, false)]);
 
     let unused = app.reach().unused(op, Days::parse(Some(1)).unwrap(), Some(test)).await.unwrap();
     assert!(unused.associations.iter().all(|it| !it.too_young) && unused.associations.len() == 5);

@@ -10,6 +10,7 @@ use tollgate_model::calls::{CountedCaller, CountedCalls};
 use tollgate_model::ids::KeyId;
 use tollgate_model::names::EnvironmentName;
 
+use crate::search::somebody;
 use crate::world::{KEYED, World, consumer, external, pipeline, tightening};
 
 pub(crate) fn every_call() -> CallQuery {
@@ -41,7 +42,7 @@ pub(crate) async fn count(
 }
 
 pub(crate) fn of(name: &str, key: Option<KeyId>) -> CountedCaller {
-    CountedCaller::Consumer(consumer(name), key)
+    CountedCaller::Consumer(consumer(name), key.map(Into::into))
 }
 
 fn days_ago(world: &World, days: i64) -> Op {
@@ -69,8 +70,23 @@ async fn calls_are_reported_by_caller_and_keys_are_named_by_name_and_hint_only()
     let text = format!("{report:?}");
     assert!(!text.contains(&key.key.digest), "{text}");
 
+    // A user name is half of a credential: it is told to whom it is to see, the id to all.
+    let made = world.app.basic_auth().create(op, &world.test, &consumer("ann"), "annie", None).await.unwrap();
+    let id = made.credential.id;
+    count(&world, op, "shop", CountedCaller::Consumer(consumer("ann"), Some(id.into())), "basic-auth", 7)
+        .await;
+    for (op, name) in [
+        (op.clone(), Some("annie")),
+        (somebody(&world, &[Permission::UsageRead, Permission::PipelineRead], None), None),
+    ] {
+        let report = calls.report(&op, &every_call()).await.unwrap();
+        let named: Vec<_> = report.items.iter().filter_map(|it| it.caller.credential.as_ref()).collect();
+        let [it] = named.as_slice() else { panic!("{report:?}") };
+        assert_eq!((it.kind, it.id.as_str(), it.name.as_deref()), ("basic-auth", &*id.to_string(), name));
+    }
+
     let longer = CallQuery { days: Days::parse(Some(9)).unwrap(), ..every_call() };
-    assert_eq!(calls.report(op, &longer).await.unwrap().calls, 45);
+    assert_eq!(calls.report(op, &longer).await.unwrap().calls, 52);
     let nowhere = CallQuery { pipeline: Some(pipeline("nowhere")), ..every_call() };
     assert_eq!(calls.report(op, &nowhere).await.unwrap_err().kind, ErrorKind::NotFound);
     let nowhere = CallQuery { environment: Some("nowhere".parse().unwrap()), ..every_call() };

@@ -264,11 +264,11 @@ async fn no_secret_that_was_ever_shown_or_given_is_in_the_journal() {
     }
 }
 
-fn by_name(name: &str, ca: u8) -> KnownBy {
+pub(crate) fn by_name(name: &str, ca: u8) -> KnownBy {
     KnownBy::San { san: SubjectAltName::parse(name).unwrap(), issuer: Fingerprint([ca; 32]) }
 }
 
-fn new_certificate(known_by: KnownBy) -> NewCertificate {
+pub(crate) fn new_certificate(known_by: KnownBy) -> NewCertificate {
     NewCertificate { name: new_key().name, known_by, expires_at: None }
 }
 
@@ -366,6 +366,22 @@ async fn of_two_who_bind_one_name_at_once_one_wins() {
 }
 
 #[tokio::test]
+async fn a_basic_auth_credential_knows_when_it_was_used_also_when_it_is_revoked() {
+    let world = World::start().await;
+    let (app, op, test) = (&world.app, &world.op, &world.test);
+    world.consumer("shop").await;
+    let shop = consumer("shop");
+    let id = app.basic_auth().create(op, test, &shop, "ann", None).await.unwrap().credential.id;
+    assert_eq!(app.basic_auth().list(op, test, &shop).await.unwrap()[0].last_used_at, None);
+    let later = op.now + SignedDuration::from_secs(60);
+    app.usage().flush(&[(id.into(), later)]).await.unwrap();
+    app.usage().flush(&[(id.into(), op.now)]).await.unwrap();
+    assert_eq!(app.basic_auth().list(op, test, &shop).await.unwrap()[0].last_used_at, Some(later));
+    assert_eq!(app.basic_auth().revoke(op, test, id).await.unwrap().last_used_at, Some(later));
+    assert_eq!(app.basic_auth().revoke(op, test, id).await.unwrap().last_used_at, Some(later), "again");
+}
+
+#[tokio::test]
 async fn a_certificate_goes_with_its_consumer_and_knows_when_it_was_used() {
     let world = World::start().await;
     let (app, op, test) = (&world.app, &world.op, &world.test);
@@ -374,8 +390,8 @@ async fn a_certificate_goes_with_its_consumer_and_knows_when_it_was_used() {
     let known_by = by_name("dns:shop.example", 1);
     let made = app.certificates().create(op, test, &shop, new_certificate(known_by.clone())).await.unwrap();
     let later = op.now + SignedDuration::from_secs(60);
-    app.usage().flush_certificates(&[(made.certificate.id, later)]).await.unwrap();
-    app.usage().flush_certificates(&[(made.certificate.id, op.now)]).await.unwrap();
+    app.usage().flush(&[(made.certificate.id.into(), later)]).await.unwrap();
+    app.usage().flush(&[(made.certificate.id.into(), op.now)]).await.unwrap();
     let listed = app.certificates().list(op, test, &shop).await.unwrap();
     assert_eq!(listed[0].last_used_at, Some(later));
     let expired = NewCertificate { expires_at: Some(op.now), ..new_certificate(known_by.clone()) };

@@ -39,7 +39,7 @@ async fn a_key_that_was_rotated_ends_when_it_had_no_call_for_its_time_and_at_its
     };
     let (app, op) = later(6 * 86_400).await;
     assert!(!app.keys().retire_if_unused(&op, &test, key.id).await.unwrap(), "six days after the rotation");
-    app.usage().flush(&[(key.id, op.now)]).await.unwrap();
+    app.usage().flush(&[(key.id.into(), op.now)]).await.unwrap();
     let (app, op) = later(6 * 86_400).await;
     assert!(!app.keys().retire_if_unused(&op, &test, key.id).await.unwrap(), "six days after a call");
     let (app, op) = later(86_400).await;

@@ -25,7 +25,7 @@ async fn world() -> World {
     world
 }
 
-fn somebody(world: &World, permissions: &[Permission], project: Option<&str>) -> Op {
+pub(crate) fn somebody(world: &World, permissions: &[Permission], project: Option<&str>) -> Op {
     let projects =
         project.map_or(Extent::All, |name| Extent::only([ProjectName::parse(name).unwrap()]).unwrap());
     let reach = Reach { environments: Extent::All, projects };
@@ -85,9 +85,15 @@ async fn credentials_in_a_list_are_shown_to_whom_they_are_to_see() {
             world.app.consumers().search(op, &world.test, "shop", ListRequest::default()).await.unwrap();
         world.app.consumers().with_credentials(op, list.items).await.unwrap().remove(0)
     };
+    let shop = &crate::world::consumer("shop");
+    let made = world.app.basic_auth().create(&world.op, &world.test, shop, "ann", None).await.unwrap();
+    world.app.usage().flush(&[(made.credential.id.into(), world.op.now)]).await.unwrap();
     let all = page(&world.op).await;
+    assert_eq!(all.last_used_at, Some(world.op.now), "with a password");
     assert_eq!(all.keys.map(|keys| keys.len()), Some(1));
-    assert_eq!(all.logins.map(|logins| logins.len()), Some(0));
+    assert_eq!(all.logins.map(|logins| logins.len()), Some(1));
+    let keys = page(&somebody(&world, &[Permission::ConsumerRead, Permission::ApiKeyRead], None)).await;
+    assert_eq!((keys.logins, keys.last_used_at), (None, None), "nothing about what is not to see");
     let some = page(&somebody(&world, &[Permission::ConsumerRead], None)).await;
     assert_eq!((some.keys, some.logins, some.last_used_at), (None, None, None));
 }

@@ -14,11 +14,12 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use tollgate_app::access::Op;
+use tollgate_app::basic_auth::BasicAuthView;
 use tollgate_app::consumers::{ConsumerCredentials, NewConsumer};
 use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::keys::NewKey;
 use tollgate_app::lists::ListRequest;
-use tollgate_model::consumers::{BasicAuth, CredentialState};
+use tollgate_model::consumers::CredentialState;
 use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName, PipelineName};
 
 use self::certificates::{BindForm, Certificates};
@@ -141,6 +142,7 @@ struct LoginRow {
     id: String,
     user: String,
     made: Moment,
+    used: Option<Moment>,
     active: bool,
 }
 
@@ -576,11 +578,13 @@ impl ConsumerPage {
 // === impl LoginRow ===
 
 impl LoginRow {
-    fn new(login: &BasicAuth, now: jiff::Timestamp) -> Self {
+    fn new(view: &BasicAuthView, now: jiff::Timestamp) -> Self {
+        let login = &view.credential;
         Self {
             id: login.id.to_string(),
             user: login.username.clone(),
             made: Moment::new(login.created_at, now),
+            used: view.last_used_at.map(|at| Moment::new(at, now)),
             active: login.revoked_at.is_none(),
         }
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use tollgate_model::calls::{CountedCaller, CountedCalls, ShownCredentials};
-use tollgate_model::ids::{ConsumerId, DeploymentId, KeyId};
+use tollgate_model::ids::{ConsumerId, CredentialId, DeploymentId};
 use tollgate_snapshot::{ByIds, ConsumerEntry, Endpoint, shard_of};
 
 use super::{SHARDS, shards};
@@ -22,7 +22,8 @@ pub(super) const MAX_CALLERS: usize = 65_536;
 pub(crate) struct PassedCall<'a> {
     pub(crate) endpoint: &'a Arc<Endpoint>,
     pub(crate) consumer: Option<&'a Arc<ConsumerEntry>>,
-    pub(crate) key: Option<KeyId>,
+    /// What told who calls, where that was not a token.
+    pub(crate) credential: Option<CredentialId>,
     pub(crate) credentials: ShownCredentials,
     pub(crate) now: Timestamp,
 }
@@ -55,7 +56,7 @@ struct CounterKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Caller {
     Unknown,
-    Consumer(ConsumerId, Option<KeyId>),
+    Consumer(ConsumerId, Option<CredentialId>),
     Others,
 }
 
@@ -90,7 +91,9 @@ impl Counters {
     pub(super) fn count(&self, call: &PassedCall<'_>) {
         let key = CounterKey {
             deployment: call.endpoint.deployment,
-            caller: call.consumer.map_or(Caller::Unknown, |consumer| Caller::Consumer(consumer.id, call.key)),
+            caller: call
+                .consumer
+                .map_or(Caller::Unknown, |consumer| Caller::Consumer(consumer.id, call.credential)),
             credentials: call.credentials,
             minute: call.now.as_second().div_euclid(60),
         };
@@ -130,8 +133,8 @@ impl Counters {
             let taken = std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner));
             for (key, Counter { calls, endpoint, consumer }) in taken {
                 let caller = match (key.caller, consumer) {
-                    (Caller::Consumer(_, key), Some(consumer)) => {
-                        CountedCaller::Consumer(consumer.name.clone(), key)
+                    (Caller::Consumer(_, credential), Some(consumer)) => {
+                        CountedCaller::Consumer(consumer.name.clone(), credential)
                     }
                     (Caller::Others, _) => CountedCaller::Others,
                     (Caller::Unknown | Caller::Consumer(..), _) => CountedCaller::Unknown,

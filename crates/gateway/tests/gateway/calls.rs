@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tollgate_gateway::{Gateway, GatewaySettings, Usage};
 use tollgate_model::calls::CountedCaller;
+use tollgate_model::ids::KeyId;
 use tollgate_model::names::EnvironmentName;
 
 use crate::world::{World, get};
@@ -52,7 +53,8 @@ async fn a_call_that_passed_is_counted_with_who_called_and_what_was_shown() {
     {
         world.call(&test, get(&format!("/pipeline/default/v1/{pipeline}"), &headers)).await;
     }
-    let ann = |key| CountedCaller::Consumer("ann".parse().expect("a name"), key);
+    let ann =
+        |key: Option<KeyId>| CountedCaller::Consumer("ann".parse().expect("a name"), key.map(Into::into));
     let expected = [
         ("keyed api-key", ann(Some(first)), 2),
         ("keyed api-key+token-sent", ann(Some(second)), 1),

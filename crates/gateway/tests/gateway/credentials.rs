@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::SignedDuration;
 use tollgate_credential::seal::MasterKey;
+use tollgate_model::calls::CountedCaller;
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::environments::Exposure;
 use tollgate_model::names::EnvironmentName;
@@ -109,7 +110,7 @@ async fn a_key_works_until_its_last_moment_and_its_use_is_noted() {
     world.publish();
     world.clock.advance(Duration::from_secs(9));
     assert_eq!(code_of(&world, &test, "keyed", &[("apikey", &key)]).await, "");
-    assert_eq!(world.usage.drain(), [(id, world.now())]);
+    assert_eq!(world.usage.drain(), [(id.into(), world.now())]);
     world.clock.advance(Duration::from_secs(1));
     assert_eq!(code_of(&world, &test, "keyed", &[("apikey", &key)]).await, "api-key-invalid");
     assert_eq!(world.usage.drain(), [], "a refused key was not used");
@@ -142,10 +143,10 @@ async fn basic_credentials_must_be_right_and_of_an_associated_consumer() {
     let mut world = world();
     let alice = world.consumer(&test, "alice", &ALL);
     let bob = world.consumer(&test, "bob", &["both"]);
-    world.basic(&test, alice, "alice", "right");
-    world.basic(&test, bob, "bob", "secret");
+    let alices = world.basic(&test, alice, "alice", "right");
+    let bobs = world.basic(&test, bob, "bob", "secret");
     world.basic(&test, alice, "old", "right");
-    let (_, alices_key) = world.key(&test, alice);
+    let (alices_id, alices_key) = world.key(&test, alice);
     let now = world.now();
     world.change::<BasicAuth>(|it| it.username == "old", |it| it.revoked_at = Some(now));
     world.publish();
@@ -166,6 +167,13 @@ async fn basic_credentials_must_be_right_and_of_an_associated_consumer() {
             "{authorization}"
         );
     }
+    let mut used = world.usage.drain();
+    used.sort();
+    let mut expected = [(alices.into(), world.now()), (bobs.into(), world.now())];
+    expected.sort();
+    assert_eq!(used, expected, "a user name without its password was not used");
+    let calls: Vec<_> = world.usage.drain_calls().calls.into_keys().map(|of| of.caller).collect();
+    assert_eq!(calls, [CountedCaller::Consumer("alice".parse().expect("a name"), Some(alices.into()))]);
     let missing = world.call(&test, get(&path("basic"), &[])).await;
     assert_eq!(missing.code(), "basic-auth-invalid");
     assert!(missing.header("www-authenticate").starts_with("Basic realm="));
@@ -174,6 +182,9 @@ async fn basic_credentials_must_be_right_and_of_an_associated_consumer() {
         let headers = [("apikey", alices_key.as_str()), ("authorization", authorization.as_str())];
         assert_eq!(code_of(&world, &test, "both", &headers).await, code, "{user} with the key of alice");
     }
+    let calls: Vec<_> = world.usage.drain_calls().calls.into_keys().map(|of| of.caller).collect();
+    let by_key = CountedCaller::Consumer("alice".parse().expect("a name"), Some(alices_id.into()));
+    assert_eq!(calls, [by_key], "the key told first who called");
     // A remembered success does not outlive its credential.
     world.change::<BasicAuth>(|it| it.username == "alice", |it| it.revoked_at = Some(now));
     world.publish();

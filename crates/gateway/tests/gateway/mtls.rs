@@ -98,11 +98,7 @@ async fn a_certificate_is_whose_it_is_bound_to_by_fingerprint_or_by_a_name_of_it
             world.publish();
         }
     }
-    assert_eq!(
-        world.usage.drain_certificates().len(),
-        6,
-        "each binding was used once, and what was refused was not"
-    );
+    assert_eq!(world.usage.drain().len(), 6, "each binding was used once, and what was refused was not");
     let counts = world.usage.drain_calls();
     let expected = ShownCredentials { certificate: Shown::Verified, ..ShownCredentials::default() };
     assert!(counts.calls.keys().all(|of| of.credentials == expected), "{counts:?}");

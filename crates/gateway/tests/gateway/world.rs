@@ -313,7 +313,7 @@ impl World {
         consumer: ConsumerId,
         user: &str,
         password: &str,
-    ) {
+    ) -> BasicAuthId {
         let password = Password::parse(password).expect("a password");
         let id = BasicAuthId::new(self.now(), self.bytes());
         self.put(&BasicAuth {
@@ -325,6 +325,7 @@ impl World {
             created_at: self.now(),
             revoked_at: None,
         });
+        id
     }
 
     /// Binds client certificates to a consumer.

@@ -550,7 +550,8 @@ const EVERY_CALL: CallFilter<'_> = CallFilter { since_minute: 0, environment: No
 async fn counted_calls_of_several_gateways_add_up_and_a_batch_counts_once(database: Database) {
     let (one, other) = (database.store().await, database.store().await);
     let rows: Vec<_> = (0..50).map(|n| (calls(7, "a", CountedCaller::Unknown, "none"), n)).collect();
-    let key = CountedCaller::Consumer("ann".parse().unwrap(), Some(KeyId::new(Timestamp::MAX, [1; 10])));
+    let key =
+        CountedCaller::Consumer("ann".parse().unwrap(), Some(KeyId::new(Timestamp::MAX, [1; 10]).into()));
     let mut writers = JoinSet::new();
     for n in 0..8 {
         let store = if n % 2 == 0 { one.clone() } else { other.clone() };

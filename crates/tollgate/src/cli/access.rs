@@ -33,7 +33,7 @@ pub(crate) enum AccessCommand {
         #[arg(long, value_name = "ENVIRONMENT")]
         env: EnvironmentName,
     },
-    /// Lists the associations and API keys that nobody used for some days.
+    /// Lists the associations and credentials that nobody used for some days.
     Unused {
         /// For how many days: 1 to 90, as long as calls are counted.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=90))]
@@ -80,6 +80,26 @@ const KEYS: &[Column] = &[
     ("CONSUMER", "/consumer"),
     ("KEY", "/name"),
     ("HINT", "/hint"),
+    ("ID", "/id"),
+    ("CREATED", "/createdAt"),
+    ("LAST USED", "/lastUsedAt"),
+    ("VERDICT", "/verdict"),
+];
+
+const CERTIFICATES: &[Column] = &[
+    ("ENVIRONMENT", "/environment"),
+    ("CONSUMER", "/consumer"),
+    ("CERTIFICATE", "/name"),
+    ("ID", "/id"),
+    ("CREATED", "/createdAt"),
+    ("LAST USED", "/lastUsedAt"),
+    ("VERDICT", "/verdict"),
+];
+
+const BASIC_AUTH: &[Column] = &[
+    ("ENVIRONMENT", "/environment"),
+    ("CONSUMER", "/consumer"),
+    ("USERNAME", "/name"),
     ("ID", "/id"),
     ("CREATED", "/createdAt"),
     ("LAST USED", "/lastUsedAt"),
@@ -226,10 +246,13 @@ fn unused(document: &Value) -> String {
         rows.collect()
     };
     format!(
-        "since {}\n\nassociations without a call:\n{}\nAPI keys that were not used:\n{}",
+        "since {}\n\nassociations without a call:\n{}\nAPI keys that were not used:\n{}\n\
+         client certificates that were not shown:\n{}\nBasic Auth credentials that were not used:\n{}",
         text(document, "since"),
         table(&judged("associations"), ASSOCIATIONS),
         table(&judged("keys"), KEYS),
+        table(&judged("certificates"), CERTIFICATES),
+        table(&judged("basicAuth"), BASIC_AUTH),
     )
 }
 

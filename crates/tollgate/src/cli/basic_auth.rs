@@ -66,7 +66,13 @@ pub(crate) async fn run(context: &Context<'_>, command: BasicAuthCommand) -> Res
             let path = client.environment_path(env.as_str(), &["consumers", consumer.as_str(), "basic-auth"]);
             context.output.list(
                 &client.list(&path).await?,
-                &[("ID", "/id"), ("USERNAME", "/username"), ("STATE", "/state"), ("CREATED", "/createdAt")],
+                &[
+                    ("ID", "/id"),
+                    ("USERNAME", "/username"),
+                    ("STATE", "/state"),
+                    ("CREATED", "/createdAt"),
+                    ("LAST USED", "/lastUsedAt"),
+                ],
             );
         }
         BasicAuthCommand::Revoke { id, env } => {

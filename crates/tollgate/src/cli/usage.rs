@@ -35,7 +35,7 @@ const COLUMNS: &[Column] = &[
     ("PIPELINE", "/pipeline"),
     ("MAJOR", "/major"),
     ("CONSUMER", "/consumer"),
-    ("KEY", "/keyName"),
+    ("CREDENTIAL", "/credentialName"),
     ("CREDENTIALS", "/credentials"),
     ("CALLS", "/calls"),
     ("LAST CALL", "/lastCall"),
@@ -120,9 +120,10 @@ fn row(item: &Value) -> Value {
     let mut row = item.clone();
     let credentials = items(item, "credentials");
     let key = item.get("key").filter(|key| !key.is_null());
+    let other = item.get("credential").filter(|it| !it.is_null());
     if let Some(fields) = row.as_object_mut() {
-        if let Some(key) = key {
-            fields.insert("keyName".to_owned(), named_key(key).into());
+        if let Some(name) = key.map(named_key).or_else(|| other.map(named_credential)) {
+            fields.insert("credentialName".to_owned(), name.into());
         }
         if item.get("others") == Some(&Value::Bool(true)) {
             fields.insert("consumer".to_owned(), "(others)".into());
@@ -143,7 +144,10 @@ fn who(caller: &Value) -> String {
     };
     match caller.get("key").filter(|key| !key.is_null()) {
         Some(key) => format!("{consumer}, key {} ({})", named_key(key), text(key, "id")),
-        None => consumer.to_owned(),
+        None => match caller.get("credential").filter(|it| !it.is_null()) {
+            Some(it) => format!("{consumer}, {} ({})", named_credential(it), text(it, "id")),
+            None => consumer.to_owned(),
+        },
     }
 }
 
@@ -153,6 +157,13 @@ fn named_key(key: &Value) -> String {
         (Some(name), Some(hint)) => format!("{name} …{hint}"),
         _ => text(key, "id").to_owned(),
     }
+}
+
+/// Names a client certificate by its name, a Basic Auth credential by its user name; by its id when that is not known.
+fn named_credential(credential: &Value) -> String {
+    let kind = if text(credential, "kind") == "certificate" { "certificate" } else { "user" };
+    let name = credential.get("name").and_then(Value::as_str);
+    format!("{kind} {}", name.unwrap_or_else(|| text(credential, "id")))
 }
 
 fn calls(number: u64) -> String {
@@ -170,11 +181,13 @@ mod tests {
     #[test]
     fn callers_are_named_by_consumer_and_key_with_what_they_lacked() {
         let key = json!({ "id": "key_1", "name": "main", "hint": "x4Qz" });
+        let user = json!({ "kind": "basic-auth", "id": "bas_1", "name": "bobby" });
         let callers = json!({ "since": "2026-11-17T00:00:00Z", "calls": 12, "lacking": 9, "deployments": [{
             "environment": "prod", "pipeline": "shop", "version": "1.2", "calls": 12, "lacking": 9,
             "demands": [{ "code": "missing-jwt", "lacking": 9 }],
             "callers": [
                 { "consumer": "ann", "key": key, "calls": 9, "lacking": 9 },
+                { "consumer": "bob", "key": null, "credential": user, "calls": 3, "lacking": 0 },
                 { "consumer": null, "key": null, "calls": 2, "lacking": 0 },
                 { "consumer": null, "key": null, "others": true, "calls": 1, "lacking": 0 },
             ],
@@ -185,6 +198,7 @@ mod tests {
                 "calls to them since 2026-11-17T00:00:00Z: 12, of which 9 lacked what would be demanded",
                 "  shop 1.2 in prod: 12 calls, 9 without a bearer token",
                 "    ann, key main …x4Qz (key_1): 9 calls, 9 lacking",
+                "    bob, user bobby (bas_1): 3 calls, 0 lacking",
                 "    nobody knows who (no credentials were demanded): 2 calls, 0 lacking",
                 "    others, too many at once to be told apart: 1 call, 0 lacking",
             ]

@@ -1,4 +1,4 @@
-//! Writes down when keys were last used, how many calls there were, what became of them, and refused attempts that wait,
+//! Writes down when credentials were last used, how many calls there were, what became of them, and refused attempts that wait,
 //! away from the calls.
 //!
 //! It stops after the listeners, so that calls that were in flight are in what it writes last.
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tollgate_app::App;
 use tollgate_gateway::Usage;
-use tollgate_model::ids::{CertificateId, KeyId};
+use tollgate_model::ids::CredentialId;
 
 use super::supervise::supervise;
 use calls::PendingCalls;
@@ -40,7 +40,7 @@ pub(crate) struct UsageTask {
 
 /// What is not written down yet: one entry for each credential, so that it does not grow while the store is away.
 #[derive(Default)]
-struct Pending(HashMap<KeyId, Timestamp>, HashMap<CertificateId, Timestamp>);
+struct Pending(HashMap<CredentialId, Timestamp>);
 
 // === impl UsageTask ===
 
@@ -89,7 +89,6 @@ async fn run(app: App, usage: Arc<Usage>, mut shutdown: watch::Receiver<bool>) {
         traffic.add(usage.drain_traffic());
         traffic.write(&app).await;
         pending.add(usage.drain());
-        pending.add_certificates(usage.drain_certificates());
         pending.write(&app).await;
         if stop {
             calls.give_up();
@@ -113,46 +112,35 @@ async fn run(app: App, usage: Arc<Usage>, mut shutdown: watch::Receiver<bool>) {
 // === impl Pending ===
 
 impl Pending {
-    fn add(&mut self, uses: Vec<(KeyId, Timestamp)>) {
-        for (key, at) in uses {
-            self.0.entry(key).and_modify(|last| *last = (*last).max(at)).or_insert(at);
-        }
-    }
-
-    fn add_certificates(&mut self, uses: Vec<(CertificateId, Timestamp)>) {
-        for (certificate, at) in uses {
-            self.1.entry(certificate).and_modify(|last| *last = (*last).max(at)).or_insert(at);
+    fn add(&mut self, uses: Vec<(CredentialId, Timestamp)>) {
+        for (credential, at) in uses {
+            self.0.entry(credential).and_modify(|last| *last = (*last).max(at)).or_insert(at);
         }
     }
 
     async fn write(&mut self, app: &App) {
-        if !self.0.is_empty() {
-            let uses: Vec<_> = self.0.iter().map(|(key, at)| (*key, *at)).collect();
-            match app.usage().flush(&uses).await {
-                Ok(()) => self.0.clear(),
-                Err(error) => tracing::warn!(%error, "the last uses of keys could not be written down"),
-            }
+        if self.0.is_empty() {
+            return;
         }
-        if !self.1.is_empty() {
-            let uses: Vec<_> = self.1.iter().map(|(certificate, at)| (*certificate, *at)).collect();
-            match app.usage().flush_certificates(&uses).await {
-                Ok(()) => self.1.clear(),
-                Err(error) => {
-                    tracing::warn!(%error, "the last uses of client certificates could not be written down");
-                }
-            }
+        let uses: Vec<_> = self.0.iter().map(|(credential, at)| (*credential, *at)).collect();
+        match app.usage().flush(&uses).await {
+            Ok(()) => self.0.clear(),
+            Err(error) => tracing::warn!(%error, "the last uses of credentials could not be written down"),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tollgate_model::ids::{BasicAuthId, KeyId};
+
     use super::*;
 
     #[test]
-    fn what_waits_for_the_store_has_one_entry_for_each_key() {
+    fn what_waits_for_the_store_has_one_entry_for_each_credential() {
         let at = |second| Timestamp::from_second(second).expect("in range");
-        let (one, two) = (KeyId::new(at(1), [1; 10]), KeyId::new(at(1), [2; 10]));
+        let one = CredentialId::from(KeyId::new(at(1), [1; 10]));
+        let two = CredentialId::from(BasicAuthId::new(at(1), [1; 10]));
         let mut pending = Pending::default();
         for second in 0..1_000 {
             pending.add(vec![(one, at(second)), (two, at(5))]);
