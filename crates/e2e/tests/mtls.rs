@@ -405,3 +405,53 @@ fn a_session_is_not_resumed_and_a_door_for_certificates_is_never_left_open() {
         std::fs::remove_file(gate.home.log_path()).expect("there");
     }
 }
+
+#[tokio::test]
+async fn an_operator_sees_when_each_certificate_was_used_and_how_many_were_refused() {
+    let mut gate = Gate::new();
+    gate.options.push("--listen=metrics=127.0.0.1:0".to_owned());
+    let server = gate.start();
+    deploy(&gate, &server, "");
+    consumer(&server, "shop");
+    let shop = gate.client("shop", gate.ca.issue(&["dns:shop.example"]));
+    let (used, idle) = (
+        bind(&server, "shop", &["--cert", &shop.cert]),
+        bind(&server, "shop", &["--san", "dns:other.example", "--issuer", &gate.file("ca.pem")]),
+    );
+    until_answered(&gate, &server, &shop, answer("200", "")).await;
+    wait_until("the last use", SOON, async || {
+        let listed = server.json(&["certificate", "list", "shop", "--env", "test"]);
+        listed.pointer("/items/0/lastUsedAt").is_some_and(Value::is_string)
+    })
+    .await;
+    let unused = server.json(&["access", "unused", "--days", "1", "--env", "test"]);
+    let ids: Vec<_> = unused["certificates"].as_array().expect("a list").iter().map(|it| &it["id"]).collect();
+    assert_eq!(ids, [&json!(idle)], "{unused}");
+    let usage = server.json(&["usage", "--env", "test"]);
+    let credential = usage.pointer("/items/0/credential").expect("a credential");
+    assert_eq!((&credential["kind"], &credential["id"]), (&json!("certificate"), &json!(used)));
+    let table = server.cli(&["usage", "--env", "test"]).expect_code(0);
+    assert!(table.stdout.contains("certificate default"), "{table:?}");
+
+    assert!(gate.curl(&server, "test.mtls", None, &[]).is_err(), "without a certificate");
+    let text = server.call("metrics", "/metrics", &[], None).await.expect(200, "").text;
+    let of = "environment=\"test\",exposure=\"external\",mtls=\"true\"";
+    assert!(
+        text.contains(&format!(
+            "tollgate_tls_handshakes_failed_total{{{of},reason=\"client-certificate\"}} 1\n"
+        )),
+        "{text}"
+    );
+    assert!(text.contains(&format!("tollgate_connections{{{of}}} ")), "{text}");
+    let mut lint = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("Debian's package `prometheus` is installed: `cargo xtask test` does that");
+    std::io::Write::write_all(&mut lint.stdin.take().expect("piped"), text.as_bytes()).expect("reads");
+    let linted = lint.wait_with_output().expect("ends");
+    assert!(linted.status.success() && linted.stdout.is_empty() && linted.stderr.is_empty(), "{linted:?}");
+    assert_eq!(server.stop(), Some(0));
+}

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tollgate_credential::verified_tokens::VerifiedTokens;
 use tollgate_flow::{CallMetadata, Message};
-use tollgate_listener::{ClientCertificate, Entrance, ListenerSettings, Opened};
+use tollgate_listener::{ClientCertificate, Entrance, FailedHandshakes, ListenerSettings, Opened};
 use tollgate_model::environments::{Exposure, RealmSettings};
 use tollgate_model::explanations::Check;
 use tollgate_model::ids::{ExecutionId, RequestId};
@@ -257,7 +257,12 @@ impl Gateway {
         shutdown: watch::Receiver<bool>,
     ) {
         let id = ListenerId { environment, exposure };
-        let metrics = self.metrics.listener(&id);
+        let mtls = entrance.tls.as_ref().is_some_and(|tls| tls.demands_clients());
+        let metrics = self.metrics.listener(&id, mtls);
+        let failed = FailedHandshakes::new({
+            let metrics = metrics.clone();
+            move |failure| metrics.failed(failure)
+        });
         let opened = Opened::new({
             let metrics = metrics.clone();
             move || metrics.connected()
@@ -270,7 +275,7 @@ impl Gateway {
                 gateway.handle_counted(id, front, remote, request, metrics).await
             }
         };
-        let entrance = Entrance { opened, ..entrance };
+        let entrance = Entrance { opened, failed, ..entrance };
         tollgate_listener::serve(listener, entrance, self.settings.listener, shutdown, handler).await;
     }
 
@@ -287,7 +292,7 @@ impl Gateway {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let metrics = self.metrics.listener(listener);
+        let metrics = self.metrics.listener(listener, false);
         self.handle_counted(listener, &Front::default(), remote, request, &metrics).await
     }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
+use tollgate_listener::HandshakeFailure;
 use tollgate_model::names::{EnvironmentName, PipelineName, RealmName};
 use tollgate_model::traffic::{AnswerClass, FLOW_CODE};
 use tollgate_snapshot::{CallSeries, Endpoint};
@@ -58,7 +59,7 @@ pub(crate) struct Outcome {
 /// The counters of a gateway.
 #[derive(Default)]
 pub(crate) struct Metrics {
-    listeners: Mutex<HashMap<ListenerId, Arc<ListenerMetrics>>>,
+    listeners: Mutex<HashMap<ListenerName, Arc<ListenerMetrics>>>,
     deployments: Mutex<HashMap<DeploymentName, Kept>>,
     others: std::sync::OnceLock<Arc<CallSeries>>,
 }
@@ -68,6 +69,9 @@ pub(crate) struct ListenerMetrics {
     in_flight: AtomicU64,
     connections: AtomicU64,
     accepted: AtomicU64,
+    /// TLS handshakes that failed for want of a good client certificate, and for other reasons.
+    without_certificate: AtomicU64,
+    failed_otherwise: AtomicU64,
     /// Calls that came to no deployment.
     unrouted: CallSeries,
 }
@@ -77,6 +81,13 @@ pub(crate) struct Connected(Arc<ListenerMetrics>);
 
 /// A call that is counted as in flight as long as this lives.
 pub(crate) struct InFlight(Arc<ListenerMetrics>);
+
+/// A listener, and whether it asks for client certificates: an exposure may have one of either kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct ListenerName {
+    id: ListenerId,
+    mtls: bool,
+}
 
 /// What stays of a deployment when it is deployed again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,12 +112,9 @@ fn series() -> CallSeries {
 
 impl Metrics {
     /// Returns the counters of a listener. Takes a lock: a listener asks once.
-    pub(crate) fn listener(&self, id: &ListenerId) -> Arc<ListenerMetrics> {
+    pub(crate) fn listener(&self, id: &ListenerId, mtls: bool) -> Arc<ListenerMetrics> {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        match listeners.get(id) {
-            Some(listener) => listener.clone(),
-            None => listeners.entry(id.clone()).or_default().clone(),
-        }
+        listeners.entry(ListenerName { id: id.clone(), mtls }).or_default().clone()
     }
 
     /// Returns the counters of a call by its endpoint, or the listener's when it came to none.
@@ -144,10 +152,7 @@ impl Metrics {
         let listeners = {
             let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
             let mut all: Vec<_> = listeners.iter().map(|(id, it)| (id.clone(), it.clone())).collect();
-            all.sort_by(|one, other| {
-                (&one.0.environment, one.0.exposure.as_str())
-                    .cmp(&(&other.0.environment, other.0.exposure.as_str()))
-            });
+            all.sort_by(|(one, _), (other, _)| one.labels().cmp(&other.labels()));
             all
         };
         let mut all: Vec<(Vec<(&str, &str)>, &CallSeries)> = Vec::new();
@@ -163,9 +168,8 @@ impl Metrics {
             all.push((labels, series));
         }
         all.extend(self.others.get().map(|series| (vec![("pipeline", "(others)")], &**series)));
-        for (id, listener) in &listeners {
-            let labels = vec![("environment", id.environment.as_str()), ("exposure", id.exposure.as_str())];
-            all.push((labels, &listener.unrouted));
+        for (name, listener) in &listeners {
+            all.push((name.labels().to_vec(), &listener.unrouted));
         }
         out.family(
             "tollgate_calls_total",
@@ -196,9 +200,18 @@ impl Metrics {
         ];
         for (name, kind, help, of) in numbers {
             out.family(name, kind, help);
-            for (id, listener) in &listeners {
-                let labels = [("environment", id.environment.as_str()), ("exposure", id.exposure.as_str())];
-                out.sample(name, &labels, of(listener).load(Ordering::Relaxed));
+            for (listener, counted) in &listeners {
+                out.sample(name, &listener.labels(), of(counted).load(Ordering::Relaxed));
+            }
+        }
+        let name = "tollgate_tls_handshakes_failed_total";
+        out.family(name, Kind::Counter, "TLS handshakes that callers did not get through, by reason.");
+        for (listener, counted) in &listeners {
+            for (reason, failed) in
+                [("client-certificate", &counted.without_certificate), ("other", &counted.failed_otherwise)]
+            {
+                let labels = [&listener.labels()[..], &[("reason", reason)]].concat();
+                out.sample(name, &labels, failed.load(Ordering::Relaxed));
             }
         }
     }
@@ -214,6 +227,19 @@ impl Metrics {
             deployments.iter().map(|(name, kept)| (name.clone(), kept.series.clone())).collect();
         all.sort_by(|one, other| one.0.cmp(&other.0));
         all
+    }
+}
+
+// === impl ListenerName ===
+
+impl ListenerName {
+    /// Returns what tells it apart; the last label is absent where no client certificates are asked for.
+    fn labels(&self) -> [(&str, &str); 3] {
+        [
+            ("environment", self.id.environment.as_str()),
+            ("exposure", self.id.exposure.as_str()),
+            ("mtls", if self.mtls { "true" } else { "" }),
+        ]
     }
 }
 
@@ -300,6 +326,15 @@ impl ListenerMetrics {
         Connected(self.clone())
     }
 
+    /// Counts a TLS handshake that failed.
+    pub(crate) fn failed(&self, failure: HandshakeFailure) {
+        let counter = match failure {
+            HandshakeFailure::ClientCertificate => &self.without_certificate,
+            HandshakeFailure::Other => &self.failed_otherwise,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a call, as in flight until what is returned is dropped.
     pub(crate) fn began(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -310,7 +345,14 @@ impl ListenerMetrics {
 impl Default for ListenerMetrics {
     fn default() -> Self {
         let zero = AtomicU64::default;
-        Self { in_flight: zero(), connections: zero(), accepted: zero(), unrouted: series() }
+        Self {
+            in_flight: zero(),
+            connections: zero(),
+            accepted: zero(),
+            without_certificate: zero(),
+            failed_otherwise: zero(),
+            unrouted: series(),
+        }
     }
 }
 

@@ -30,6 +30,7 @@ use crate::linger::Linger;
 use crate::places::Place;
 use crate::proxy_protocol;
 use crate::server::{Shared, stopped};
+use crate::settings::HandshakeFailure;
 use crate::stalls::WriteTimeout;
 use crate::stream::Stream;
 use crate::strict::Strict;
@@ -112,7 +113,10 @@ async fn open<H>(shared: &Shared<H>, mut stream: TcpStream, mut remote: SocketAd
     let place =
         if counts { Some(places.take(remote.ip()).ok_or(io::ErrorKind::QuotaExceeded)?) } else { None };
     let (stream, is_http2, client) = if let Some(tls) = &entrance.tls {
-        let stream = timeout(settings.handshake_timeout, tls.acceptor().accept(stream)).await??;
+        let accepted = timeout(settings.handshake_timeout, tls.acceptor().accept(stream)).await;
+        let stream = accepted.map_err(io::Error::from).flatten().inspect_err(|error| {
+            entrance.failed.tell(HandshakeFailure::of(error));
+        })?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
         // Without one the handshake has failed where one is demanded; that it is there is looked at all the same.
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();

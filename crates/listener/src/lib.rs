@@ -33,5 +33,5 @@ pub use clients::{ClientCertificate, ClientCertificateError, ClientTrust, Client
 pub use ipnet::IpNet;
 pub use proxies::{ForwardedHeader, TrustedProxies};
 pub use server::serve;
-pub use settings::{Entrance, ListenerSettings, Opened};
+pub use settings::{Entrance, FailedHandshakes, HandshakeFailure, ListenerSettings, Opened};
 pub use tls::{Certificates, CertificatesError, Tls};

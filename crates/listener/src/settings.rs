@@ -42,11 +42,26 @@ pub struct Entrance {
     pub proxies: Arc<TrustedProxies>,
     /// Who counts the connections.
     pub opened: Opened,
+    /// Who counts the TLS handshakes that fail.
+    pub failed: FailedHandshakes,
 }
 
 /// Told of each connection that is accepted; what it returns is dropped when the connection ends.
 #[derive(Clone, Default)]
 pub struct Opened(Option<Arc<dyn Fn() -> Box<dyn Send> + Send + Sync>>);
+
+/// Told of each TLS handshake that a caller does not get through.
+#[derive(Clone, Default)]
+pub struct FailedHandshakes(Option<Arc<dyn Fn(HandshakeFailure) + Send + Sync>>);
+
+/// Why a TLS handshake failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// The caller showed no client certificate that is taken, or none.
+    ClientCertificate,
+    /// Something else: another protocol, no version in common, silence, an end before it was done.
+    Other,
+}
 
 // === impl Opened ===
 
@@ -64,6 +79,41 @@ impl Opened {
 impl std::fmt::Debug for Opened {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Opened").field(&self.0.is_some()).finish()
+    }
+}
+
+// === impl FailedHandshakes ===
+
+impl FailedHandshakes {
+    /// Tells `count` of each.
+    pub fn new(count: impl Fn(HandshakeFailure) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(count)))
+    }
+
+    pub(crate) fn tell(&self, failure: HandshakeFailure) {
+        if let Some(count) = &self.0 {
+            count(failure);
+        }
+    }
+}
+
+impl std::fmt::Debug for FailedHandshakes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("FailedHandshakes").field(&self.0.is_some()).finish()
+    }
+}
+
+// === impl HandshakeFailure ===
+
+impl HandshakeFailure {
+    /// Tells why from what the handshake ended with.
+    pub(crate) fn of(error: &std::io::Error) -> Self {
+        use rustls::Error::{InvalidCertificate, NoCertificatesPresented};
+        match error.get_ref().and_then(|it| it.downcast_ref()) {
+            // Only of a server that asks for certificates: it looks at none of its own.
+            Some(InvalidCertificate(_) | NoCertificatesPresented) => Self::ClientCertificate,
+            _ => Self::Other,
+        }
     }
 }
 

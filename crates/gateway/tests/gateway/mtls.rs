@@ -7,10 +7,15 @@ use base64::Engine as _;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use tollgate_listener::{Certificates, ClientCertificate, ClientTrust, Tls};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tollgate_gateway::Exposition;
+use tollgate_listener::{Certificates, ClientCertificate, ClientTrust, Entrance, Tls};
 use tollgate_model::calls::{Shown, ShownCredentials};
 use tollgate_model::certificates::{Certificate, Fingerprint, KnownBy, SubjectAltName};
 use tollgate_model::consumers::Consumer;
+use tollgate_model::environments::Exposure;
 use tollgate_model::explanations::Check;
 use tollgate_model::ids::ConsumerId;
 use tollgate_model::names::EnvironmentName;
@@ -355,4 +360,52 @@ async fn what_is_kept_of_a_refusal_names_the_binding_and_never_the_names_of_the_
     let failed = kept.checks.iter().find(|it| it.check == Check::CertificateKnown).expect("made");
     assert!(failed.why.as_deref().is_some_and(|why| why.contains("was revoked at")), "{failed:?}");
     assert!(!format!("{kept:?}").contains("somebody"));
+}
+
+#[tokio::test]
+async fn a_listener_that_asks_for_certificates_is_counted_beside_the_one_that_does_not() {
+    let (world, _) = world();
+    let ca = Authority::new("CA");
+    let (stop, shutdown) = watch::channel(false);
+    let mut addresses = Vec::new();
+    for tls in [None, Some(door(&[&ca]))] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        addresses.push(listener.local_addr().expect("bound"));
+        let (gateway, shutdown) = (world.gateway.clone(), shutdown.clone());
+        let entrance = Entrance { tls, ..Entrance::default() };
+        tokio::spawn(async move {
+            let test = EnvironmentName::test();
+            gateway.serve(listener, entrance, test, Exposure::External, shutdown).await;
+        });
+    }
+    for address in [addresses[0], addresses[1], addresses[1]] {
+        let mut stream = TcpStream::connect(address).await.expect("listening");
+        stream
+            .write_all(b"GET /nowhere HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            .await
+            .expect("taken");
+        let mut answer = Vec::new();
+        // To a caller who does not speak TLS the listener may just hang up.
+        let _ = stream.read_to_end(&mut answer).await;
+    }
+    let mut out = Exposition::default();
+    world.gateway.write_metrics(&mut out);
+    let text = out.into_text();
+    let (plain, mtls) = (
+        "environment=\"test\",exposure=\"external\"",
+        "environment=\"test\",exposure=\"external\",mtls=\"true\"",
+    );
+    for (sample, value) in [
+        (format!("tollgate_connections_accepted_total{{{plain}}}"), 1),
+        (format!("tollgate_connections_accepted_total{{{mtls}}}"), 2),
+        (format!("tollgate_call_duration_seconds_count{{{plain}}}"), 1),
+        (format!("tollgate_call_duration_seconds_count{{{mtls}}}"), 0),
+        (format!("tollgate_calls_in_flight{{{mtls}}}"), 0),
+        (format!("tollgate_tls_handshakes_failed_total{{{plain},reason=\"other\"}}"), 0),
+        (format!("tollgate_tls_handshakes_failed_total{{{mtls},reason=\"other\"}}"), 2),
+        (format!("tollgate_tls_handshakes_failed_total{{{mtls},reason=\"client-certificate\"}}"), 0),
+    ] {
+        assert!(text.contains(&format!("\n{sample} {value}\n")), "{sample} {value}\n{text}");
+    }
+    stop.send_replace(true);
 }

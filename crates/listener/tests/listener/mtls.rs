@@ -12,7 +12,10 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tollgate_listener::{Certificates, ClientCertificate, ClientTrust, Entrance, ListenerSettings, Tls};
+use tollgate_listener::{
+    Certificates, ClientCertificate, ClientTrust, Entrance, FailedHandshakes, HandshakeFailure,
+    ListenerSettings, Tls,
+};
 use tollgate_testkit::{Authority, Leaf};
 
 use crate::world::{Server, ok, read_to, rest, start};
@@ -25,6 +28,7 @@ struct Gate {
     tls: Arc<Tls>,
     roots: RootCertStore,
     shown: Arc<Mutex<Vec<Option<ClientCertificate>>>>,
+    failed: Arc<Mutex<Vec<HandshakeFailure>>>,
 }
 
 /// How a caller comes.
@@ -58,9 +62,14 @@ impl Gate {
             seen.lock().expect("no panic").push(request.extensions().get::<ClientCertificate>().cloned());
             async { ok("in") }
         };
-        let entrance = Entrance { tls: Some(tls.clone()), ..Entrance::default() };
+        let failures: Arc<Mutex<Vec<_>>> = Arc::default();
+        let failed = FailedHandshakes::new({
+            let failures = failures.clone();
+            move |failure| failures.lock().expect("no panic").push(failure)
+        });
+        let entrance = Entrance { tls: Some(tls.clone()), failed, ..Entrance::default() };
         let server = start(entrance, ListenerSettings::default(), handler).await;
-        Self { server, tls, roots, shown }
+        Self { server, tls, roots, shown, failed: failures }
     }
 
     fn config(&self, caller: Caller<'_>) -> ClientConfig {
@@ -116,6 +125,18 @@ async fn nobody_gets_in_without_a_good_certificate() {
         }
     }
     assert_eq!(gate.server.seen(), [""; 0], "no request gets that far");
+    assert_eq!(*gate.failed.lock().expect("no panic"), [HandshakeFailure::ClientCertificate; 8]);
+    // Not TLS, and the end before it has begun.
+    for bytes in [CALL, ""] {
+        let mut stream = TcpStream::connect(gate.server.address).await.expect("listening");
+        stream.write_all(bytes.as_bytes()).await.expect("taken");
+        stream.shutdown().await.expect("open");
+        rest(&mut stream).await;
+    }
+    let good = ca.issue(&["dns:a.example"]);
+    assert!(gate.call(Caller { leaf: Some(&good), version: VERSIONS[1] }).await.is_some());
+    let failed = gate.failed.lock().expect("no panic").split_off(8);
+    assert_eq!(failed, [HandshakeFailure::Other; 2], "and none of the one that got through");
 }
 
 #[tokio::test]
