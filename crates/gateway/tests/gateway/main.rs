@@ -8,6 +8,7 @@ mod credentials;
 mod enforcement;
 mod explain;
 mod flows;
+mod informational;
 mod issuers;
 mod limits;
 mod metrics;

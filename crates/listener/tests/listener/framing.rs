@@ -148,3 +148,13 @@ async fn a_caller_that_is_asked_to_go_on_goes_on() {
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("body"), "{answer}");
     assert!(answer.contains("\r\ndate: "), "{answer}");
 }
+
+#[tokio::test]
+async fn a_caller_of_http_1_0_is_not_asked_to_go_on() {
+    let server = echo(Entrance::default(), ListenerSettings::default()).await;
+    // It would take an interim answer for the answer (RFC 9110 section 10.1.1).
+    let call = "PUT / HTTP/1.0\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\nbody";
+    let answer = exchange(server.address, call).await;
+    assert!(answer.starts_with("HTTP/1.0 200 ") && answer.ends_with("body"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.").count(), 1, "{answer}");
+}
