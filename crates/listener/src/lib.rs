@@ -2,7 +2,8 @@
 //!
 //! The gateway and the management API stand behind the same door. A connection goes through these modules:
 //!
-//! 1. [`server`]: accepts, within bounds on all connections and on those of one address ([`places`]), and drains;
+//! 1. [`server`]: accepts, within bounds on all connections and on those of one address ([`places`]), and drains; leaves an
+//!    address that is shared without losing a connection ([`turning_away`]);
 //! 2. [`connection`]: the header of the PROXY protocol ([`proxy_protocol`]), then [`tls`], then HTTP/1.1 or HTTP/2;
 //! 3. HTTP/1.1: [`strict`] lets through only what [`framing`] reads in one way; [`stalls`] ends patience with callers who
 //!    do not take their answer, [`head_timeout`] with those who do not finish a head, [`linger`] lets them read why they
@@ -28,6 +29,7 @@ mod strict;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod turning_away;
 
 pub use clients::{ClientCertificate, ClientCertificateError, ClientTrust, ClientTrustError, Issuers};
 pub use ipnet::IpNet;

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use crate::connection;
 use crate::places::Places;
 use crate::settings::{Entrance, ListenerSettings};
+use crate::turning_away::{HANDSHAKE_PAUSE, turn_away};
 
 /// How long a failed `accept` is waited out: the process may have run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -69,9 +70,19 @@ pub async fn serve<H, F, B>(
         connections.spawn(run(permit, shared.clone(), stream, remote, shutdown.clone()));
     }
     shared.closing.store(true, Ordering::Relaxed);
+    let mut pause = BACKLOG_PAUSE;
+    if shared.entrance.shares_address {
+        match turn_away(&listener) {
+            Ok(()) => pause = HANDSHAKE_PAUSE,
+            Err(error) => tracing::warn!(
+                %error,
+                "new connections cannot be left to other processes: those that come while this one stops may be lost"
+            ),
+        }
+    }
     let backlog = async {
         for _ in 0..MAX_BACKLOG {
-            let next = tokio::time::timeout(BACKLOG_PAUSE, accept(&listener, &free)).await;
+            let next = tokio::time::timeout(pause, accept(&listener, &free)).await;
             let Ok(Some((permit, stream, remote))) = next else { break };
             connections.spawn(run(permit, shared.clone(), stream, remote, shutdown.clone()));
         }

@@ -40,6 +40,9 @@ pub struct Entrance {
     pub proxy_protocol: bool,
     /// Whose word counts about where a call comes from.
     pub proxies: Arc<TrustedProxies>,
+    /// Whether this process listens with a socket of its own on an address that others listen on, too (`SO_REUSEPORT`): at a
+    /// shutdown, new connections are left to them. A socket that outlives the process would not listen any more.
+    pub shares_address: bool,
     /// Who counts the connections.
     pub opened: Opened,
     /// Who counts the TLS handshakes that fail.

@@ -170,7 +170,9 @@ async fn serve_with(
     spans: Option<Arc<dyn Spans>>,
 ) -> anyhow::Result<()> {
     let descriptors = descriptors::raise();
-    let entrances = Arc::new(Entrances::load(&arguments.entrances)?);
+    let inherited = inherited::take()?;
+    let entrances = Entrances::load(&arguments.entrances)?;
+    let entrances = Arc::new(entrances.sharing(arguments.reuse_port, inherited.keys()));
     entrances.check(arguments.listen.iter().map(|listen| &listen.name))?;
     let console_may_leave = arguments.insecure_http || entrances.has_tls(&Name::Console);
     let opening = Opening {
@@ -178,7 +180,6 @@ async fn serve_with(
         insecure_http: arguments.insecure_http,
         reuse_port: arguments.reuse_port,
     };
-    let inherited = inherited::take()?;
     // Where another process may serve the same addresses, no call is taken before all is known that it knows.
     let takes_calls = Arc::new(watch::Sender::new(inherited.is_empty() && !arguments.reuse_port));
     let listeners = Listeners::open(&arguments.listen, inherited, opening)?;

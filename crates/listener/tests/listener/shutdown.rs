@@ -1,14 +1,17 @@
 //! A shutdown loses no call.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tollgate_listener::{Entrance, ListenerSettings};
 
-use crate::world::{HOUR, echo, exchange, ok, read_to, rest, start};
+use crate::world::{HOUR, echo, exchange, ok, read_to, rest, start, start_on};
 
 const CALL: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
@@ -89,4 +92,76 @@ async fn a_call_that_does_not_end_is_cut_off() {
     server.stop.send(true).expect("serving");
     server.task.await.expect("ends");
     assert_eq!(call.await.expect("no panic"), "");
+}
+
+/// Listens beside whoever listens there already.
+fn share(address: SocketAddr) -> TcpListener {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseport(true).expect("Linux");
+    socket.bind(address).expect("shared");
+    socket.listen(1_024).expect("a queue")
+}
+
+/// Makes one call on a connection of its own; says how it failed.
+async fn call_once(address: SocketAddr) -> std::io::Result<()> {
+    use tokio::io::AsyncReadExt as _;
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_call_is_lost_when_one_of_those_who_share_an_address_leaves() {
+    let entrance = Entrance { shares_address: true, ..Entrance::default() };
+    let serve =
+        |listener| start_on(listener, entrance.clone(), ListenerSettings::default(), async |_, _| ok("here"));
+    let mut serving = serve(share(SocketAddr::from(([127, 0, 0, 1], 0))));
+    let address = serving.address;
+    let (go_on, answered) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    let mut callers = JoinSet::new();
+    for _ in 0..16 {
+        let (go_on, answered) = (go_on.clone(), answered.clone());
+        callers.spawn(async move {
+            while go_on.load(Ordering::Relaxed) {
+                call_once(address).await?;
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok::<_, std::io::Error>(())
+        });
+    }
+    for _ in 0..8 {
+        let next = serve(share(address));
+        let before = answered.load(Ordering::Relaxed);
+        while answered.load(Ordering::Relaxed) < before + 200 {
+            tokio::task::yield_now().await;
+        }
+        serving.stop.send(true).expect("serving");
+        serving.task.await.expect("ends");
+        serving = next;
+    }
+    go_on.store(false, Ordering::Relaxed);
+    while let Some(ended) = callers.join_next().await {
+        ended.expect("no panic").expect("a call was lost");
+    }
+}
+
+#[tokio::test]
+async fn what_had_begun_is_served_and_what_begins_is_left_to_others() {
+    let entrance = Entrance { shares_address: true, ..Entrance::default() };
+    let settings = ListenerSettings { drain_grace: HOUR, drain_timeout: HOUR, ..ListenerSettings::default() };
+    let listener = share(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let server = start_on(listener, entrance, settings, async |_, _| ok("here"));
+    // In the queue, since nothing has run that could have taken it.
+    let std_stream = std::net::TcpStream::connect(server.address).expect("listening");
+    std_stream.set_nonblocking(true).expect("a socket");
+    server.stop.send(true).expect("serving");
+    let mut queued = TcpStream::from_std(std_stream).expect("a socket");
+    queued.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("taken");
+    let answer = rest(&mut queued).await;
+    assert!(answer.contains("connection: close") && answer.ends_with("here"), "{answer}");
+    server.task.await.expect("ends");
+    assert!(TcpStream::connect(server.address).await.is_err(), "nobody is left");
 }

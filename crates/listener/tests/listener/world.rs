@@ -41,6 +41,19 @@ where
     F: Future<Output = Answer> + Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    start_on(listener, entrance, settings, handler)
+}
+
+/// Like [`start`], on a socket that is there.
+pub(crate) fn start_on<F>(
+    listener: TcpListener,
+    entrance: Entrance,
+    settings: ListenerSettings,
+    handler: impl Fn(SocketAddr, Request<Incoming>) -> F + Send + Sync + 'static,
+) -> Server
+where
+    F: Future<Output = Answer> + Send + 'static,
+{
     let address = listener.local_addr().expect("bound");
     let (stop, shutdown) = watch::channel(false);
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();

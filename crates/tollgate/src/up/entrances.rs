@@ -99,6 +99,9 @@ pub(crate) struct Entrances {
     cleartext_http2: BTreeSet<Name>,
     proxy_protocol: BTreeSet<Name>,
     proxies: Arc<TrustedProxies>,
+    /// Whether other processes may listen on the same addresses, and where the socket is not this process's own.
+    shares_addresses: bool,
+    inherited: BTreeSet<Name>,
 }
 
 /// The certificates of a listener, and the files that they come from.
@@ -192,7 +195,15 @@ impl Entrances {
             cleartext_http2: arguments.cleartext_http2.iter().cloned().collect(),
             proxy_protocol: arguments.proxy_protocol.iter().cloned().collect(),
             proxies: Arc::new(proxies),
+            shares_addresses: false,
+            inherited: BTreeSet::new(),
         })
+    }
+
+    /// Says whether other processes may listen on the same addresses with sockets of their own, and which sockets were passed to
+    /// this process: those outlive it.
+    pub(crate) fn sharing<'a>(self, addresses: bool, inherited: impl Iterator<Item = &'a Name>) -> Self {
+        Self { shares_addresses: addresses, inherited: inherited.cloned().collect(), ..self }
     }
 
     /// Returns how callers come in at a listener.
@@ -202,6 +213,7 @@ impl Entrances {
             cleartext_http2: self.cleartext_http2.contains(name),
             proxy_protocol: self.proxy_protocol.contains(name),
             proxies: self.proxies.clone(),
+            shares_address: self.shares_addresses && !self.inherited.contains(name),
             ..Entrance::default()
         }
     }
@@ -505,6 +517,19 @@ mod tests {
                 trusted,
                 "{address}"
             );
+        }
+    }
+
+    #[test]
+    fn a_socket_that_outlives_the_process_is_never_made_deaf() {
+        let (test, prod): (Name, Name) = ("test".parse().expect("a name"), "prod".parse().expect("a name"));
+        for (shares, passed, expected) in [
+            (false, &[][..], [false, false]),
+            (true, &[][..], [true, true]),
+            (true, &[&test][..], [false, true]),
+        ] {
+            let entrances = load(&[]).expect("good").sharing(shares, passed.iter().copied());
+            assert_eq!([&test, &prod].map(|name| entrances.of(name).shares_address), expected);
         }
     }
 
