@@ -52,9 +52,14 @@ impl Overload {
         Ok(Running { _of_pipeline: of_pipeline, _of_all: of_all })
     }
 
-    /// Returns how many calls run and how many wait.
+    /// Returns how many calls run and how many wait, for a place of their pipeline or among all.
     pub(crate) fn load(&self) -> (usize, usize) {
-        self.all.load()
+        let (running, mut waiting) = self.all.load();
+        let apis = self.apis.lock().unwrap_or_else(PoisonError::into_inner);
+        for places in apis.values().filter_map(Weak::upgrade) {
+            waiting += places.load().1;
+        }
+        (running, waiting)
     }
 
     /// Returns the places of a pipeline. Takes a lock: an endpoint asks once.

@@ -132,6 +132,12 @@ fn begin(world: &World, path: &str, headers: &[(&str, &str)]) -> Call {
     Box::pin(async move { gateway.handle(&listener(), remote(), request).await })
 }
 
+fn metrics(world: &World) -> String {
+    let mut out = tollgate_gateway::Exposition::default();
+    world.gateway.write_metrics(&mut out);
+    out.into_text()
+}
+
 async fn is_waiting(call: &mut Call) -> bool {
     std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_pending())).await
 }
@@ -157,6 +163,11 @@ async fn a_pipeline_runs_so_many_calls_at_once_queues_some_and_turns_the_rest_aw
     assert!(is_waiting(&mut first).await && is_waiting(&mut second).await);
     let mut queued = begin(&world, path, &keyed);
     assert!(is_waiting(&mut queued).await);
+    let told = metrics(&world);
+    assert!(
+        told.contains("\ntollgate_calls_running 2\n") && told.contains("\ntollgate_calls_waiting 1\n"),
+        "{told}"
+    );
     // Early: no time passes for whom there is no room.
     let turned_away = world.gateway.handle(&listener(), remote(), get(path, &keyed)).await;
     assert_eq!((code(&turned_away), retry_after(&turned_away)), ("overloaded", "1"));
@@ -195,11 +206,7 @@ async fn all_calls_together_have_a_bound_and_the_pages_of_the_gateway_none() {
     }
     drop(first);
     assert_eq!(call().await.status, 200);
-    let text = {
-        let mut out = tollgate_gateway::Exposition::default();
-        world.gateway.write_metrics(&mut out);
-        out.into_text()
-    };
+    let text = metrics(&world);
     assert!(
         text.contains("\ntollgate_calls_running 0\n") && text.contains("\ntollgate_calls_waiting 0\n"),
         "{text}"
