@@ -1,6 +1,7 @@
 //! Consumers and their credentials, and the search for them.
 
 use tollgate_app::pipelines::SavePipeline;
+use tollgate_model::ids::BasicAuthId;
 use tollgate_testkit::Authority;
 
 use crate::world::World;
@@ -51,6 +52,16 @@ async fn a_password_is_shown_once_and_revoked() {
     assert_eq!(taken.status, 409);
     assert!(taken.text.contains("is taken") && taken.text.contains("aria-invalid"), "{}", taken.text);
     let id = page.split("/logins/").nth(1).and_then(|rest| rest.split('/').next()).expect("an id");
+    let used = world.op.now - jiff::SignedDuration::from_hours(3);
+    let shown = format!("<time datetime=\"{used}\"");
+    assert!(!page.contains(&shown), "{page}");
+    let login: BasicAuthId = id.parse().expect("an id");
+    world.app.usage().flush(&[(login.into(), used)]).await.expect("written");
+    assert!(world.get(SHOP).await.text.contains(&shown), "when it was used");
+    assert!(
+        world.get("/realms/default/consumers?environment=test").await.text.contains(&shown),
+        "in the list, too"
+    );
     assert_eq!(world.post(&format!("{SHOP}/logins/{id}/revoke"), &[]).await.status, 303);
     assert!(world.get(SHOP).await.text.contains("revoked"));
 }
