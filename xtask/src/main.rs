@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
 
+mod advisories;
 mod axe;
 mod bench;
 mod fuzz;
@@ -18,6 +19,8 @@ cargo xtask test    installs what the tests need, builds the binary, runs every 
 cargo xtask ci      formatting, lints, then the same as `test`
 cargo xtask fuzz TARGET SECONDS
                     looks for inputs that break a target, led by coverage
+cargo xtask advisories [DATABASE]
+                    known faults of dependencies, by the RustSec advisory database: fetched, or a clone of it
 cargo xtask bench gateway [ROUNDS [SECONDS [JOB…]]]
                     what a call costs beside HAProxy, nginx and Envoy, which it installs; jobs are key, hs256, es256,
                     es256-new and proxied; and of Tollgate alone million, changes, busy and pipelines, which may have a
@@ -29,6 +32,8 @@ fn main() -> ExitCode {
     let done = match arguments[..] {
         ["test"] => test(),
         ["ci"] => ci(),
+        ["advisories"] => advisories::advisories(None),
+        ["advisories", database] => advisories::advisories(Some(database)),
         ["bench", what, ref rest @ ..] => bench::bench(what, rest),
         ["fuzz", target, seconds] => fuzz::fuzz(target, seconds),
         _ => {
