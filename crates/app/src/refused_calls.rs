@@ -192,7 +192,7 @@ impl RefusedCalls {
                 realm: realm.clone(),
                 key: refusal.request_id.to_string(),
                 body: serde_json::to_string(&**refusal).map_err(Error::internal)?,
-                expires_at: refusal.at + KEPT,
+                expires_at: Some(refusal.at + KEPT),
             })
         });
         let records = records.collect::<Result<Vec<_>, Error>>()?;
@@ -210,7 +210,7 @@ impl RefusedCalls {
             realm: it.realm.clone(),
             key: format!("{}{}", minute_prefix(it.minute), it.writer),
             body: it.count.to_string(),
-            expires_at: now + KEPT,
+            expires_at: Some(now + KEPT),
         });
         let records: Vec<_> = records.collect();
         self.0.store().put_records(RecordTable::DroppedRefusals, &records).await.map_err(Error::unavailable)

@@ -6,10 +6,13 @@ use std::hash::Hash;
 use jiff::Timestamp;
 use tollgate_model::ids::CredentialId;
 use tollgate_model::names::RealmName;
-use tollgate_store::RecordTable;
+use tollgate_store::{NewRecord, RecordTable};
 
 use crate::App;
 use crate::errors::Error;
+
+/// How many last uses are written at once: with a transaction each, those of some thousands would take longer than they come.
+const BATCH: usize = 500;
 
 /// The record of when credentials were last used.
 pub struct CredentialUsage(pub(crate) App);
@@ -23,20 +26,25 @@ impl CredentialUsage {
     ///
     /// [`crate::errors::ErrorKind::Unavailable`]; what was not written can be handed over again.
     pub async fn flush(&self, uses: &[(CredentialId, Timestamp)]) -> Result<(), Error> {
-        for (credential, at) in uses {
-            self.put_last_use(*credential, *at).await?;
+        for uses in uses.chunks(BATCH) {
+            let known = self.0.last_uses(uses.iter().map(|(credential, _)| *credential)).await?;
+            let is_news = |(credential, at): &&(CredentialId, Timestamp)| {
+                known.get(credential).is_none_or(|known| known < at)
+            };
+            let record = |(credential, at): &(CredentialId, Timestamp)| NewRecord {
+                // Ids of credentials are unique across realms, so these records need none.
+                realm: RealmName::default(),
+                key: credential.to_string(),
+                body: at.to_string(),
+                expires_at: None,
+            };
+            let mut records: Vec<_> = uses.iter().filter(is_news).map(record).collect();
+            // Two processes that write the same ones take them in the same order, so that neither waits for the other.
+            records.sort_by(|one, other| one.key.cmp(&other.key));
+            let written = self.0.store().put_records(RecordTable::LastUse, &records).await;
+            written.map_err(Error::unavailable)?;
         }
         Ok(())
-    }
-
-    async fn put_last_use(&self, id: CredentialId, at: Timestamp) -> Result<(), Error> {
-        if self.0.last_used(id).await?.is_some_and(|known| known >= at) {
-            return Ok(());
-        }
-        // Ids of credentials are unique across realms, so these records need none.
-        let (realm, id, body) = (RealmName::default(), id.to_string(), at.to_string());
-        let written = self.0.store().put_record(RecordTable::LastUse, &realm, &id, &body, None);
-        written.await.map_err(Error::unavailable)
     }
 }
 

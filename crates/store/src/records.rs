@@ -42,8 +42,8 @@ pub struct NewRecord {
     pub key: String,
     /// Its content.
     pub body: String,
-    /// When it may be deleted.
-    pub expires_at: Timestamp,
+    /// When it may be deleted, if it may.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// A side record.
@@ -109,7 +109,7 @@ impl Store {
             lease.execute(self.inner.dialect.begin_write()).await?;
             for record in records {
                 let query = bind(sqlx::query(PUT), table, &record.realm, &record.key);
-                let query = query.bind(record.body.as_str()).bind(record.expires_at.as_millisecond());
+                let query = query.bind(record.body.as_str()).bind(millis(record.expires_at));
                 query.execute(lease.connection()).await?;
             }
             lease.execute("COMMIT").await?;

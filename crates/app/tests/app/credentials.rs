@@ -12,6 +12,7 @@ use tollgate_app::errors::ErrorKind;
 use tollgate_app::keys::NewKey;
 use tollgate_model::certificates::{Fingerprint, KnownBy, SubjectAltName};
 use tollgate_model::consumers::CredentialState;
+use tollgate_model::ids::BasicAuthId;
 use tollgate_model::keysets::{SigningKey, SigningKeyState};
 use tollgate_model::names::{ConsumerName, ValueName};
 use tollgate_model::objects::{Kind, Object};
@@ -377,6 +378,18 @@ async fn a_basic_auth_credential_knows_when_it_was_used_also_when_it_is_revoked(
     app.usage().flush(&[(id.into(), later)]).await.unwrap();
     app.usage().flush(&[(id.into(), op.now)]).await.unwrap();
     assert_eq!(app.basic_auth().list(op, test, &shop).await.unwrap()[0].last_used_at, Some(later));
+    // Among more than are written at once.
+    let latest = later + SignedDuration::from_secs(60);
+    let mut many: Vec<_> = (0..1_200_u16)
+        .map(|n| {
+            let [high, low] = n.to_be_bytes();
+            (BasicAuthId::new(op.now, [high, low, 0, 0, 0, 0, 0, 0, 0, 0]).into(), later)
+        })
+        .collect();
+    many.insert(700, (id.into(), latest));
+    app.usage().flush(&many).await.unwrap();
+    assert_eq!(app.basic_auth().list(op, test, &shop).await.unwrap()[0].last_used_at, Some(latest));
+    let later = latest;
     assert_eq!(app.basic_auth().revoke(op, test, id).await.unwrap().last_used_at, Some(later));
     assert_eq!(app.basic_auth().revoke(op, test, id).await.unwrap().last_used_at, Some(later), "again");
 }

@@ -44,7 +44,7 @@ async fn hints_on_http1(stream: &mut TcpStream) -> Vec<u8> {
     while !text.contains("\r\n\r\n") {
         let mut bytes = [0; 4096];
         let read = stream.read(&mut bytes).await.expect("a request");
-        text.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        text.push_str(&String::from_utf8_lossy(bytes.get(..read).unwrap_or_default()));
     }
     HINTS.repeat(200).into_bytes()
 }

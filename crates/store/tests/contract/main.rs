@@ -513,9 +513,11 @@ async fn records_are_kept_until_they_expire(database: Database) {
         realm: realm.clone(),
         key: key.to_owned(),
         body: body.to_owned(),
-        expires_at: "2026-01-02T00:00:00Z".parse().unwrap(),
+        expires_at: Some("2026-01-02T00:00:00Z".parse().unwrap()),
     };
     let table = RecordTable::Refusals;
+    let kept = NewRecord { expires_at: None, ..record("kept", "for ever") };
+    store.put_records(RecordTable::LastUse, &[kept]).await.unwrap();
     store.put_records(table, &[record("a", "1"), record("b", "2"), record("a", "3")]).await.unwrap();
     store.put_records(table, &[record("c", "4"), record("b", "5")]).await.unwrap();
     store.put_records(table, &[]).await.unwrap();
@@ -526,6 +528,7 @@ async fn records_are_kept_until_they_expire(database: Database) {
     assert_eq!(below("~", 2).await, ["c4", "b5"]);
     assert_eq!(below("b", 9).await, ["a3"]);
     assert_eq!(store.delete_expired_records("2026-01-02T00:00:00Z".parse().unwrap()).await.unwrap(), 3);
+    assert!(store.get_record(RecordTable::LastUse, &realm, "kept").await.unwrap().is_some());
     assert_eq!(store.head().await.unwrap(), 0);
 }
 
