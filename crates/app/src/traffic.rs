@@ -1,7 +1,8 @@
 //! Traffic: what became of calls, how long they took, and why they were refused, over a span of time.
 //!
 //! Gateways count every call when it ends, and hand the counts over every few seconds, outside the call path. They are kept
-//! by minute for two days and by hour for thirty.
+//! as finely as a range tells them: by minute for seven hours, by quarter of an hour for two days and by hour for thirty. A
+//! report reads all that was kept of its range, so what nobody is told apart is not kept apart.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +20,11 @@ use crate::calls::{MINUTE_SECONDS, minute_of};
 use crate::errors::Error;
 use crate::places::Owners;
 
-/// How long minutes are told apart.
-const MINUTES_KEPT: SignedDuration = SignedDuration::from_hours(48);
+/// How long minutes are told apart: longer than a range that tells less than quarters of an hour.
+const MINUTES_KEPT: SignedDuration = SignedDuration::from_hours(7);
+
+/// How long quarters of an hour are.
+const QUARTERS_KEPT: SignedDuration = SignedDuration::from_hours(48);
 
 /// How long anything is kept.
 const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -199,12 +203,14 @@ impl Traffic {
             Ok::<_, Error>(sums)
         };
         let together = TrafficGrouping::default();
-        let by_pipeline = sums(TrafficGrouping { pipelines: true, ..together }).await?;
+        let (by_pipeline, by_caller, by_step) = tokio::try_join!(
+            sums(TrafficGrouping { pipelines: true, ..together }),
+            sums(TrafficGrouping { callers: true, ..together }),
+            sums(TrafficGrouping { step_minutes: Some(step_minutes), ..together }),
+        )?;
         if let Some(pipeline) = query.pipeline.as_ref().filter(|_| by_pipeline.is_empty()) {
             self.0.demand_called(op, pipeline).await?;
         }
-        let by_caller = sums(TrafficGrouping { callers: true, ..together }).await?;
-        let by_step = sums(TrafficGrouping { step_minutes: Some(step_minutes), ..together }).await?;
 
         let at = |minute: i64| Timestamp::from_second(minute * MINUTE_SECONDS).map_err(Error::internal);
         let mut steps: BTreeMap<i64, Tally> = BTreeMap::new();
@@ -264,7 +270,8 @@ impl Traffic {
         self.0.store().add_traffic(batch).await.map_err(Error::unavailable)
     }
 
-    /// Puts minutes older than two days together by hours, and forgets what is older than thirty days.
+    /// Puts minutes older than seven hours together by quarters of an hour, those older than two days by hours, and forgets
+    /// what is older than thirty days.
     ///
     /// # Errors
     ///
@@ -273,7 +280,8 @@ impl Traffic {
         let now = self.0.0.clock.now();
         let store = self.0.store();
         store.delete_traffic_before(minute_of(now - KEPT)).await.map_err(Error::unavailable)?;
-        store.fold_traffic_before(minute_of(now - MINUTES_KEPT)).await.map_err(Error::unavailable)
+        store.fold_traffic_before(minute_of(now - QUARTERS_KEPT), 60).await.map_err(Error::unavailable)?;
+        store.fold_traffic_before(minute_of(now - MINUTES_KEPT), 15).await.map_err(Error::unavailable)
     }
 }
 
@@ -397,14 +405,17 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_whole_steps_and_fine_ones_are_kept_by_minute() {
+    fn ranges_are_whole_steps_that_are_kept_as_finely() {
         for range in TrafficRange::ALL {
             let (length, step) = range.minutes();
             assert_eq!(length % i64::from(step), 0);
             assert_eq!(TrafficRange::parse(Some(range.as_str())).ok(), Some(range));
-            let fine = step % 60 != 0;
-            assert!(!fine || SignedDuration::from_mins(length) < MINUTES_KEPT, "{range:?}");
-            assert!(SignedDuration::from_mins(length) <= KEPT);
+            let kept = match (step % 15, step % 60) {
+                (0, 0) => KEPT,
+                (0, _) => QUARTERS_KEPT,
+                _ => MINUTES_KEPT,
+            };
+            assert!(SignedDuration::from_mins(length) <= kept, "{range:?}");
         }
         assert!(TrafficRange::parse(Some("2h")).is_err());
     }

@@ -29,7 +29,8 @@ pub struct CountedTraffic {
     pub environment: EnvironmentName,
     /// What was called, and in which major; `None` for calls that came to no pipeline.
     pub pipeline: Option<(PipelineName, u32)>,
-    /// When: minutes since 1970. What is older than two days is told by the hour.
+    /// When: minutes since 1970. What is older than seven hours is told by the quarter of an hour,
+    /// what is older than two days by the hour.
     pub minute: i64,
     /// Who called.
     pub caller: TrafficCaller,

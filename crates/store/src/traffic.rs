@@ -1,7 +1,7 @@
-//! What became of calls, summed up by minute, later by hour.
+//! What became of calls, summed up by minute, later by longer steps.
 //!
 //! It is written like counted calls ([`crate::calls`]): several gateways add to the same rows, by batches that are stored
-//! once. What is old is folded: the minutes of an hour become its first minute.
+//! once. What is old is folded: the minutes of a step, as of an hour, become its first minute.
 
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
@@ -15,11 +15,8 @@ use crate::connections::{Lease, SHORT, Unavailable, bounded};
 use crate::objects::{ReadError, RowError, text};
 use crate::store::{Inner, Store};
 
-/// Minutes of an hour.
-const HOUR: i64 = 60;
-
-/// Hours that are folded in one transaction.
-const FOLDED_AT_ONCE: i64 = 6;
+/// Minutes that are folded in one transaction: six hours.
+const FOLDED_AT_ONCE: i64 = 6 * 60;
 
 /// Traffic that is stored together, once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,17 +98,18 @@ impl Store {
         self.inner.fetch(query).await?.iter().map(|row| read_sum(realm, row)).collect()
     }
 
-    /// Puts the minutes before one, rounded down to its hour, together by hours. Cut off, it goes on where it was.
-    /// Of several processes that do so at once, those that come late fail and change nothing.
+    /// Puts the minutes before one, rounded down to its step, together by steps, counted from 1970. Cut off, it goes on where
+    /// it was. Of several processes that do so at once, those that come late fail and change nothing.
     ///
     /// # Errors
     ///
     /// [`Unavailable`] when the database fails.
-    pub async fn fold_traffic_before(&self, minute: i64) -> Result<(), Unavailable> {
-        let before = minute - minute.rem_euclid(HOUR);
-        while let Some(first) = self.first_unfolded(before).await? {
-            let until = (first - first.rem_euclid(HOUR) + FOLDED_AT_ONCE * HOUR).min(before);
-            bounded(SHORT, self.inner.fold_traffic(until)).await?;
+    pub async fn fold_traffic_before(&self, minute: i64, step_minutes: u32) -> Result<(), Unavailable> {
+        let step = i64::from(step_minutes.max(1));
+        let before = minute - minute.rem_euclid(step);
+        while let Some(first) = self.first_unfolded(before, step).await? {
+            let until = (first - first.rem_euclid(step) + FOLDED_AT_ONCE.max(step)).min(before);
+            bounded(SHORT, self.inner.fold_traffic(until, step)).await?;
         }
         Ok(())
     }
@@ -132,10 +130,10 @@ impl Store {
         .await
     }
 
-    async fn first_unfolded(&self, before: i64) -> Result<Option<i64>, Unavailable> {
-        let query = sqlx::query(
-            "SELECT minute FROM traffic WHERE minute < $1 AND minute % 60 <> 0 ORDER BY minute LIMIT 1",
-        );
+    async fn first_unfolded(&self, before: i64, step: i64) -> Result<Option<i64>, Unavailable> {
+        let query = sqlx::query(AssertSqlSafe(format!(
+            "SELECT minute FROM traffic WHERE minute < $1 AND minute % {step} <> 0 ORDER BY minute LIMIT 1",
+        )));
         let rows = self.inner.fetch(query.bind(before)).await?;
         Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
     }
@@ -181,26 +179,24 @@ impl Inner {
         Ok(())
     }
 
-    /// Folds what lies before a minute that begins an hour.
-    async fn fold_traffic(&self, before: i64) -> Result<(), Unavailable> {
+    /// Folds what lies before a minute that begins a step.
+    async fn fold_traffic(&self, before: i64, step: i64) -> Result<(), Unavailable> {
         let mut lease = Lease::take(&self.writer).await?;
         // What is deleted is what was added up: a gateway may add to these rows meanwhile, and another process fold them.
         lease.execute(self.dialect.begin_rewrite()).await?;
-        sqlx::query(
+        sqlx::query(AssertSqlSafe(format!(
             "INSERT INTO traffic (realm, environment, pipeline, major, consumer, minute, measure, calls) \
-             SELECT realm, environment, pipeline, major, consumer, minute - minute % 60, measure, \
-             CAST(SUM(calls) AS BIGINT) FROM traffic WHERE minute < $1 AND minute % 60 <> 0 \
-             GROUP BY realm, environment, pipeline, major, consumer, minute - minute % 60, measure \
+             SELECT realm, environment, pipeline, major, consumer, minute - minute % {step}, measure, \
+             CAST(SUM(calls) AS BIGINT) FROM traffic WHERE minute < $1 AND minute % {step} <> 0 \
+             GROUP BY realm, environment, pipeline, major, consumer, minute - minute % {step}, measure \
              ON CONFLICT (realm, environment, pipeline, major, consumer, minute, measure) \
              DO UPDATE SET calls = traffic.calls + excluded.calls",
-        )
+        )))
         .bind(before)
         .execute(lease.connection())
         .await?;
-        sqlx::query("DELETE FROM traffic WHERE minute < $1 AND minute % 60 <> 0")
-            .bind(before)
-            .execute(lease.connection())
-            .await?;
+        let delete = format!("DELETE FROM traffic WHERE minute < $1 AND minute % {step} <> 0");
+        sqlx::query(AssertSqlSafe(delete)).bind(before).execute(lease.connection()).await?;
         lease.execute("COMMIT").await?;
         lease.release();
         Ok(())

@@ -17,6 +17,7 @@ use tollgate_model::names::{EnvironmentName, ProjectName};
 use tollgate_model::recent_calls::{RecentCall, RecentCalls};
 use tollgate_model::traffic::{AnswerClass, CountedTraffic, Measure, TrafficCaller};
 use tollgate_model::versions::Version;
+use tollgate_store::{TrafficFilter, TrafficGrouping};
 
 use crate::refused_calls::FakeGateway;
 use crate::world::{KEYED, World, consumer, new_key, pipeline};
@@ -130,16 +131,28 @@ async fn whoever_reads_one_project_learns_nothing_of_another() {
 }
 
 #[tokio::test]
-async fn old_traffic_is_put_together_by_hours_and_forgotten_after_thirty_days() {
+async fn old_traffic_is_put_together_by_what_is_told_and_forgotten_after_thirty_days() {
     let world = World::start().await;
     let hours = |hours: i64| hours * 60;
-    for minutes_ago in [hours(49), hours(49) + 1, hours(29 * 24), hours(31 * 24)] {
+    let day = (0..15).map(|minute| hours(8) + minute);
+    let older = [hours(49), hours(49) + 1, hours(29 * 24), hours(31 * 24)];
+    for minutes_ago in day.chain(older) {
         count(&world, minutes_ago, Some("shop"), None, answer(AnswerClass::Successful), 1).await;
     }
     world.app.traffic().forget_old().await.unwrap();
+    let day = TrafficFilter {
+        since_minute: world.op.now.as_second() / 60 - hours(9),
+        until_minute: i64::MAX,
+        environment: None,
+        pipeline: None,
+        consumer: None,
+    };
+    let by_minute = TrafficGrouping { step_minutes: Some(1), ..TrafficGrouping::default() };
+    let kept = world.store.sum_traffic(&world.op.realm, &day, by_minute).await.unwrap();
+    assert!(kept.iter().all(|sum| sum.of.minute % 15 == 0), "by quarters: {kept:?}");
     let calls =
         async |range| world.app.traffic().report(&world.op, &every_call(range)).await.unwrap().total.calls();
-    assert_eq!((calls("7d").await, calls("30d").await), (2, 3));
+    assert_eq!((calls("24h").await, calls("7d").await, calls("30d").await), (15, 17, 18));
 }
 
 fn recent(

@@ -9,7 +9,7 @@ use crate::{Database, realm};
 contracts! {
     traffic_of_several_gateways_adds_up_and_a_batch_counts_once
     traffic_is_summed_up_by_what_is_asked_for
-    old_traffic_is_folded_into_hours_and_loses_no_call
+    old_traffic_is_folded_into_longer_steps_and_loses_no_call
 }
 
 const ALL: TrafficFilter<'_> = TrafficFilter {
@@ -120,7 +120,7 @@ async fn traffic_is_summed_up_by_what_is_asked_for(database: Database) {
     );
 }
 
-async fn old_traffic_is_folded_into_hours_and_loses_no_call(database: Database) {
+async fn old_traffic_is_folded_into_longer_steps_and_loses_no_call(database: Database) {
     let store = database.store().await;
     // Beside each other: a minute that begins an hour, others of it, hours far apart, and what is too new.
     let minutes = [60, 61, 119, 120, 121, 6_000, 6_001, 60_000, 60_059, 60_060, 60_061];
@@ -131,15 +131,19 @@ async fn old_traffic_is_folded_into_hours_and_loses_no_call(database: Database) 
         let sums = store.sum_traffic(&realm(), &ALL, apart).await.unwrap();
         sums.iter().map(|sum| (sum.of.minute, sum.calls)).collect::<Vec<_>>()
     };
+    store.fold_traffic_before(1_000, 15).await.unwrap();
+    let quarters = [(60, 2), (105, 1), (120, 2), (6_000, 1), (6_001, 1)];
+    assert_eq!(by_minute().await.get(..5), Some(quarters.as_slice()));
     for _ in 0..2 {
-        store.fold_traffic_before(60_080).await.unwrap();
+        store.fold_traffic_before(60_080, 60).await.unwrap();
         let folded = [(60, 3), (120, 2), (6_000, 2), (60_000, 2), (60_060, 1), (60_061, 1)];
         assert_eq!(by_minute().await, folded, "the hour that has begun stays");
     }
     // What a gateway hands over late is folded, too.
     store.add_traffic(&batch("late", &[(traffic(70, Some("a"), ann(), ok()), 5)])).await.unwrap();
     let other = database.store().await;
-    let (one, two) = tokio::join!(store.fold_traffic_before(60_080), other.fold_traffic_before(60_080));
+    let (one, two) =
+        tokio::join!(store.fold_traffic_before(60_080, 60), other.fold_traffic_before(60_080, 60));
     assert!(one.is_ok() || two.is_ok());
     assert_eq!(by_minute().await.first(), Some(&(60, 8)));
     assert_eq!(store.delete_traffic_before(6_000).await.unwrap(), 2);
