@@ -9,9 +9,12 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tollgate_app::Standing;
 use tollgate_app::access::{Op, Permission};
 use tollgate_app::calls::Days;
 use tollgate_app::change_requests::Proposal;
+use tollgate_app::conformance::ConformanceFilter;
+use tollgate_app::lists::ListRequest;
 use tollgate_app::policies::{PolicyEdit, PolicyImpact, PolicyValues};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::policies::{Policies, Policy, PolicyName, PolicyVersion, RuleFix};
@@ -101,8 +104,12 @@ struct VersionView {
 #[serde(rename_all = "camelCase")]
 struct ConformanceView {
     policy_version: String,
-    /// Per environment: `deployments`, `conformant`, `waived`, `notConformant`, `items`, `scopeGaps`.
+    /// Per environment: `deployments`, `conformant`, `waived`, `notConformant` count all of it; `items` and `scopeGaps` are
+    /// those of the deployments on this page.
     environments: Vec<Value>,
+    /// `cursor` of the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 /// New values of a policy.
@@ -127,10 +134,30 @@ pub(crate) struct ChangeBody {
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ConformanceQuery {
     /// Only this environment.
     environment: Option<EnvironmentName>,
+    /// Only deployments that stand so.
+    standing: Option<StandingQuery>,
+    /// Only login flows.
+    #[serde(default)]
+    login_flows: bool,
+    /// Only deployments of pipelines whose names hold this.
+    #[serde(default)]
+    name: String,
+    /// How many deployments at most: 1 to 500.
+    limit: Option<u32>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+enum StandingQuery {
+    Conformant,
+    Waived,
+    NotConformant,
 }
 
 #[derive(Deserialize)]
@@ -194,7 +221,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::get(
             "/realms/{realm}/conformance",
             read,
-            "Shows which running deployments conform today",
+            "Shows which running deployments conform today, a page of them",
             conformance,
         )
         .of_the_past()
@@ -276,10 +303,19 @@ async fn conformance(
     Caller(op): Caller,
     Ask(query): Ask<ConformanceQuery>,
 ) -> Answer<Json<ConformanceView>> {
-    let report = api.app.conformance().report(&op, query.environment.as_ref()).await?;
+    let ConformanceQuery { environment, standing, login_flows, name, limit, cursor } = query;
+    let standing = standing.map(|standing| match standing {
+        StandingQuery::Conformant => Standing::Conformant,
+        StandingQuery::Waived => Standing::Waived,
+        StandingQuery::NotConformant => Standing::NotConformant,
+    });
+    let filter = ConformanceFilter { standing, login_flows, name };
+    let request = ListRequest { limit, cursor };
+    let report = api.app.conformance().report(&op, environment.as_ref(), &filter, request).await?;
     Ok(Json(ConformanceView {
         policy_version: report.policy_version.to_string(),
         environments: report.environments.iter().map(|environment| json!(environment)).collect(),
+        next: report.next,
     }))
 }
 

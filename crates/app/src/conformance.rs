@@ -10,20 +10,21 @@ use tollgate_policy::{Conformance, ConformanceItem, ScopeGap, Standing};
 use crate::App;
 use crate::access::{Op, Permission};
 use crate::errors::Error;
-use crate::judging;
 use crate::lists::{ListPage, ListRequest};
 use crate::standings::{Judged, Standings};
 
 /// Use cases of conformance.
 pub struct ConformanceReports(pub(crate) App);
 
-/// How every environment stands.
+/// How every environment stands, with a page of what runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConformanceReport {
     /// The version of the policies that judged.
     pub policy_version: Version,
-    /// Each environment.
+    /// Each environment: how all of it stands, with those of its deployments that are on this page, and their scope gaps.
     pub environments: Vec<Conformance>,
+    /// Where the next page begins; `None` on the last.
+    pub next: Option<String>,
 }
 
 /// How every environment stands, in numbers.
@@ -52,7 +53,7 @@ pub struct StandingCounts {
     pub login_flows: usize,
 }
 
-/// Which deployments of an environment to list.
+/// Which deployments to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConformanceFilter {
     /// Only those that stand so.
@@ -79,7 +80,8 @@ pub struct ConformanceList {
 // === impl ConformanceReports ===
 
 impl ConformanceReports {
-    /// Judges what runs, in one environment or in all, where the actor may read that.
+    /// Returns how what runs stands, in one environment or in all, where the actor may read that: a page of it, ordered by
+    /// environment and name.
     ///
     /// # Errors
     ///
@@ -88,20 +90,33 @@ impl ConformanceReports {
         &self,
         op: &Op,
         environment: Option<&EnvironmentName>,
+        filter: &ConformanceFilter,
+        request: ListRequest,
     ) -> Result<ConformanceReport, Error> {
         self.0.demand_list(op, Permission::PolicyRead, environment).await?;
         let standings = self.0.standings(op).await?;
-        let (names, op) = (readable(op, &standings, environment), op.clone());
-        judging::away(move || {
-            let environments = names.iter().map(|name| {
-                let here = readable_in(&op, &standings, name);
-                let items = here.clone().filter_map(|(_, it)| it.item()).collect();
-                tollgate_policy::conformance_of(name, items, here.map(|(_, it)| it.deployed()))
-            });
-            let policy_version = standings.policies().value.version();
-            Ok(ConformanceReport { policy_version, environments: environments.collect() })
-        })
-        .await
+        let names = readable(op, &standings, environment);
+        let fitting = names.iter().flat_map(|name| readable_in(op, &standings, name));
+        let mut fitting: Vec<_> = fitting.filter(|(_, judged)| filter.takes(judged)).collect();
+        // Keys of environments follow each other in another order than their names: `a-b/` comes before `a/`.
+        fitting.sort_by_key(|(key, _)| *key);
+        let ListPage { items, next } = ListPage::of(fitting.into_iter(), request, |(key, _)| (*key).clone());
+        let environments = names.iter().map(|name| {
+            let counts = StandingCounts::new(op, &standings, name);
+            let here = items.iter().map(|(_, judged)| *judged);
+            let here = here.filter(|judged| judged.deployment.environment == *name);
+            Conformance {
+                environment: counts.environment,
+                deployments: counts.deployments,
+                conformant: counts.conformant,
+                waived: counts.waived,
+                not_conformant: counts.not_conformant,
+                scope_gaps: scope_gaps(op, &standings, name, here.clone()),
+                items: here.filter_map(|judged| judged.item()).collect(),
+            }
+        });
+        let environments = environments.collect();
+        Ok(ConformanceReport { policy_version: standings.policies().value.version(), environments, next })
     }
 
     /// Counts what runs in every environment by how it stands, where the actor may read that.
@@ -137,20 +152,26 @@ impl ConformanceReports {
         let mut fitting = BTreeMap::new();
         for (key, judged) in readable_in(op, &standings, environment) {
             if let Some(standing) = judged.standing()
-                && filter.takes(judged, standing)
+                && filter.takes(judged)
             {
                 fitting.insert(format!("{}/{key}", rank(standing)), judged);
             }
         }
         let page = ListPage::of(fitting.into_iter(), request, |(place, _)| place.clone());
         let ListPage { items, next } = page;
-        let items = items.into_iter().filter_map(|(_, judged)| judged.item()).collect();
-        let here = readable_in(op, &standings, environment).map(|(_, it)| it.deployed());
         Ok(ConformanceList {
             policy_version: standings.policies().value.version(),
             counts: StandingCounts::new(op, &standings, environment),
-            items: ListPage { items, next },
-            scope_gaps: tollgate_policy::conformance_of(environment, Vec::new(), here).scope_gaps,
+            scope_gaps: scope_gaps(
+                op,
+                &standings,
+                environment,
+                readable_in(op, &standings, environment).map(of),
+            ),
+            items: ListPage {
+                items: items.into_iter().filter_map(|(_, judged)| judged.item()).collect(),
+                next,
+            },
         })
     }
 
@@ -187,6 +208,22 @@ fn readable_in<'a>(
     environment: &'a EnvironmentName,
 ) -> impl Iterator<Item = (&'a String, &'a Arc<Judged>)> + Clone {
     standings.of(op, &[Permission::PolicyRead], environment)
+}
+
+/// Returns the scopes that some of what runs in an environment demands, and nothing there offers that the actor may see.
+fn scope_gaps<'a>(
+    op: &Op,
+    standings: &Standings,
+    environment: &EnvironmentName,
+    of: impl Iterator<Item = &'a Arc<Judged>>,
+) -> Vec<ScopeGap> {
+    let version = |judged: &'a Arc<Judged>| judged.deployed().1;
+    let running = readable_in(op, standings, environment).map(|(_, judged)| judged.deployed().1);
+    tollgate_policy::scope_gaps(running, of.map(version))
+}
+
+fn of<'a>((_, judged): (&'a String, &'a Arc<Judged>)) -> &'a Arc<Judged> {
+    judged
 }
 
 /// Returns the place of a standing in a list: what needs somebody first.
@@ -227,8 +264,9 @@ impl StandingCounts {
 // === impl ConformanceFilter ===
 
 impl ConformanceFilter {
-    fn takes(&self, judged: &Judged, standing: Standing) -> bool {
-        self.standing.is_none_or(|wanted| wanted == standing)
+    /// Tells whether it takes what runs; what the policies say nothing of, none takes.
+    fn takes(&self, judged: &Judged) -> bool {
+        judged.standing().is_some_and(|standing| self.standing.is_none_or(|wanted| wanted == standing))
             && (!self.login_flows || judged.is_login_flow())
             && judged.deployment.pipeline.as_str().contains(&self.name)
     }

@@ -98,41 +98,36 @@ pub fn conformance<'a>(
             Ok(ConformanceItem::new(deployment, &version.pipeline, verdict))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(conformance_of(environment, items, deployed))
-}
-
-/// Sums up what was judged in an environment: `items` are the verdicts on what is `deployed`.
-pub fn conformance_of<'a>(
-    environment: &EnvironmentName,
-    items: Vec<ConformanceItem>,
-    deployed: impl IntoIterator<Item = (&'a Deployment, &'a PipelineVersion)> + Clone,
-) -> Conformance {
     let count = |standing| items.iter().filter(|item| item.standing == standing).count();
-    Conformance {
+    Ok(Conformance {
         environment: environment.clone(),
         deployments: items.len(),
         conformant: count(Standing::Conformant),
         waived: count(Standing::Waived),
         not_conformant: count(Standing::NotConformant),
-        scope_gaps: scope_gaps(deployed),
+        scope_gaps: scope_gaps(deployed.clone().into_iter().map(of), deployed.into_iter().map(of)),
         items,
-    }
+    })
 }
 
-/// Finds the scopes that are demanded and not offered.
-fn scope_gaps<'a>(
-    deployed: impl IntoIterator<Item = (&'a Deployment, &'a PipelineVersion)> + Clone,
+fn of<'a>((_, version): (&'a Deployment, &'a PipelineVersion)) -> &'a PipelineVersion {
+    version
+}
+
+/// Finds the scopes that some deployments demand and none of those that run in the environment offers.
+pub fn scope_gaps<'a>(
+    running: impl IntoIterator<Item = &'a PipelineVersion>,
+    demanding: impl IntoIterator<Item = &'a PipelineVersion>,
 ) -> Vec<ScopeGap> {
-    let offered: BTreeSet<&str> = deployed
-        .clone()
+    let offered: BTreeSet<&str> = running
         .into_iter()
-        .filter(|(_, version)| version.pipeline.trigger.is_exposed())
-        .flat_map(|(_, version)| token_steps(&version.pipeline.steps))
+        .filter(|version| version.pipeline.trigger.is_exposed())
+        .flat_map(|version| token_steps(&version.pipeline.steps))
         .flat_map(|token| token.scopes.iter().map(|scope| scope.as_str()))
         .collect();
-    let gaps: BTreeSet<ScopeGap> = deployed
+    let gaps: BTreeSet<ScopeGap> = demanding
         .into_iter()
-        .filter_map(|(_, version)| Some((version, version.pipeline.trigger.http()?)))
+        .filter_map(|version| Some((version, version.pipeline.trigger.http()?)))
         .filter(|(version, _)| version.pipeline.trigger.is_exposed())
         .flat_map(|(version, trigger)| {
             // What tokens of issuers outside carry, nobody here knows.

@@ -14,7 +14,7 @@ mod meaning;
 mod rules;
 mod tokens;
 
-pub use conformance::{Conformance, ConformanceItem, ScopeGap, Standing, conformance, conformance_of};
+pub use conformance::{Conformance, ConformanceItem, ScopeGap, Standing, conformance, scope_gaps};
 pub use diff::{Change, PolicyChange, PolicyDiff, ValueChange, diff};
 pub use fixes::{ApplyFixError, apply_fix};
 pub use impact::{Impact, impact, impact_on};

@@ -23,6 +23,7 @@ mod certificates;
 mod change_requests;
 mod check;
 mod confirm;
+mod conformance;
 mod consumers;
 mod dependents;
 mod deployments;

@@ -120,13 +120,7 @@ impl Client {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
-            let mark = if path.contains('?') { '&' } else { '?' };
-            let page = match &cursor {
-                Some(cursor) => {
-                    self.get(&format!("{path}{mark}limit=200&cursor={}", segment(cursor))).await?
-                }
-                None => self.get(&format!("{path}{mark}limit=200")).await?,
-            };
+            let page = self.page(path, 200, cursor.as_deref()).await?;
             let Value::Object(mut page) = page else {
                 return Err(Failure::new("the server's list is no object"));
             };
@@ -141,6 +135,13 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Gets a page of a list: the first, or the one where `next` of the page before says that it begins.
+    pub(crate) async fn page(&self, path: &str, limit: u32, cursor: Option<&str>) -> Result<Value, Failure> {
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let cursor = cursor.map(|cursor| format!("&cursor={}", segment(cursor))).unwrap_or_default();
+        self.get(&format!("{path}{mark}limit={limit}{cursor}")).await
     }
 
     /// Posts a body.

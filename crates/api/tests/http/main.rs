@@ -192,6 +192,41 @@ async fn the_life_of_a_pipeline_from_file_to_rollback() {
 }
 
 #[tokio::test]
+async fn conformance_comes_in_pages_and_counts_all_of_it_on_each() {
+    let api = Api::start().await;
+    for name in ["invoices", "orders", "orders-old"] {
+        let document = PIPELINE.replace("orders", name).replace("KEY", "true");
+        api.call("POST", &format!("{REALM}/pipelines"), json!({ "document": document }))
+            .await
+            .expect(201, "");
+        let deployments = format!("{REALM}/environments/test/deployments");
+        api.call("POST", &deployments, json!({ "pipeline": name })).await.expect(201, "");
+    }
+    let pages = async |query: &str| {
+        let (mut told, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("{REALM}/conformance?environment=test&limit=1{query}{cursor}");
+            let page = api.get(&path).await.expect(200, "").body;
+            let here = &page["environments"][0];
+            assert_eq!((&here["deployments"], &here["conformant"]), (&json!(3), &json!(3)));
+            let items = here["items"].as_array().expect("a list");
+            told.extend(items.iter().map(|item| item["pipeline"].clone()));
+            match page["next"].as_str() {
+                Some(next) => cursor = format!("&cursor={}", next.replace('/', "%2F")),
+                None => return told,
+            }
+        }
+    };
+    assert_eq!(pages("").await, ["invoices", "orders-old", "orders"]);
+    assert_eq!(pages("&name=orders&standing=conformant").await, ["orders-old", "orders"]);
+    assert_eq!(pages("&standing=notConformant").await, Vec::<Value>::new());
+    assert_eq!(pages("&loginFlows=true").await, Vec::<Value>::new());
+    for bad in ["limit=x", "standing=fine", "loginFlows=maybe", "page=2"] {
+        api.get(&format!("{REALM}/conformance?{bad}")).await.expect(422, "query-invalid");
+    }
+}
+
+#[tokio::test]
 async fn the_life_of_an_environment() {
     let api = Api::start().await;
     let environments = format!("{REALM}/environments");

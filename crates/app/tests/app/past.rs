@@ -9,7 +9,7 @@ use tollgate_app::waivers::WaiverFilter;
 use tollgate_model::names::RealmName;
 
 use crate::waivers::new_waiver;
-use crate::world::{KEYED, OPEN, World, external, pipeline};
+use crate::world::{KEYED, OPEN, World, conformance, external, pipeline};
 
 /// Returns the same operation some minutes later.
 fn later(op: &Op, minutes: i64) -> Op {
@@ -18,7 +18,7 @@ fn later(op: &Op, minutes: i64) -> Op {
 
 /// Counts who conforms, who by waiver, and who does not, in `test`.
 async fn stands(world: &World, app: &App, op: &Op) -> (usize, usize, usize) {
-    let report = app.conformance().report(op, Some(&world.test)).await.unwrap().environments.remove(0);
+    let report = conformance(app, op, Some(&world.test)).await.remove(0);
     (report.conformant, report.waived, report.not_conformant)
 }
 

@@ -96,7 +96,7 @@ async fn nobody_may_do_anything_without_permission() {
         change_requests.approve(change, 1, "", None);
         change_requests.reject(change, "", None);
         change_requests.withdraw(change, "", None);
-        conformance.report(None);
+        conformance.report(None, &ConformanceFilter::default(), page());
         conformance.summary();
         conformance.list(test, &ConformanceFilter::default(), page());
         conformance.of_pipeline(test, shop);

@@ -17,7 +17,7 @@ use tollgate_model::waivers::Waiver;
 use tollgate_policy::{Conformance, Judge};
 use tollgate_store::{Change, Expect, Mutation, Page, Store};
 
-use crate::world::{World, external};
+use crate::world::{World, conformance, external};
 
 const AT: &str = "2026-01-01T00:00:00Z";
 const PIPELINES: [&str; 2] = ["a", "a-b"];
@@ -206,8 +206,8 @@ async fn afresh(store: &Store, op: &Op, sees: impl Fn(&EnvironmentName, &str) ->
 
 async fn says_what_holds(app: &App, store: &Store, op: &Op) {
     let truth = afresh(store, op, |_, _| true).await;
-    let report = app.conformance().report(op, None).await.unwrap();
-    assert_eq!(report.environments, truth);
+    assert_eq!(conformance(app, op, None).await, truth);
+    assert_eq!(in_pages(app, op).await, truth, "page by page");
     let summary = app.conformance().summary(op).await.unwrap();
     for (counts, truth) in summary.environments.iter().zip(&truth) {
         assert_eq!(
@@ -236,7 +236,32 @@ async fn says_what_holds(app: &App, store: &Store, op: &Op) {
     let actor = Actor::new(None, "somebody", Rights::of([Permission::PolicyRead], &reach));
     let some = Op { actor, ..op.clone() };
     let truth = afresh(store, &some, |_, project| project == "store").await;
-    assert_eq!(app.conformance().report(&some, None).await.unwrap().environments, truth);
+    assert_eq!(conformance(app, &some, None).await, truth);
+}
+
+/// Reads the report a deployment at a time, and puts it together.
+async fn in_pages(app: &App, op: &Op) -> Vec<Conformance> {
+    let (mut whole, mut cursor): (Vec<Conformance>, _) = (Vec::new(), None);
+    loop {
+        let request = ListRequest { limit: Some(1), cursor };
+        let page = app.conformance().report(op, None, &ConformanceFilter::default(), request).await.unwrap();
+        if whole.is_empty() {
+            whole = page.environments;
+        } else {
+            for (whole, more) in whole.iter_mut().zip(page.environments) {
+                whole.items.extend(more.items);
+                whole.scope_gaps.extend(more.scope_gaps);
+            }
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            for environment in &mut whole {
+                environment.scope_gaps.sort();
+                environment.scope_gaps.dedup();
+            }
+            return whole;
+        }
+    }
 }
 
 proptest! {

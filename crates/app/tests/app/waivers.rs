@@ -12,7 +12,7 @@ use tollgate_model::policies::{AccessPolicy, PolicyName};
 use tollgate_model::verdicts::ViolationCode;
 use tollgate_model::waivers::Waiver;
 
-use crate::world::{KEYED, OPEN, World, external, pipeline};
+use crate::world::{KEYED, OPEN, World, conformance, external, pipeline};
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
@@ -69,7 +69,7 @@ async fn a_waiver_lets_a_deploy_pass_and_its_end_changes_conformance_by_itself()
     assert!(entry.reason.contains(&told) && entry.reason.contains(&waiver.reason), "{}", entry.reason);
 
     let stands = async |at: &Op| {
-        let report = app.conformance().report(at, Some(test)).await.unwrap().environments.remove(0);
+        let report = conformance(app, at, Some(test)).await.remove(0);
         let view = app.deployments().get(at, test, &shop, None).await.unwrap().value;
         assert_eq!(Standing::of(&view.verdict), report.items[0].standing);
         (report.conformant, report.waived, report.not_conformant)

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use serde_json::json;
 use tempfile::TempDir;
 use tollgate_app::access::{Actor, Op, Permission, Rights};
+use tollgate_app::conformance::ConformanceFilter;
 use tollgate_app::consumers::{CreatedConsumer, NewConsumer};
 use tollgate_app::keys::NewKey;
+use tollgate_app::lists::ListRequest;
 use tollgate_app::pipelines::SavePipeline;
 use tollgate_app::policies::{PolicyEdit, PolicyValues};
 use tollgate_app::users::Authenticated;
-use tollgate_app::{App, Password};
+use tollgate_app::{App, Conformance, Password};
 use tollgate_credential::seal::MasterKey;
 use tollgate_model::ids::{RequestId, UserId};
 use tollgate_model::names::{ConsumerName, CredentialName, EnvironmentName, PipelineName, RealmName};
@@ -124,6 +126,18 @@ impl World {
         let mut created = self.app.consumers().create(&self.op, new_consumer(name)).await.unwrap();
         created.remove(0)
     }
+}
+
+/// Returns how everything that runs stands, in one environment or in all.
+pub(crate) async fn conformance(
+    app: &App,
+    op: &Op,
+    environment: Option<&EnvironmentName>,
+) -> Vec<Conformance> {
+    let (filter, request) = (ConformanceFilter::default(), ListRequest::default());
+    let report = app.conformance().report(op, environment, &filter, request).await.unwrap();
+    assert_eq!(report.next, None, "it is all on one page");
+    report.environments
 }
 
 /// Password of the first admin.

@@ -12,7 +12,7 @@ use super::shadow::ShadowCommand;
 use super::times::AsOfArgument;
 use super::usage::DaysArgument;
 use super::versions::{self, SaveArguments};
-use super::{Context, change_requests, confirm, impact, reasons};
+use super::{Context, change_requests, confirm, conformance, impact, reasons};
 use crate::answers::items;
 use crate::failure::Failure;
 use crate::output::Column;
@@ -113,16 +113,6 @@ pub(crate) struct SetArguments {
     save: SaveArguments,
 }
 
-const CONFORMANCE_COLUMNS: &[Column] = &[
-    ("PIPELINE", "/pipeline"),
-    ("VERSION", "/version"),
-    ("PROJECT", "/project"),
-    ("ADMITTED BY", "/admittedBy"),
-    ("CONFORMS", "/shown/conforms"),
-    ("LOGIN FLOW", "/loginFlow"),
-    ("VIOLATIONS", "/shown/reasons"),
-];
-
 fn parse_value(input: &str) -> Result<(EnvironmentName, String), String> {
     let (environment, value) =
         input.split_once('=').ok_or("write ENVIRONMENT=VALUE, for example `test=api-key`")?;
@@ -216,7 +206,7 @@ pub(crate) async fn run(context: &Context<'_>, command: PolicyCommand) -> Result
         PolicyCommand::Diff { from, to } => versions::diff(context, from, to).await?,
         PolicyCommand::Restore { version, save } => versions::restore(context, version, &save).await?,
         PolicyCommand::Remove { rule, save } => versions::remove(context, &rule, &save).await?,
-        PolicyCommand::Conformance { env, .. } => conformance(context, env.as_ref()).await?,
+        PolicyCommand::Conformance { env, .. } => conformance::run(context, env.as_ref()).await?,
         PolicyCommand::Shadow(command) => super::shadow::run(context, command).await?,
         PolicyCommand::Export => {
             let policies = client.get(&client.realm_path(&["policies"])).await?;
@@ -285,43 +275,6 @@ pub(super) fn table(context: &Context<'_>, policies: &Value) {
         ("MEANING", "/shownAs"),
     ];
     context.output.list(&json!({ "items": rows }), columns);
-}
-
-async fn conformance(context: &Context<'_>, environment: Option<&EnvironmentName>) -> Result<(), Failure> {
-    let mut path = context.client.realm_path(&["conformance"]);
-    if let Some(environment) = environment {
-        path.push_str(&format!("?environment={environment}"));
-    }
-    let report = context.client.get(&path).await?;
-    if context.output.format() != crate::output::Format::Table {
-        context.output.document(&report);
-        return Ok(());
-    }
-    let version = report.get("policyVersion").and_then(Value::as_str).unwrap_or("-");
-    for entry in items(&report, "environments") {
-        let number = |field: &str| entry.get(field).and_then(Value::as_u64).unwrap_or_default();
-        crate::output::print_out(&format!(
-            "{}: {} deployments, {} conformant, {} waived, {} not conformant (policy version {version})\n",
-            entry.get("environment").and_then(Value::as_str).unwrap_or("-"),
-            number("deployments"),
-            number("conformant"),
-            number("waived"),
-            number("notConformant"),
-        ));
-        if !items(entry, "items").is_empty() {
-            let rows = super::standings::rows(items(entry, "items"));
-            crate::output::print_out(&crate::output::table(&rows, CONFORMANCE_COLUMNS));
-        }
-        for gap in items(entry, "scopeGaps") {
-            let text = |field: &str| gap.get(field).and_then(Value::as_str).unwrap_or("-");
-            crate::output::print_out(&format!(
-                "{} demands scope {}, which no login flow offers here\n",
-                text("pipeline"),
-                text("scope"),
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn export(context: &Context<'_>, policies: &Value, waivers: &[Waiver]) {
