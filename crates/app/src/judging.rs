@@ -1,4 +1,6 @@
-//! Judging everything that runs: away from the threads that serve, environments beside each other.
+//! Judging everything that runs: away from the threads that serve, and on every core.
+
+use std::thread;
 
 use tollgate_model::names::EnvironmentName;
 
@@ -6,6 +8,9 @@ use crate::errors::Error;
 
 /// Environments that are judged at once.
 const AT_ONCE: usize = 8;
+
+/// Deployments that are worth a thread of their own.
+const WORTH_A_THREAD: usize = 500;
 
 /// Runs work that takes a core for a while.
 ///
@@ -23,7 +28,7 @@ pub(crate) fn in_each<T: Send>(
 ) -> Result<Vec<T>, Error> {
     let mut judged = Vec::with_capacity(environments.len());
     for environments in environments.chunks(AT_ONCE) {
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let judge = &judge;
             let threads: Vec<_> = environments.iter().map(|name| scope.spawn(move || judge(name))).collect();
             for thread in threads {
@@ -33,4 +38,19 @@ pub(crate) fn in_each<T: Send>(
         })?;
     }
     Ok(judged)
+}
+
+/// Judges items in as many shares as there are cores, and returns what each share gives, in the order of the items.
+pub(crate) fn in_shares<T: Sync, U: Send>(
+    items: &[T],
+    judge: impl Fn(&[T]) -> U + Sync,
+) -> Result<Vec<U>, Error> {
+    let at_once = thread::available_parallelism().map_or(1, usize::from);
+    let share = items.len().div_ceil(at_once).max(WORTH_A_THREAD);
+    thread::scope(|scope| {
+        let judge = &judge;
+        let threads: Vec<_> = items.chunks(share).map(|share| scope.spawn(move || judge(share))).collect();
+        let judged = threads.into_iter().map(|thread| thread.join());
+        judged.map(|it| it.map_err(|_| Error::internal("judging panicked"))).collect()
+    })
 }

@@ -268,16 +268,18 @@ impl App {
             let (today, tomorrow) = (ruling.judge(now), Judge::new(&proposed, &waivers, now));
             let meaning = tollgate_policy::meaning(&today, &tomorrow)?;
             let environments = judging::in_each(&names, |name| {
-                let here = standings.of(&op, &seen, name).map(|(_, it)| it);
-                if is_today {
-                    let judged = here.filter_map(|it| {
-                        let (deployment, version) = it.deployed();
-                        Some((deployment, version, it.verdict.as_ref()?.conforms()))
-                    });
-                    Ok(tollgate_policy::impact_on(&tomorrow, name, judged)?)
-                } else {
-                    Ok(tollgate_policy::impact(&today, &tomorrow, name, here.map(|it| it.deployed()))?)
+                let mut impact = Impact::on_nothing(&proposed, name);
+                for (_, it) in standings.of(&op, &seen, name) {
+                    let before = match (is_today, &it.verdict) {
+                        (true, Some(verdict)) => verdict.conforms(),
+                        (true, None) => continue,
+                        (false, _) => today.verdict_on(&it.version, name)?.conforms(),
+                    };
+                    let after = tomorrow.verdict_on(&it.version, name)?;
+                    let (deployment, version) = it.deployed();
+                    impact.add(deployment, version, before, after);
                 }
+                Ok(impact)
             })?;
             Ok(PolicyImpact { proposed, meaning, environments })
         })

@@ -10,9 +10,10 @@
 //!
 //! The past ([`App::as_of`]) is judged each time.
 
+mod ahead;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread;
 
 use jiff::Timestamp;
 use tokio::sync::Mutex as AsyncMutex;
@@ -23,7 +24,7 @@ use tollgate_model::pipelines::{PipelineHead, PipelineVersion};
 use tollgate_model::policies::Policies;
 use tollgate_model::verdicts::Verdict;
 use tollgate_model::waivers::Waiver;
-use tollgate_policy::{ConformanceItem, Judge, Standing};
+use tollgate_policy::{ConformanceItem, Judge, KnownVersion, Standing};
 use tollgate_store::{Hash, JournalEntry, RecordedMutation, Store, Stored};
 
 use crate::App;
@@ -38,9 +39,6 @@ const BATCH: u32 = 500;
 
 /// Most entries that are caught up with; beyond them, reading everything anew is faster.
 const MAX_BEHIND: u64 = 20_000;
-
-/// Deployments that are worth a thread of their own.
-const WORTH_A_THREAD: usize = 500;
 
 /// The standings of each realm, when somebody asked.
 #[derive(Default)]
@@ -70,7 +68,7 @@ pub(crate) struct Standings {
 /// Something that runs, judged.
 pub(crate) struct Judged {
     pub(crate) deployment: Deployment,
-    pub(crate) version: Arc<PipelineVersion>,
+    pub(crate) version: Arc<KnownVersion>,
     /// What the policies say; `None` where they have no value for the environment.
     pub(crate) verdict: Option<Verdict>,
     /// What they would say in every other environment, once somebody asked.
@@ -98,23 +96,26 @@ impl App {
         if self.store().is_of_the_past() {
             return Ok(Arc::new(self.loaded(&op.realm, op.now).await?));
         }
-        let slot = self.0.standings.slot(&op.realm);
+        self.standings_of(&op.realm, op.now).await
+    }
+
+    /// Returns how everything that runs in a realm stands at a moment of today, and keeps it.
+    async fn standings_of(&self, realm: &RealmName, now: Timestamp) -> Result<Arc<Standings>, Error> {
+        let slot = self.0.standings.slot(realm);
         let mut held = slot.lock().await;
         // Read while nobody else brings them up to date: what is kept is never newer than this.
         let head = self.store().head().await?;
         let hash = self.store().hash_at(head).await?;
-        if let Some(kept) =
-            held.as_ref().filter(|it| it.seq == head && it.hash == hash && it.holds_at(op.now))
-        {
+        if let Some(kept) = held.as_ref().filter(|it| it.seq == head && it.hash == hash && it.holds_at(now)) {
             return Ok(Arc::clone(kept));
         }
         let caught_up = match held.as_ref() {
-            Some(kept) if kept.seq <= head => self.caught_up(&op.realm, kept, (head, hash), op.now).await?,
+            Some(kept) if kept.seq <= head => self.caught_up(realm, kept, (head, hash), now).await?,
             _ => None,
         };
         let standings = match caught_up {
             Some(standings) => standings,
-            None => self.loaded(&op.realm, op.now).await?,
+            None => self.loaded(realm, now).await?,
         };
         let standings = Arc::new(standings);
         *held = Some(Arc::clone(&standings));
@@ -165,8 +166,12 @@ impl App {
         let policies = self.current_policies(realm).await?;
         let waivers = self.all::<Waiver>(realm, "").await?;
         let owners = self.owners(realm).await?;
+        // A version that runs in several environments is held, and judged by rules, once.
+        let mut versions = HashMap::new();
         let judged = self.deployed(realm, "").await?.into_iter().map(|(deployment, version)| {
-            let judged = Judged::new(deployment, Arc::new(version));
+            let version =
+                versions.entry(version.key()).or_insert_with(|| Arc::new(KnownVersion::new(version)));
+            let judged = Judged::new(deployment, Arc::clone(version));
             (judged.deployment.key(), Arc::new(judged))
         });
         let mut standings = Standings {
@@ -212,6 +217,11 @@ impl Kept {
     fn slot(&self, realm: &RealmName) -> Slot {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry(realm.clone()).or_default())
+    }
+
+    /// Returns the realms that somebody asked about.
+    fn realms(&self) -> Vec<RealmName> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 }
 
@@ -331,8 +341,8 @@ impl Standings {
         let wanted: BTreeSet<String> = news.deployed.values().flatten().map(key).collect();
         let wanted: Vec<String> = wanted.into_iter().collect();
         let versions = store.get_many::<PipelineVersion>(realm, &wanted).await?;
-        let versions: HashMap<String, Arc<PipelineVersion>> =
-            versions.into_iter().map(|it| (it.value.key(), Arc::new(it.value))).collect();
+        let versions: HashMap<String, Arc<KnownVersion>> =
+            versions.into_iter().map(|it| (it.value.key(), Arc::new(KnownVersion::new(it.value)))).collect();
         let judged = Arc::make_mut(&mut self.judged);
         for (at, deployment) in &news.deployed {
             // What runs no more, or lost its version, no longer counts.
@@ -375,24 +385,11 @@ impl Standings {
         }
         let ruling = self.ruling();
         let judge = ruling.judge(now);
-        let at_once = thread::available_parallelism().map_or(1, usize::from);
-        let share = stale.len().div_ceil(at_once).max(WORTH_A_THREAD);
-        let anew = thread::scope(|scope| {
-            let judge = &judge;
-            let threads: Vec<_> = stale
-                .chunks(share)
-                .map(|share| {
-                    scope.spawn(move || share.iter().map(|(_, it)| it.anew(judge)).collect::<Vec<_>>())
-                })
-                .collect();
-            let mut anew = Vec::with_capacity(stale.len());
-            for thread in threads {
-                anew.extend(thread.join().map_err(|_| Error::internal("judging panicked"))?);
-            }
-            Ok::<_, Error>(anew)
+        let anew = judging::in_shares(&stale, |share| {
+            share.iter().map(|(_, it)| it.anew(&judge)).collect::<Vec<_>>()
         })?;
         let judged = Arc::make_mut(&mut self.judged);
-        for ((key, _), new) in stale.into_iter().zip(anew) {
+        for ((key, _), new) in stale.into_iter().zip(anew.into_iter().flatten()) {
             judged.insert(key, Arc::new(new));
         }
         Ok(())
@@ -402,14 +399,14 @@ impl Standings {
 // === impl Judged ===
 
 impl Judged {
-    fn new(deployment: Deployment, version: Arc<PipelineVersion>) -> Self {
+    fn new(deployment: Deployment, version: Arc<KnownVersion>) -> Self {
         Self { deployment, version, verdict: None, elsewhere: OnceLock::new() }
     }
 
     fn anew(&self, judge: &Judge<'_>) -> Self {
         let Self { deployment, version, .. } = self;
         // Where the policies have no value for an environment, nothing is said of it.
-        let verdict = judge.verdict(&version.pipeline, &deployment.environment).ok();
+        let verdict = judge.verdict_on(version, &deployment.environment).ok();
         let (deployment, version) = (deployment.clone(), Arc::clone(version));
         Self { verdict, ..Self::new(deployment, version) }
     }
@@ -418,13 +415,13 @@ impl Judged {
     pub(crate) fn elsewhere(&self, judge: &Judge<'_>) -> &[Verdict] {
         self.elsewhere.get_or_init(|| {
             let others = judge.policies().environments().filter(|name| **name != self.deployment.environment);
-            others.filter_map(|name| judge.verdict(&self.version.pipeline, name).ok()).collect()
+            others.filter_map(|name| judge.verdict_on(&self.version, name).ok()).collect()
         })
     }
 
     /// Returns it with the version that runs.
     pub(crate) fn deployed(&self) -> (&Deployment, &PipelineVersion) {
-        (&self.deployment, &self.version)
+        (&self.deployment, self.version.version())
     }
 
     /// Returns how it stands; `None` where the policies do not say.
@@ -440,7 +437,7 @@ impl Judged {
     /// Returns how it stands, and why.
     pub(crate) fn item(&self) -> Option<ConformanceItem> {
         let verdict = self.verdict.clone()?;
-        Some(ConformanceItem::new(&self.deployment, &self.version.pipeline, verdict))
+        Some(ConformanceItem::new(&self.deployment, &self.version.version().pipeline, verdict))
     }
 }
 

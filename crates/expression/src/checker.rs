@@ -35,6 +35,7 @@ pub(crate) fn check(program: Program, vocabulary: &Vocabulary) -> Result<Parsed,
         vocabulary,
         bound: Vec::new(),
         roots: Vec::new(),
+        whole: Vec::new(),
         fields: Vec::new(),
         computed_fields: false,
         nodes: 0,
@@ -44,9 +45,9 @@ pub(crate) fn check(program: Program, vocabulary: &Vocabulary) -> Result<Parsed,
         slow: false,
     };
     checker.visit(program.expression(), 0, 0)?;
-    let Checker { roots, fields, computed_fields, nodes, loops, patterns, joined, slow, .. } = checker;
+    let Checker { roots, whole, fields, computed_fields, nodes, loops, patterns, joined, slow, .. } = checker;
     let cost = Cost { nodes, loops, patterns, joined };
-    Ok(Parsed { program: Arc::new(program), roots, fields, computed_fields, cost, slow })
+    Ok(Parsed { program: Arc::new(program), roots, whole, fields, computed_fields, cost, slow })
 }
 
 /// Walks an expression and finds what it names, calls and costs.
@@ -55,6 +56,7 @@ struct Checker<'a> {
     /// Variables of the comprehensions around.
     bound: Vec<String>,
     roots: Vec<&'static str>,
+    whole: Vec<&'static str>,
     fields: Vec<String>,
     computed_fields: bool,
     nodes: u64,
@@ -84,14 +86,19 @@ impl Checker<'_> {
             Expr::Ident(name) => self.name(name),
             Expr::Select(select) => {
                 self.fields.push(select.field.clone());
-                self.visit(&select.operand, depth, loops)
+                let before = self.whole.len();
+                self.visit(&select.operand, depth, loops)?;
+                self.reads_a_field_of(&select.operand, before);
+                Ok(())
             }
             Expr::Call(call) => {
                 self.function(&call.func_name, loops)?;
+                let (before, mut of) = (self.whole.len(), None);
                 if call.func_name == "_[_]" {
                     match call.args.last().map(|index| &index.expr) {
                         Some(Expr::Literal(LiteralValue::String(key))) => {
                             self.fields.push(key.inner().to_owned());
+                            of = call.args.first();
                         }
                         Some(Expr::Literal(_)) => {}
                         _ => self.computed_fields = true,
@@ -115,7 +122,11 @@ impl Checker<'_> {
                     self.pattern(call.args.last(), loops)?;
                 }
                 call.target.iter().try_for_each(|target| self.visit(target, depth, loops))?;
-                call.args.iter().try_for_each(|argument| self.visit(argument, depth, loops))
+                call.args.iter().try_for_each(|argument| self.visit(argument, depth, loops))?;
+                if let Some(of) = of {
+                    self.reads_a_field_of(of, before);
+                }
+                Ok(())
             }
             Expr::List(list) => {
                 list.elements.iter().try_for_each(|element| self.visit(element, depth, loops))
@@ -182,7 +193,15 @@ impl Checker<'_> {
         if !self.roots.contains(&root) {
             self.roots.push(root);
         }
+        self.whole.push(root);
         Ok(())
+    }
+
+    /// Takes back that a root is read whole, once it turns out that a field of it is.
+    fn reads_a_field_of(&mut self, operand: &IdedExpr, before: usize) {
+        if matches!(operand.expr, Expr::Ident(_)) {
+            self.whole.truncate(before);
+        }
     }
 
     fn function(&mut self, name: &str, loops: u32) -> Result<(), String> {

@@ -70,6 +70,8 @@ pub struct Parsed {
     pub program: Arc<Program>,
     /// The roots that it reads.
     pub roots: Vec<&'static str>,
+    /// Those of them that it reads in another way than by fields that are written out, once for each time.
+    pub whole: Vec<&'static str>,
     /// The names of the fields that it reads.
     pub fields: Vec<String>,
     /// Whether it computes the name of a field that it reads: that one is not among `fields`.

@@ -85,7 +85,7 @@ impl Expression {
     /// A sentence for the author.
     pub(crate) fn parse(source: &str) -> Result<Self, String> {
         let source = source.trim();
-        let Parsed { program, roots, fields, computed_fields, cost, slow } =
+        let Parsed { program, roots, fields, computed_fields, cost, slow, .. } =
             tollgate_expression::parse(source, &VOCABULARY)?;
         let kind = match path_from(program.expression(), &ROOTS) {
             Some((root, keys)) => Kind::Path(root, keys),

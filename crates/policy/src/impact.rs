@@ -5,9 +5,10 @@ use serde::Serialize;
 use tollgate_model::deployments::Deployment;
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::pipelines::PipelineVersion;
-use tollgate_model::policies::Enforcement;
+use tollgate_model::policies::{Enforcement, Policies};
+use tollgate_model::verdicts::Verdict;
 
-use crate::{ConformanceItem, Judge, UnknownEnvironment};
+use crate::ConformanceItem;
 
 /// What a policy change would do in one environment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -30,60 +31,35 @@ pub struct Impact {
     pub enforced_from: Option<Timestamp>,
 }
 
-/// Compares what two judges say of what runs in an environment.
-///
-/// # Errors
-///
-/// [`UnknownEnvironment`] when one of them has no value for it.
-pub fn impact<'a>(
-    today: &Judge<'_>,
-    proposed: &Judge<'_>,
-    environment: &EnvironmentName,
-    deployed: impl IntoIterator<Item = (&'a Deployment, &'a PipelineVersion)>,
-) -> Result<Impact, UnknownEnvironment> {
-    let mut judged = Vec::new();
-    for (deployment, version) in deployed {
-        judged.push((deployment, version, today.verdict(&version.pipeline, environment)?.conforms()));
-    }
-    impact_on(proposed, environment, judged)
-}
+// === impl Impact ===
 
-/// Compares what a judge says of what runs in an environment with whether it conforms today, as somebody judged it.
-///
-/// # Errors
-///
-/// [`UnknownEnvironment`] when the judge has no value for it.
-pub fn impact_on<'a>(
-    proposed: &Judge<'_>,
-    environment: &EnvironmentName,
-    judged: impl IntoIterator<Item = (&'a Deployment, &'a PipelineVersion, bool)>,
-) -> Result<Impact, UnknownEnvironment> {
-    let mut impact = Impact {
-        environment: environment.clone(),
-        falls_out: Vec::new(),
-        comes_in: Vec::new(),
-        stays_out: Vec::new(),
-        unchanged: 0,
-        not_conformant: 0,
-        enforced_from: proposed
-            .policies()
-            .enforcement(environment)
-            .and_then(Enforcement::at_gateway)
-            .map(|at| at.at_gateway),
-    };
-    for (deployment, version, before) in judged {
-        let after = proposed.verdict(&version.pipeline, environment)?;
-        impact.not_conformant += usize::from(!after.conforms());
-        impact.unchanged += usize::from(before == after.conforms());
+impl Impact {
+    /// Makes the impact that proposed policies have in an environment on nothing.
+    pub fn on_nothing(proposed: &Policies, environment: &EnvironmentName) -> Self {
+        let enforced_from = proposed.enforcement(environment).and_then(Enforcement::at_gateway);
+        Self {
+            environment: environment.clone(),
+            falls_out: Vec::new(),
+            comes_in: Vec::new(),
+            stays_out: Vec::new(),
+            unchanged: 0,
+            not_conformant: 0,
+            enforced_from: enforced_from.map(|at| at.at_gateway),
+        }
+    }
+
+    /// Counts a deployment in: whether it conforms today, and what the proposed policies say of it.
+    pub fn add(&mut self, deployment: &Deployment, version: &PipelineVersion, before: bool, after: Verdict) {
+        self.not_conformant += usize::from(!after.conforms());
+        self.unchanged += usize::from(before == after.conforms());
         let list = match (before, after.conforms()) {
-            (true, true) => continue,
-            (true, false) => &mut impact.falls_out,
-            (false, true) => &mut impact.comes_in,
-            (false, false) => &mut impact.stays_out,
+            (true, true) => return,
+            (true, false) => &mut self.falls_out,
+            (false, true) => &mut self.comes_in,
+            (false, false) => &mut self.stays_out,
         };
         list.push(ConformanceItem::new(deployment, &version.pipeline, after));
     }
-    Ok(impact)
 }
 
 #[cfg(test)]
@@ -95,15 +71,28 @@ mod tests {
     use tollgate_model::deployments::DeployAction;
     use tollgate_model::ids::{DeploymentId, WaiverId};
     use tollgate_model::pipelines::Pipeline;
-    use tollgate_model::policies::{
-        AccessPolicy, AccessPolicyFile, AccessRequirement, Policies, Policy, PolicyName,
-    };
+    use tollgate_model::policies::{AccessPolicy, AccessPolicyFile, AccessRequirement, Policy, PolicyName};
     use tollgate_model::verdicts::ViolationCode;
     use tollgate_model::versions::Version;
     use tollgate_model::waivers::Waiver;
 
     use super::*;
-    use crate::{Standing, conformance};
+    use crate::{Judge, Standing, conformance};
+
+    fn impact<'a>(
+        today: &Judge<'_>,
+        proposed: &Judge<'_>,
+        environment: &EnvironmentName,
+        deployed: impl Iterator<Item = (&'a Deployment, &'a PipelineVersion)>,
+    ) -> Impact {
+        let mut impact = Impact::on_nothing(proposed.policies(), environment);
+        for (deployment, version) in deployed {
+            let [before, after] =
+                [today, proposed].map(|judge| judge.verdict(&version.pipeline, environment).expect("known"));
+            impact.add(deployment, version, before.conforms(), after);
+        }
+        impact
+    }
 
     fn running(name: &str, trigger: serde_json::Value) -> (Deployment, PipelineVersion) {
         let pipeline: Pipeline = serde_json::from_value(
@@ -153,7 +142,7 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let (before, after) = (Judge::new(&today, &[], now), Judge::new(&stricter, &[], now));
 
-        let change = impact(&before, &after, &test, deployed()).expect("known");
+        let change = impact(&before, &after, &test, deployed());
         assert_eq!(change.falls_out.iter().map(|item| item.pipeline.as_str()).collect::<Vec<_>>(), ["keyed"]);
         assert_eq!((change.comes_in.len(), change.unchanged), (0, 2));
         assert_eq!((change.not_conformant, change.enforced_from), (1, None));
@@ -162,7 +151,7 @@ mod tests {
         let dates = json!({ "name": "enforcement", "environments": { "test": { "atGateway": "2030-01-31T00:00:00Z" } } });
         let enforced =
             stricter.change(serde_json::from_value(dates).expect("a policy")).expect("known environment");
-        let dated = impact(&after, &Judge::new(&enforced, &[], now), &test, deployed()).expect("known");
+        let dated = impact(&after, &Judge::new(&enforced, &[], now), &test, deployed());
         assert_eq!((dated.falls_out.len(), dated.unchanged, dated.not_conformant), (0, 3, 1));
         assert_eq!(dated.stays_out[0].pipeline.as_str(), "keyed");
         assert_eq!(dated.enforced_from, "2030-01-31T00:00:00Z".parse().ok());
@@ -172,7 +161,7 @@ mod tests {
         let gaps: Vec<_> =
             report.scope_gaps.iter().map(|gap| (gap.pipeline.as_str(), gap.scope.as_str())).collect();
         assert_eq!(gaps, [("strict", "a:b")], "no login flow offers it");
-        let back = impact(&after, &before, &test, deployed()).expect("known");
+        let back = impact(&after, &before, &test, deployed());
         assert_eq!(back.comes_in.len(), 1);
 
         let until: Timestamp = "1970-01-02T00:00:00Z".parse().expect("a time");
@@ -192,7 +181,7 @@ mod tests {
         let report = conformance(&waived, &test, deployed()).expect("known");
         assert_eq!((report.conformant, report.waived, report.not_conformant), (2, 1, 0));
         assert_eq!(report.items[0].standing, Standing::Waived);
-        assert!(impact(&before, &waived, &test, deployed()).expect("known").falls_out.is_empty());
+        assert!(impact(&before, &waived, &test, deployed()).falls_out.is_empty());
         let ended = Judge::new(&stricter, &waivers, until);
         assert_eq!(conformance(&ended, &test, deployed()).expect("known").not_conformant, 1);
     }

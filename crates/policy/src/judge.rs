@@ -5,12 +5,13 @@ use serde_json::Value;
 use tollgate_model::environments::Exposure;
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::pipelines::Pipeline;
-use tollgate_model::policies::{AccessPolicy, AccessRequirement, Policies, PolicyName, RuleMode};
+use tollgate_model::policies::{AccessPolicy, AccessRequirement, Policies, PolicyName, Rule, RuleMode};
 use tollgate_model::triggers::HttpTrigger;
 use tollgate_model::verdicts::{Verdict, Violation, ViolationCode, Waived};
 use tollgate_model::waivers::Waiver;
 
-use crate::rules::{CompiledRule, Needs, PipelineView, RuleOutcome};
+use crate::known::KnownVersion;
+use crate::rules::{CompiledRule, RuleOutcome};
 use crate::{is_login_flow, tokens};
 
 /// What judges: the policies of a realm, the waivers that let violations pass, and the moment judged for.
@@ -21,7 +22,6 @@ pub struct Judge<'a> {
     waivers: &'a [Waiver],
     now: Timestamp,
     rules: Vec<CompiledRule>,
-    needs: Needs,
 }
 
 /// Proof that the policies admit a pipeline in an environment. Only [`Judge::admit`] makes one.
@@ -63,9 +63,8 @@ impl<'a> Judge<'a> {
     /// Prepares to judge. A custom rule that does not compile (it did when it was saved) breaks every pipeline where
     /// it is required: nobody knows whether it holds.
     pub fn new(policies: &'a Policies, waivers: &'a [Waiver], now: Timestamp) -> Self {
-        let rules: Vec<_> = policies.rules().map(CompiledRule::new).collect();
-        let needs = Needs::of(rules.iter().flat_map(CompiledRule::fields));
-        Self { policies, waivers, now, rules, needs }
+        let rules = policies.rules().map(CompiledRule::new).collect();
+        Self { policies, waivers, now, rules }
     }
 
     /// Returns the policies that it judges by.
@@ -82,6 +81,28 @@ impl<'a> Judge<'a> {
         &self,
         pipeline: &Pipeline,
         environment: &EnvironmentName,
+    ) -> Result<Verdict, UnknownEnvironment> {
+        self.judge(pipeline, environment, |rule| rule.evaluate(pipeline).0)
+    }
+
+    /// Judges a version as [`Judge::verdict`] does; what custom rules said of it before is not worked out again.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownEnvironment`] when the policies have no value for it.
+    pub fn verdict_on(
+        &self,
+        known: &KnownVersion,
+        environment: &EnvironmentName,
+    ) -> Result<Verdict, UnknownEnvironment> {
+        self.judge(&known.version().pipeline, environment, |rule| known.outcome(rule))
+    }
+
+    fn judge(
+        &self,
+        pipeline: &Pipeline,
+        environment: &EnvironmentName,
+        says: impl Fn(&CompiledRule) -> RuleOutcome,
     ) -> Result<Verdict, UnknownEnvironment> {
         let mut verdict = Verdict {
             environment: environment.clone(),
@@ -110,7 +131,7 @@ impl<'a> Judge<'a> {
             }
         }
         tokens::judge(pipeline, environment, &tokens, &mut violations);
-        self.judge_rules(pipeline, environment, &mut violations, &mut verdict.advice);
+        self.judge_rules(environment, says, &mut violations, &mut verdict.advice);
         for violation in violations {
             match self.waivers.iter().find(|waiver| waiver.covers(&pipeline.name, &violation, self.now)) {
                 Some(waiver) => verdict.waived.push(Waived {
@@ -141,38 +162,17 @@ impl<'a> Judge<'a> {
 
     fn judge_rules(
         &self,
-        pipeline: &Pipeline,
         environment: &EnvironmentName,
+        says: impl Fn(&CompiledRule) -> RuleOutcome,
         violations: &mut Vec<Violation>,
         advice: &mut Vec<String>,
     ) {
-        let view = PipelineView::of(pipeline, &self.needs);
         for compiled in &self.rules {
             let mode = compiled.rule.environments.get(environment).copied().unwrap_or(RuleMode::Required);
             if mode == RuleMode::Off {
                 continue;
             }
-            let (code, remedy) = match compiled.evaluate(&view) {
-                RuleOutcome::Holds => continue,
-                RuleOutcome::Broken => (ViolationCode::Rule, String::new()),
-                RuleOutcome::Unknown(why) => (
-                    ViolationCode::BrokenRule,
-                    format!("this rule cannot be evaluated on this pipeline ({why}): ask whoever wrote it"),
-                ),
-            };
-            let fix = compiled.rule.fix.as_ref();
-            let violation = Violation {
-                policy: PolicyName::Rule(compiled.rule.name.clone()),
-                environment: environment.clone(),
-                code,
-                message: compiled.rule.message.clone(),
-                pointer: fix.map(|fix| fix.pointer.clone()).unwrap_or_default(),
-                fix: match code {
-                    ViolationCode::Rule => fix.and_then(|fix| fix.value.clone()).unwrap_or_default(),
-                    _ => Value::Null,
-                },
-                remedy,
-            };
+            let Some(violation) = broken_rule(&compiled.rule, environment, says(compiled)) else { continue };
             match mode {
                 RuleMode::Required => violations.push(violation),
                 _ => advice.push(format!(
@@ -184,6 +184,35 @@ impl<'a> Judge<'a> {
             }
         }
     }
+}
+
+/// Returns the violation that a rule finds; `None` when it holds.
+pub(crate) fn broken_rule(
+    rule: &Rule,
+    environment: &EnvironmentName,
+    outcome: RuleOutcome,
+) -> Option<Violation> {
+    let (code, remedy) = match outcome {
+        RuleOutcome::Holds => return None,
+        RuleOutcome::Broken => (ViolationCode::Rule, String::new()),
+        RuleOutcome::Unknown(why) => (
+            ViolationCode::BrokenRule,
+            format!("this rule cannot be evaluated on this pipeline ({why}): ask whoever wrote it"),
+        ),
+    };
+    let fix = rule.fix.as_ref();
+    Some(Violation {
+        policy: PolicyName::Rule(rule.name.clone()),
+        environment: environment.clone(),
+        code,
+        message: rule.message.clone(),
+        pointer: fix.map(|fix| fix.pointer.clone()).unwrap_or_default(),
+        fix: match code {
+            ViolationCode::Rule => fix.and_then(|fix| fix.value.clone()).unwrap_or_default(),
+            _ => Value::Null,
+        },
+        remedy,
+    })
 }
 
 /// Returns the trigger's settings when it is open on this listener.

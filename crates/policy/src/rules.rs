@@ -5,6 +5,7 @@
 
 use std::sync::LazyLock;
 
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use serde_json::Value;
 use tollgate_expression::{Context, Meter, Parsed, Vocabulary, base_context, execute_prepared, parse};
 use tollgate_model::pipelines::Pipeline;
@@ -13,11 +14,13 @@ use tollgate_model::policies::Rule;
 mod types;
 mod view;
 
-pub(crate) use view::{Needs, PipelineView};
+use view::{Needs, PipelineView};
 
 const VOCABULARY: Vocabulary = Vocabulary { roots: &view::ROOTS, slow: None };
 /// Most work that a rule may be on the largest pipeline, in nodes: about a twentieth of a second.
 const MAX_WORK: u64 = 4_000_000;
+/// Work of preparing an evaluation, whatever the condition.
+const EVALUATION_WORK: u64 = 200;
 
 /// Largest value of a fix as JSON, in bytes: every violation carries it, of every deployment that breaks the rule.
 const MAX_FIX_BYTES: usize = 4096;
@@ -51,8 +54,14 @@ pub enum CheckRuleError {
 /// A rule, ready to be evaluated.
 pub(crate) struct CompiledRule {
     pub(crate) rule: Rule,
+    pub(crate) condition: Condition,
     parsed: Result<Parsed, String>,
+    needs: Needs,
 }
+
+/// SHA-256 of the text of a condition: it stands for the text, and takes the same little room however long that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Condition([u8; SHA256_OUTPUT_LEN]);
 
 /// What a rule says of a pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +69,7 @@ pub(crate) enum RuleOutcome {
     Holds,
     Broken,
     /// It could not be evaluated; with the reason.
-    Unknown(String),
+    Unknown(Box<str>),
 }
 
 static BASE: LazyLock<Context<'static, 'static>> = LazyLock::new(base_context);
@@ -80,6 +89,11 @@ impl Meter for NoData {
 ///
 /// [`CheckRuleError`], by variant.
 pub fn check_rule(rule: &Rule) -> Result<(), CheckRuleError> {
+    checked(rule).map(drop)
+}
+
+/// Checks a rule, and compiles it.
+pub(crate) fn checked(rule: &Rule) -> Result<CompiledRule, CheckRuleError> {
     let name = || rule.name.to_string();
     if !(1..=300).contains(&rule.message.trim().chars().count()) {
         return Err(CheckRuleError::Text {
@@ -113,50 +127,71 @@ pub fn check_rule(rule: &Rule) -> Result<(), CheckRuleError> {
     if cost.nodes.saturating_mul(cost.rounds(Pipeline::MAX_STEPS as u64)) > MAX_WORK {
         return Err(CheckRuleError::Cost(name()));
     }
-    let compiled = CompiledRule { rule: rule.clone(), parsed: Ok(parsed) };
-    let needs = compiled.needs();
+    let compiled = CompiledRule::of(rule, Ok(parsed));
     for sample in view::samples() {
-        if let RuleOutcome::Unknown(reason) = compiled.evaluate(&PipelineView::of(&sample.pipeline, &needs)) {
+        if let (RuleOutcome::Unknown(reason), _) = compiled.evaluate(&sample.pipeline) {
             return Err(refused(format!("on {}, {reason}", sample.name)));
         }
     }
-    Ok(())
+    Ok(compiled)
 }
 
 // === impl CompiledRule ===
 
 impl CompiledRule {
     pub(crate) fn new(rule: &Rule) -> Self {
-        Self { rule: rule.clone(), parsed: parse(&rule.condition, &VOCABULARY) }
+        Self::of(rule, parse(&rule.condition, &VOCABULARY))
     }
 
-    /// Returns the fields of steps that it reads.
-    pub(crate) fn fields(&self) -> &[String] {
-        self.parsed.as_ref().map(|parsed| parsed.fields.as_slice()).unwrap_or_default()
+    fn of(rule: &Rule, parsed: Result<Parsed, String>) -> Self {
+        let needs = parsed.as_ref().map(Needs::of).unwrap_or_default();
+        Self { rule: rule.clone(), condition: Condition::new(&rule.condition), parsed, needs }
     }
 
-    fn needs(&self) -> Needs {
-        Needs::of(self.fields())
+    /// Tells whether what it says of a pipeline is always the same. That it could not be compiled need not stay so.
+    pub(crate) fn is_sure(&self) -> bool {
+        self.parsed.is_ok()
     }
 
-    pub(crate) fn evaluate(&self, view: &PipelineView<'_>) -> RuleOutcome {
-        let program = match &self.parsed {
-            Ok(program) => program,
-            Err(reason) => return RuleOutcome::Unknown(reason.clone()),
+    /// Returns what it says of a pipeline, which nothing but the condition and the pipeline decides, and about how much work
+    /// it was to find out, in nodes.
+    pub(crate) fn evaluate(&self, pipeline: &Pipeline) -> (RuleOutcome, u64) {
+        let mut spent = EVALUATION_WORK;
+        let outcome = match &self.parsed {
+            Ok(parsed) => self.run(parsed, pipeline, &mut spent),
+            Err(reason) => Err(reason.clone()),
         };
+        let outcome = match outcome {
+            Ok(true) => RuleOutcome::Holds,
+            Ok(false) => RuleOutcome::Broken,
+            Err(reason) => RuleOutcome::Unknown(reason.into()),
+        };
+        (outcome, spent)
+    }
+
+    fn run(&self, parsed: &Parsed, pipeline: &Pipeline, spent: &mut u64) -> Result<bool, String> {
+        let view = PipelineView::of(pipeline, &self.needs);
         // Texts of a pipeline make it larger than steps alone do.
-        match program.cost.work(&program.roots, |root| &view.root(root).value) {
-            Ok(work) if work <= MAX_WORK.saturating_mul(50) => {}
-            Ok(_) => return RuleOutcome::Unknown("it would take too long".to_owned()),
-            Err(reason) => return RuleOutcome::Unknown(reason),
+        let work = parsed.cost.work(&parsed.roots, |root| &view.root(root).value)?;
+        if work > MAX_WORK.saturating_mul(50) {
+            return Err("it would take too long".to_owned());
         }
-        let data = program.roots.iter().map(|root| (*root, &view.root(root).prepared));
-        match execute_prepared(&program.program, &BASE, data, &NoData) {
-            Ok(Value::Bool(true)) => RuleOutcome::Holds,
-            Ok(Value::Bool(false)) => RuleOutcome::Broken,
-            Ok(_) => RuleOutcome::Unknown("it gives neither true nor false".to_owned()),
-            Err(reason) => RuleOutcome::Unknown(reason),
+        *spent = spent.saturating_add(work);
+        let data = parsed.roots.iter().map(|root| (*root, &view.root(root).prepared));
+        match execute_prepared(&parsed.program, &BASE, data, &NoData)? {
+            Value::Bool(holds) => Ok(holds),
+            _ => Err("it gives neither true nor false".to_owned()),
         }
+    }
+}
+
+// === impl Condition ===
+
+impl Condition {
+    fn new(text: &str) -> Self {
+        let mut bytes = [0; SHA256_OUTPUT_LEN];
+        bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+        Self(bytes)
     }
 }
 
@@ -174,8 +209,7 @@ mod tests {
     }
 
     fn evaluate(condition: &str, pipeline: &Pipeline) -> RuleOutcome {
-        let compiled = CompiledRule::new(&rule(condition));
-        compiled.evaluate(&PipelineView::of(pipeline, &compiled.needs()))
+        CompiledRule::new(&rule(condition)).evaluate(pipeline).0
     }
 
     fn holds(condition: &str, pipeline: Value) -> RuleOutcome {

@@ -349,6 +349,11 @@ async fn control(
     tasks.spawn(supervise("keys", shutdown.clone(), move || {
         keys::run(looks.clone(), shared.clone(), clock.clone(), shutdown.clone())
     }));
+    let (judging, shutdown) = (app.clone(), parts.shutdown.clone());
+    tasks.spawn(supervise("judging ahead", shutdown.clone(), move || {
+        let (judging, shutdown) = (judging.clone(), shutdown.clone());
+        async move { judging.judge_ahead(shutdown).await }
+    }));
     let last = LastTasks {
         usage: UsageTask::start(app.clone(), parts.usage.clone()),
         refusals: RefusalsTask::start(app.clone(), parts.refusals.clone(), parts.random.as_ref()),

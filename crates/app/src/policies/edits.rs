@@ -10,6 +10,7 @@ use tollgate_model::policies::{
     AtGateway, Enforcement, Policies, Policy, PolicyError, PolicyName, Rule, RuleFix,
 };
 use tollgate_model::versions::Version;
+use tollgate_policy::CheckRuleError;
 
 use super::no_rule;
 use crate::errors::{Error, ErrorKind};
@@ -162,11 +163,14 @@ impl PolicyValues {
 
 /// Refuses a custom rule that does not fit.
 pub(super) fn checked(rule: &Rule) -> Result<(), Error> {
-    tollgate_policy::check_rule(rule).map_err(|error| {
-        Error::new(ErrorKind::Invalid, "rule-invalid", error.to_string())
-            .hint("docs/rules.md tells what a rule can name; see the shape of one")
-            .next(NextStep::SeePolicySchema)
-    })
+    tollgate_policy::check_rule(rule).map_err(|error| unfit(&error))
+}
+
+/// Says that a custom rule does not fit.
+pub(super) fn unfit(error: &CheckRuleError) -> Error {
+    Error::new(ErrorKind::Invalid, "rule-invalid", error.to_string())
+        .hint("docs/rules.md tells what a rule can name; see the shape of one")
+        .next(NextStep::SeePolicySchema)
 }
 
 /// Returns an enforcement with the time of its announcement. A date that has passed is refused, unless it is the one

@@ -1,21 +1,29 @@
 //! Trying a custom rule on what runs, while somebody writes it; and who changed each policy last.
+//!
+//! A rule that was never tried is worked out on every version that runs. That takes as long as the rule makes it, so a
+//! trial does a bounded part of it and says how far it came: whoever asks again gets the next part, since what was worked
+//! out is remembered with the versions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::objects::keys;
-use tollgate_model::policies::{Policies, Policy, PolicyName, PolicyVersion, Rule, RuleMode};
+use tollgate_model::policies::{PolicyName, PolicyVersion, Rule};
+use tollgate_model::verdicts::Verdict;
 use tollgate_model::versions::Version;
-use tollgate_policy::{ConformanceItem, Judge};
+use tollgate_policy::{ConformanceItem, KnownVersion, TriedRule};
 
 use super::PolicyUseCases;
-use super::edits::checked;
+use super::edits::unfit;
 use crate::access::{Op, Permission};
 use crate::errors::Error;
 use crate::judging;
 
 /// Most deployments of an environment that a trial names.
 const MAX_NAMED: usize = 20;
+
+/// Work that one trial does on each core, in nodes of an expression: some hundredths of a second.
+const WORK: u64 = 2_000_000;
 
 /// How many versions are looked at for who changed a policy last.
 const MAX_VERSIONS: u32 = 100;
@@ -32,12 +40,23 @@ pub struct RuleTrial {
 pub struct RuleTrialIn {
     /// Where.
     pub environment: EnvironmentName,
-    /// How many deployments it was tried on.
+    /// How many deployments run.
     pub deployments: usize,
+    /// How many of them it was tried on so far.
+    pub tried: usize,
     /// How many of them break it, or cannot be told.
     pub broken: usize,
     /// The first of these by name, with what it says of each.
     pub items: Vec<ConformanceItem>,
+}
+
+// === impl RuleTrial ===
+
+impl RuleTrial {
+    /// Tells whether the rule was tried on everything; else the same question goes on with the rest.
+    pub fn is_done(&self) -> bool {
+        self.environments.iter().all(|it| it.tried == it.deployments)
+    }
 }
 
 // === impl PolicyUseCases ===
@@ -45,44 +64,64 @@ pub struct RuleTrialIn {
 impl PolicyUseCases {
     /// Tells which deployments break a custom rule, as if it were required in every environment. Nothing is saved.
     ///
+    /// Tries a bounded part of those that it was not tried on yet; [`RuleTrial::is_done`] tells whether that was all.
+    ///
     /// # Errors
     ///
     /// [`crate::errors::ErrorKind::Invalid`] when the rule could not be saved, with the reason.
     pub async fn try_rule(&self, op: &Op, rule: &Rule) -> Result<RuleTrial, Error> {
         op.demand_anywhere(Permission::PolicyRead)?;
-        checked(rule)?;
+        let tried = TriedRule::new(rule).map_err(|error| unfit(&error))?;
         let standings = self.0.standings(op).await?;
-        let names: BTreeSet<EnvironmentName> = standings.policies().value.environments().cloned().collect();
-        let environments = names.iter().map(|name| (name.clone(), RuleMode::Required)).collect();
-        let alone = Policies::initial(&names).replace(Policy::Rule(Rule { environments, ..rule.clone() }))?;
+        let names = standings.policies().value.environments();
         let names: Vec<EnvironmentName> =
-            names.into_iter().filter(|name| op.may_somewhere_in(Permission::PolicyRead, name)).collect();
-        let (op, policy) = (op.clone(), PolicyName::Rule(rule.name.clone()));
+            names.filter(|name| op.may_somewhere_in(Permission::PolicyRead, name)).cloned().collect();
+        let (op, version) = (op.clone(), standings.policies().value.version());
         judging::away(move || {
-            let judge = Judge::new(&alone, &[], op.now);
-            let environments = judging::in_each(&names, |environment| {
+            let here = |name| standings.of(&op, &[Permission::PolicyRead], name).map(|(_, it)| it);
+            let known = names.iter().flat_map(|name| here(name).map(|it| &*it.version));
+            let new: Vec<&KnownVersion> = known.filter(|it| !tried.is_tried_on(it)).collect();
+            judging::in_shares(&new, |share| {
+                let mut left = WORK;
+                for version in share {
+                    left = left.saturating_sub(tried.try_on(version));
+                    if left == 0 {
+                        break;
+                    }
+                }
+            })?;
+            let environments = names.iter().map(|environment| {
                 let mut trial = RuleTrialIn {
                     environment: environment.clone(),
                     deployments: 0,
+                    tried: 0,
                     broken: 0,
                     items: Vec::new(),
                 };
-                for (_, judged) in standings.of(&op, &[Permission::PolicyRead], environment) {
-                    let (deployment, version) = judged.deployed();
-                    let mut verdict = judge.verdict(&version.pipeline, environment)?;
-                    verdict.violations.retain(|violation| violation.policy == policy);
+                for judged in here(environment) {
                     trial.deployments += 1;
-                    if verdict.violations.is_empty() {
+                    if !tried.is_tried_on(&judged.version) {
                         continue;
                     }
+                    trial.tried += 1;
+                    let Some(violation) = tried.violation(&judged.version, environment) else { continue };
                     trial.broken += 1;
                     if trial.items.len() < MAX_NAMED {
+                        let verdict = Verdict {
+                            environment: environment.clone(),
+                            policy_version: version,
+                            login_flow: judged.is_login_flow(),
+                            violations: vec![violation],
+                            waived: Vec::new(),
+                            advice: Vec::new(),
+                        };
+                        let (deployment, version) = judged.deployed();
                         trial.items.push(ConformanceItem::new(deployment, &version.pipeline, verdict));
                     }
                 }
-                Ok(trial)
-            })?;
-            Ok(RuleTrial { environments })
+                trial
+            });
+            Ok(RuleTrial { environments: environments.collect() })
         })
         .await
     }

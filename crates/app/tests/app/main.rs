@@ -31,6 +31,7 @@ mod reach;
 mod records;
 mod refusals;
 mod refused_calls;
+mod rule_trials;
 mod search;
 mod second_factor;
 mod sessions;

@@ -1,18 +1,22 @@
 //! What is kept of verdicts is never told when it holds no more: whatever was changed, by this process or another, and
 //! whatever time it is, conformance says what a judge says who reads everything.
 
+use std::collections::BTreeSet;
+
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::json;
 use tollgate_app::App;
 use tollgate_app::access::{Actor, Extent, Op, Permission, Reach, Rights};
 use tollgate_app::conformance::ConformanceFilter;
+use tollgate_app::errors::ErrorKind;
 use tollgate_app::lists::ListRequest;
+use tollgate_app::policies::{PolicyEdit, PolicyValues};
 use tollgate_model::deployments::Deployment;
-use tollgate_model::names::{EnvironmentName, ProjectName};
+use tollgate_model::names::{EnvironmentName, ProjectName, RuleName};
 use tollgate_model::objects::{Object, keys};
 use tollgate_model::pipelines::{PipelineHead, PipelineVersion};
-use tollgate_model::policies::Policies;
+use tollgate_model::policies::{Policies, Policy, PolicyName, Rule, RuleMode};
 use tollgate_model::waivers::Waiver;
 use tollgate_policy::{Conformance, Judge};
 use tollgate_store::{Change, Expect, Mutation, Page, Store};
@@ -22,6 +26,14 @@ use crate::world::{World, conformance, external};
 const AT: &str = "2026-01-01T00:00:00Z";
 const PIPELINES: [&str; 2] = ["a", "a-b"];
 const ENVIRONMENTS: [&str; 2] = ["test", "prod"];
+
+const RULES: [&str; 2] = ["one", "two"];
+const CONDITIONS: [&str; 4] = [
+    "trigger.apiKey",
+    "!trigger.jwt || name == 'a'",
+    "project == 'store'",
+    "steps.all(s, s.type == 'json' && s.body != 2)",
+];
 
 fn at(names: &[&'static str], index: usize) -> &'static str {
     names.get(index).copied().expect("one of them")
@@ -51,6 +63,13 @@ enum Step {
         environment: usize,
         value: &'static str,
     },
+    /// A custom rule gets a condition, by this process or another; none takes it away.
+    Rule {
+        rule: usize,
+        condition: Option<&'static str>,
+        mode: &'static str,
+        elsewhere: bool,
+    },
     /// A waiver that ends after so many seconds.
     Waive {
         pipeline: usize,
@@ -61,6 +80,8 @@ enum Step {
     EndWaivers,
     /// Nothing that concerns verdicts.
     Other,
+    /// Two changes that are made at once.
+    AtOnce(Box<Step>, Box<Step>),
     /// Time passes; clocks of requests are not in the order of their coming.
     Tick(i64),
 }
@@ -69,7 +90,9 @@ fn step() -> impl Strategy<Value = Step> {
     let place = || (0..PIPELINES.len(), 0..ENVIRONMENTS.len());
     let values = prop::sample::select(vec!["any", "api-key", "jwt-with-api-key"]);
     let code = prop::sample::select(vec!["missing-api-key", "missing-jwt"]);
-    prop_oneof![
+    let condition = prop::option::weighted(0.8, prop::sample::select(CONDITIONS.to_vec()));
+    let mode = prop::sample::select(vec!["off", "advised", "required"]);
+    let change = prop_oneof![
         4 => (place(), any::<[bool; 3]>()).prop_map(|((pipeline, environment), [api_key, jwt, project])| {
             Step::Deploy { pipeline, environment, api_key, jwt, project }
         }),
@@ -79,9 +102,18 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (place(), code, 1..4_i64).prop_map(|((pipeline, environment), code, seconds)| {
             Step::Waive { pipeline, environment, code, seconds }
         }),
+        4 => (0..RULES.len(), condition, mode, any::<bool>()).prop_map(|(rule, condition, mode, elsewhere)| {
+            Step::Rule { rule, condition, mode, elsewhere }
+        }),
         1 => Just(Step::EndWaivers),
         1 => Just(Step::Other),
-        4 => (-1..3_i64).prop_map(Step::Tick),
+    ];
+    let at_once = (change.clone(), change.clone())
+        .prop_map(|(one, other)| Step::AtOnce(Box::new(one), Box::new(other)));
+    prop_oneof![
+        8 => change,
+        1 => at_once,
+        2 => (-1..3_i64).prop_map(Step::Tick),
     ]
 }
 
@@ -158,7 +190,34 @@ async fn take(world: &World, op: &mut Op, step: &Step) {
         }
         Step::Policy { environment, value } => {
             let edit = external(true, at(&ENVIRONMENTS, *environment), value);
-            world.app.policies().set(op, &edit, "", None).await.unwrap();
+            set(&world.app, op, &edit).await;
+        }
+        Step::Rule { rule, condition, mode, elsewhere } => {
+            let app = if *elsewhere { world.another_process() } else { world.app.clone() };
+            let name = RuleName::parse(at(&RULES, *rule)).unwrap();
+            let edit = match condition {
+                Some(condition) => PolicyEdit::Set(PolicyValues {
+                    policy: PolicyName::Rule(name),
+                    environments: ENVIRONMENTS.map(|it| (it.parse().unwrap(), (*mode).into())).into(),
+                    partial: false,
+                    condition: Some((*condition).to_owned()),
+                    message: Some("no".to_owned()),
+                    fix: None,
+                }),
+                None => PolicyEdit::Remove(name),
+            };
+            set(&app, op, &edit).await;
+        }
+        Step::AtOnce(one, other) => {
+            let (mut first, mut second) = (op.clone(), op.clone());
+            tokio::join!(
+                Box::pin(take(world, &mut first, one)),
+                Box::pin(take(world, &mut second, other)),
+                async {
+                    // What is judged meanwhile is remembered, too.
+                    world.app.conformance().summary(op).await.unwrap();
+                }
+            );
         }
         Step::Waive { pipeline, environment, code, seconds } => {
             let until = op.now + SignedDuration::from_secs(*seconds);
@@ -176,6 +235,52 @@ async fn take(world: &World, op: &mut Op, step: &Step) {
         }
         Step::Other => commit(store, op, Vec::new()).await,
         Step::Tick(seconds) => op.now += SignedDuration::from_secs(*seconds),
+    }
+}
+
+/// Saves policies. A rule that is taken away need not be there, and of two who save at once one may be refused: what holds
+/// then is read from the store.
+async fn set(app: &App, op: &Op, edit: &PolicyEdit) {
+    if let Err(error) = app.policies().set(op, edit, "", None).await {
+        assert!(matches!(error.kind, ErrorKind::NotFound | ErrorKind::PreconditionFailed), "{error}");
+    }
+}
+
+/// A rule that is tried says of everything what a judge says who knows that rule alone.
+async fn a_trial_says_what_holds(app: &App, store: &Store, op: &Op) {
+    let policies = store.get::<Policies>(&op.realm, keys::POLICIES).await.unwrap().unwrap().value;
+    let names: BTreeSet<EnvironmentName> = policies.environments().cloned().collect();
+    let (deployments, versions) =
+        (all::<Deployment>(store, op).await, all::<PipelineVersion>(store, op).await);
+    for condition in CONDITIONS {
+        let environments = names.iter().map(|name| (name.clone(), RuleMode::Required)).collect();
+        let tried: Rule = serde_json::from_value(json!({ "name": "tried", "condition": condition,
+            "message": "no", "environments": {} }))
+        .unwrap();
+        let tried = Rule { environments, ..tried };
+        let alone = Policies::initial(&names).replace(Policy::Rule(tried.clone())).unwrap();
+        let judge = Judge::new(&alone, &[], op.now);
+        let trial = app.policies().try_rule(op, &tried).await.unwrap();
+        assert!(trial.is_done());
+        for here in trial.environments {
+            let running = deployments.iter().filter(|it| it.environment == here.environment);
+            let mut truth = Vec::new();
+            for it in running {
+                let version = versions
+                    .iter()
+                    .find(|of| of.pipeline.name == it.pipeline && of.version == it.version)
+                    .unwrap();
+                let verdict = judge.verdict(&version.pipeline, &here.environment).unwrap();
+                truth.extend(
+                    verdict
+                        .violations
+                        .into_iter()
+                        .filter(|found| found.policy == PolicyName::Rule(tried.name.clone())),
+                );
+            }
+            let told: Vec<_> = here.items.into_iter().flat_map(|item| item.violations).collect();
+            assert_eq!((here.broken, told), (truth.len(), truth));
+        }
     }
 }
 
@@ -237,6 +342,7 @@ async fn says_what_holds(app: &App, store: &Store, op: &Op) {
     let some = Op { actor, ..op.clone() };
     let truth = afresh(store, &some, |_, project| project == "store").await;
     assert_eq!(conformance(app, &some, None).await, truth);
+    a_trial_says_what_holds(app, store, op).await;
 }
 
 /// Reads the report a deployment at a time, and puts it together.
@@ -280,6 +386,7 @@ proptest! {
                 }
             }
             says_what_holds(&world.app, &world.store, &op).await;
+            says_what_holds(&world.another_process(), &world.store, &op).await;
         });
     }
 }

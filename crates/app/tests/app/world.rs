@@ -52,6 +52,12 @@ impl World {
         Self { app, op, store, master, clock, test: EnvironmentName::test(), dir }
     }
 
+    /// Returns the use cases of another process over the same store.
+    pub(crate) fn another_process(&self) -> App {
+        let random = Arc::new(SeededRandom::new(8));
+        App::new(self.store.clone(), Arc::clone(&self.master), Arc::new(self.clock.clone()), random)
+    }
+
     /// Returns the operation of somebody who may do nothing.
     pub(crate) fn nobody(&self) -> Op {
         self.with(Rights::none())

@@ -7,11 +7,11 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use tollgate_expression::Prepared;
+use tollgate_expression::{Parsed, Prepared};
 use tollgate_model::names::IssuerName;
 use tollgate_model::pipelines::Pipeline;
 use tollgate_model::steps::{Step, StepKind, Target};
-use tollgate_model::triggers::{ApiKeySwitch, HttpTrigger, Trigger};
+use tollgate_model::triggers::{ApiKeySwitch, HttpTrigger, Route, Trigger};
 
 use super::types::{Field, Shape, Type};
 
@@ -31,9 +31,13 @@ pub(crate) struct PipelineView<'a> {
     description: OnceCell<Root>,
 }
 
-/// The fields of steps that rules read. The types of a rule make sure that it reads no step as a whole.
+/// What a rule reads: fields of the trigger and of steps. The types of a rule make sure that it reads no step as a whole.
 #[derive(Debug, Default)]
-pub(crate) struct Needs(BTreeSet<String>);
+pub(crate) struct Needs {
+    fields: BTreeSet<String>,
+    /// Whether it reads the trigger other than by fields that are written out.
+    whole_trigger: bool,
+}
 
 /// What a root stands for.
 pub(super) struct Root {
@@ -201,7 +205,7 @@ impl<'a> PipelineView<'a> {
     pub(super) fn root(&self, name: &str) -> &Root {
         let pipeline = self.pipeline;
         match name {
-            "trigger" => self.trigger.get_or_init(|| Root::of(Value::Object(trigger(&pipeline.trigger)))),
+            "trigger" => self.trigger.get_or_init(|| Root::of(trigger_view(&pipeline.trigger, self.needs))),
             "steps" => self.steps.get_or_init(|| {
                 let mut steps = Vec::new();
                 flatten(&pipeline.steps, "/steps", self.needs, &mut steps);
@@ -217,13 +221,16 @@ impl<'a> PipelineView<'a> {
 // === impl Needs ===
 
 impl Needs {
-    /// Puts together what several rules read.
-    pub(crate) fn of<'a>(fields: impl IntoIterator<Item = &'a String>) -> Self {
-        Self(fields.into_iter().cloned().collect())
+    /// Returns what an expression reads.
+    pub(crate) fn of(parsed: &Parsed) -> Self {
+        Self {
+            fields: parsed.fields.iter().cloned().collect(),
+            whole_trigger: parsed.whole.contains(&"trigger"),
+        }
     }
 
     fn contains(&self, field: &str) -> bool {
-        self.0.contains(field)
+        self.fields.contains(field)
     }
 }
 
@@ -235,83 +242,79 @@ impl Root {
     }
 }
 
-fn trigger(trigger: &Trigger) -> Map<String, Value> {
+fn trigger_view(trigger: &Trigger, needs: &Needs) -> Value {
     let none = HttpTrigger::default();
     let http = trigger.http().unwrap_or(&none);
-    let scopes: Vec<&str> = http.jwt.scopes().iter().map(|scope| scope.as_str()).collect();
-    let own = IssuerName::own();
-    let issuers: Vec<&str> = match http.jwt.issuers() {
-        Some(issuers) => issuers.iter().map(|issuer| issuer.as_str()).collect(),
-        None if http.jwt.is_on() => vec![own.as_str()],
-        None => Vec::new(),
-    };
-    let methods: Vec<&str> = match trigger {
-        Trigger::Scheduler(_) => Vec::new(),
-        _ => http.methods.as_slice().iter().map(|method| method.as_str()).collect(),
-    };
-    let routes: Vec<Value> = http
-        .routes
-        .iter()
-        .map(|route| {
-            let own = route.methods.as_ref();
-            json!({
-                "path": route.path.as_str(),
-                "methods": own.map_or(methods.clone(), |own| own.as_slice().iter().map(|it| it.as_str()).collect()),
-                "scopes": route.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    let (cron, time_zone) = match trigger {
-        Trigger::Scheduler(schedule) => match serde_json::to_value(schedule) {
-            Ok(value) => {
-                let text = |name| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-                (text("cron"), text("timeZone"))
-            }
-            Err(_) => Default::default(),
+    let fields = TRIGGER.fields.iter().filter(|field| needs.whole_trigger || needs.contains(field.name));
+    let fields = fields.filter_map(|field| {
+        let value = switch(trigger, http, field.name);
+        let value = value.or_else(|| if field.optional { None } else { Some(field.kind.nothing()) })?;
+        Some((field.name.to_owned(), value))
+    });
+    Value::Object(fields.collect())
+}
+
+/// Returns a setting of a trigger; `None` when it has none of this name.
+fn switch(trigger: &Trigger, http: &HttpTrigger, name: &str) -> Option<Value> {
+    Some(match name {
+        "type" => trigger.type_name().into(),
+        "methods" => methods(trigger, http).into(),
+        "externalApi" => http.external_api.into(),
+        "internalApi" => http.internal_api.into(),
+        "apiKey" => http.api_key.is_on().into(),
+        "apiKeyInQuery" => (http.api_key == ApiKeySwitch::OnWithQuery).into(),
+        "mtls" => http.mtls.into(),
+        "jwt" => http.jwt.is_on().into(),
+        "scopes" => http.jwt.scopes().iter().map(|scope| Value::from(scope.as_str())).collect(),
+        "issuers" => match http.jwt.issuers() {
+            Some(issuers) => issuers.iter().map(|issuer| Value::from(issuer.as_str())).collect(),
+            None if http.jwt.is_on() => Value::from(vec![IssuerName::own().as_str()]),
+            None => return None,
         },
-        _ => Default::default(),
-    };
-    let mut view = Map::from_iter([
-        ("type".to_owned(), trigger.type_name().into()),
-        ("methods".to_owned(), methods.into()),
-        ("externalApi".to_owned(), http.external_api.into()),
-        ("internalApi".to_owned(), http.internal_api.into()),
-        ("apiKey".to_owned(), http.api_key.is_on().into()),
-        ("apiKeyInQuery".to_owned(), (http.api_key == ApiKeySwitch::OnWithQuery).into()),
-        ("mtls".to_owned(), http.mtls.into()),
-        ("jwt".to_owned(), http.jwt.is_on().into()),
-        ("scopes".to_owned(), scopes.into()),
-        ("issuers".to_owned(), issuers.into()),
-        ("basicAuth".to_owned(), http.basic_auth.into()),
-        ("timeoutMs".to_owned(), http.timeout_ms.get().into()),
-        ("maxRequestBytes".to_owned(), http.longest_body().into()),
-        ("routes".to_owned(), routes.into()),
-        ("removePrefix".to_owned(), http.remove_prefix.into()),
-        (
-            "responseHeaders".to_owned(),
-            serde_json::to_value(&http.response_headers).unwrap_or_else(|_| json!({})),
-        ),
-        ("requestContentTypes".to_owned(), http.request_content_types.clone().into()),
-        ("responseContentType".to_owned(), http.response_content_type.clone().unwrap_or_default().into()),
-        ("cron".to_owned(), cron.into()),
-        ("timeZone".to_owned(), time_zone.into()),
-    ]);
-    if let Some(Ok(limit)) = http.rate_limit.as_ref().map(serde_json::to_value) {
-        view.insert("rateLimit".to_owned(), limit);
-    }
-    if let Some(Ok(concurrency)) = http.concurrency.map(serde_json::to_value) {
-        view.insert("concurrency".to_owned(), concurrency);
-    }
-    if let Some(cors) = &http.cors {
-        view.insert(
-            "cors".to_owned(),
+        "basicAuth" => http.basic_auth.into(),
+        "timeoutMs" => http.timeout_ms.get().into(),
+        "maxRequestBytes" => http.longest_body().into(),
+        "routes" => {
+            let route = |route: &Route| {
+                let own = route.methods.as_ref();
+                let own = own.map(|own| own.as_slice().iter().map(|it| it.as_str()).collect());
+                json!({
+                    "path": route.path.as_str(),
+                    "methods": own.unwrap_or_else(|| methods(trigger, http)),
+                    "scopes": route.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
+                })
+            };
+            http.routes.iter().map(route).collect()
+        }
+        "removePrefix" => http.remove_prefix.into(),
+        "responseHeaders" => serde_json::to_value(&http.response_headers).ok()?,
+        "requestContentTypes" => http.request_content_types.clone().into(),
+        "responseContentType" => http.response_content_type.clone().unwrap_or_default().into(),
+        "cron" | "timeZone" => match trigger {
+            Trigger::Scheduler(schedule) => {
+                let written = serde_json::to_value(schedule).ok()?;
+                written.get(name).and_then(Value::as_str)?.into()
+            }
+            _ => return None,
+        },
+        "rateLimit" => serde_json::to_value(http.rate_limit.as_ref()?).ok()?,
+        "concurrency" => serde_json::to_value(http.concurrency?).ok()?,
+        "cors" => {
+            let cors = http.cors.as_ref()?;
             json!({
                 "allowOrigins": cors.allow_origins, "allowHeaders": cors.allow_headers, "exposeHeaders": cors.expose_headers,
                 "allowMethods": cors.allow_methods.iter().map(|it| it.as_str()).collect::<Vec<_>>(),
-            }),
-        );
+            })
+        }
+        _ => return None,
+    })
+}
+
+fn methods<'a>(trigger: &Trigger, http: &'a HttpTrigger) -> Vec<&'a str> {
+    match trigger {
+        Trigger::Scheduler(_) => Vec::new(),
+        _ => http.methods.as_slice().iter().map(|method| method.as_str()).collect(),
     }
-    view
 }
 
 fn flatten(steps: &[Step], pointer: &str, needs: &Needs, out: &mut Vec<Value>) {
@@ -489,8 +492,8 @@ mod tests {
         let samples = samples();
         assert_eq!(samples.len(), 4);
         for sample in samples {
-            let every: Vec<String> = STEP.fields.iter().map(|field| field.name.to_owned()).collect();
-            let needs = Needs::of(&every);
+            let fields = STEP.fields.iter().map(|field| field.name.to_owned()).collect();
+            let needs = Needs { fields, whole_trigger: true };
             let view = PipelineView::of(&sample.pipeline, &needs);
             for name in ROOTS {
                 compare(&view.root(name).value, root(name).expect("a root"), name);

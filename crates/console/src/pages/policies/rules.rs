@@ -79,11 +79,17 @@ struct TrialView {
     /// Why it cannot be told, and at which field.
     fault: Option<(&'static str, String)>,
     environments: Vec<TriedIn>,
+    /// Whether there is more to try it on.
+    goes_on: bool,
+    /// Where the rest is asked for.
+    realm: String,
 }
 
 struct TriedIn {
     name: String,
     deployments: usize,
+    /// How many of them it was tried on so far.
+    tried: usize,
     broken: usize,
     items: Vec<(String, String, String)>,
 }
@@ -257,7 +263,7 @@ fn find(policies: &Policies, name: &str) -> Answer<Rule> {
 
 /// Tries what was written so far.
 async fn tried(console: &Console, visitor: &Visitor, draft: &RuleDraft) -> Answer<TrialView> {
-    let mut view = TrialView::default();
+    let mut view = TrialView { realm: visitor.op.realm.to_string(), ..TrialView::default() };
     if draft.condition.trim().is_empty() {
         return Ok(view);
     }
@@ -269,7 +275,10 @@ async fn tried(console: &Console, visitor: &Visitor, draft: &RuleDraft) -> Answe
         }
     };
     match console.app.policies().try_rule(&visitor.op, &rule).await {
-        Ok(trial) => view.environments = TrialView::environments(trial),
+        Ok(trial) => {
+            view.goes_on = !trial.is_done();
+            view.environments = TrialView::environments(trial);
+        }
         Err(error) if error.kind == ErrorKind::Invalid => {
             let field = if error.message.contains("needs a message") { "message" } else { "condition" };
             view.fault = Some((field, capitalised(&error.message)));
@@ -349,6 +358,7 @@ impl TrialView {
         let tried = trial.environments.into_iter().map(|it| TriedIn {
             name: it.environment.to_string(),
             deployments: it.deployments,
+            tried: it.tried,
             broken: it.broken,
             items: it
                 .items
