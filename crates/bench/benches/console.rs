@@ -1,27 +1,34 @@
 //! Every page of the console over a realm of ten thousand deployed pipelines and a hundred thousand consumers.
 //!
 //! Through the router, in process, with the store: on SQLite in a file, and on PostgreSQL when its programs are there. Prints
-//! the median of each page, and that of the first page after a change of the policies, when everything is judged anew. No
-//! page is to take over 100 ms; a line that does is marked.
+//! the median of each page, of the parts in which a rule is tried, and of the first page after a change of the policies and
+//! of a process. No page is to take over 100 ms; a line that does is marked. `TOLLGATE_BENCH=postgresql` (or `sqlite`)
+//! measures on that one alone.
 //!
 //! A new page is a line in [`PAGES`].
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::Request;
 use serde_json::json;
-use tollgate_app::Password;
 use tollgate_app::access::Op;
+use tollgate_app::policies::PolicyEdit;
+use tollgate_app::{App, Password};
 use tollgate_console::ConsoleSettings;
+use tollgate_credential::seal::MasterKey;
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::deployments::Deployment;
 use tollgate_model::environments::Project;
 use tollgate_model::pipelines::{PipelineHead, PipelineVersion};
 use tollgate_store::{Mutation, Store};
+use tollgate_testkit::{FixedClock, SeededRandom};
 use tower::ServiceExt as _;
 
+#[path = "shared/people.rs"]
+mod people;
 #[path = "shared/realm.rs"]
 mod realm;
 
@@ -30,17 +37,23 @@ use realm::{
     version,
 };
 
-/// The pages, as paths after the realm.
+/// The pages, as paths after the realm, or from the root. `xtask` tests that none is missing.
 const PAGES: &[&str] = &[
     "overview",
     "pipelines",
     "pipelines?project=project-7",
     "pipelines/p7",
     "pipelines/p7/edit",
+    "pipelines/p7/versions",
     "pipelines/p7/deploy?environment=prod",
+    "pipelines/p8/promote?from=test&to=prod",
     "pipelines/p8/rollback?environment=test",
+    "pipelines/p8/associate?environment=test",
     "new-pipeline",
     "deployments",
+    "deployments/undeploy?environment=test&pipeline=p8&major=1",
+    "deployments/test/p8/history",
+    "deployments/test/p8/openapi.json",
     "policies",
     "policies/external-api-access/edit",
     "policies/conformance/prod",
@@ -51,17 +64,59 @@ const PAGES: &[&str] = &[
     "policy-versions/1.0",
     "new-rule",
     "rules/no-keys-in-urls",
+    "rules/no-keys-in-urls/remove",
     "waivers",
     "waivers/new?pipeline=p10&environment=test",
+    "waivers/extend?id=wvr_00000000000000000000000000000000",
+    "change-requests",
+    "change-requests/chg_00000000000000000000000000000000",
     "consumers?environment=test",
     "consumers?environment=test&q=9999",
     "consumers/new?environment=test",
     "consumers/test/c77",
     "globals?environment=test",
+    "globals/delete?environment=test&name=global7",
     "accounts?environment=test",
+    "accounts/delete?environment=test&name=account7",
+    "issuers?environment=test",
+    "issuers/test/issuer7",
+    "new-issuer?environment=test",
     "signing-keys?environment=test",
     "search?q=c777",
     "search?q=nothing-has-this",
+    "users",
+    "users?q=user-4",
+    "new-user",
+    "users/user-7",
+    "groups",
+    "new-group",
+    "groups/group-7",
+    "roles",
+    "new-role",
+    "roles/role-7",
+    "tokens",
+    "tokens?user=user-7",
+    "realms",
+    "environments",
+    "new-environment",
+    "settings",
+    "account",
+    "account/tokens/new",
+    "/account/password",
+    "/account/second-factor",
+    "audit",
+    "audit?actor=user-77",
+    "audit?action=global.set&key=test%2Fglobal77&kind=Global",
+    "audit?source=192.0.2.77",
+    "audit?actor=nobody",
+    "audit?before=5000",
+    "audit/5000",
+    "traffic?environment=test&range=1h",
+    "traffic?environment=test&range=24h",
+    "traffic?environment=test&range=24h&pipeline=p8",
+    "calls",
+    "calls/list",
+    "explain",
 ];
 
 const CONSUMERS: usize = 100_000;
@@ -80,6 +135,7 @@ async fn measure(database: &str, store: Store) {
     let cookie = format!("tollgate_session={}", admin.token.plain.expose_secret());
     let start = Instant::now();
     fill(&store, &op).await;
+    people::fill(&app, &store, &op).await;
     println!(
         "{database}: {PIPELINES} deployed pipelines, {CONSUMERS} consumers (filled in {:.0} s)",
         start.elapsed().as_secs_f64()
@@ -89,9 +145,13 @@ async fn measure(database: &str, store: Store) {
         ("no-keys-in-urls", "!trigger.apiKeyInQuery"),
     ];
     set_rules(&app, &op, &rules).await;
+    let stricter = values("external-api-access", json!({ "prod": "jwt-with-api-key" }), None);
+    if let PolicyEdit::Set(stricter) = &stricter {
+        app.shadow().set(&op, stricter, "", None).await.expect("runs");
+    }
     let router = tollgate_console::router(app.clone(), ConsoleSettings::default());
     for page in PAGES {
-        let path = format!("/realms/default/{page}");
+        let path = if page.starts_with('/') { (*page).to_owned() } else { format!("/realms/default/{page}") };
         let (mut times, mut bytes) = (Vec::with_capacity(ROUNDS), 0);
         for round in 0..=ROUNDS {
             let start = Instant::now();
@@ -101,8 +161,18 @@ async fn measure(database: &str, store: Store) {
                 times.push(start.elapsed());
             }
         }
-        print(&format!("/{page}"), median(times), bytes);
+        print(&format!("/{}", page.trim_start_matches('/')), median(times), bytes);
     }
+    try_rules(&router, &cookie).await;
+    // A process that was just started, before and without anything that it would have read by itself.
+    let mut times = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let started = tollgate_console::router(again(&store), ConsoleSettings::default());
+        let start = Instant::now();
+        get(&started, "/realms/default/policies", &cookie).await;
+        times.push(start.elapsed());
+    }
+    print("/policies, the first of a process that has read nothing", median(times), 0);
     let mut times = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {
         let value = if round % 2 == 0 { "jwt-with-api-key" } else { "api-key" };
@@ -113,6 +183,68 @@ async fn measure(database: &str, store: Store) {
         times.push(start.elapsed());
     }
     print("/policies, the first after a change of the policies", median(times), 0);
+}
+
+/// Returns the use cases of a process that has just been started over a realm that is there.
+fn again(store: &Store) -> App {
+    let random = Arc::new(SeededRandom::new(8));
+    let master = Arc::new(MasterKey::generate(random.as_ref()).expect("random"));
+    App::new(store.clone(), master, Arc::new(FixedClock::default()), random)
+}
+
+/// Tries rules that nobody tried before, as somebody who writes them does: prints the longest of the parts that it takes.
+async fn try_rules(router: &Router, cookie: &str) {
+    // `{n}` makes another condition of the same work.
+    for (what, condition) in [
+        ("of the trigger", "!trigger.externalApi || size(trigger.routes) < {n}"),
+        (
+            "of steps",
+            "steps.filter(s, s.type == 'http').all(s, s.host in ['stock.example']) && size(steps) < {n}",
+        ),
+        ("of pairs of steps", "steps.all(a{n}, steps.exists(b, b.type == a{n}.type))"),
+    ] {
+        let mut longest = Vec::with_capacity(ROUNDS);
+        let mut parts = 0;
+        for round in 0..ROUNDS {
+            let condition = condition.replace("{n}", &(1000 + round).to_string());
+            let form = format!("name=tried&message=no&condition={}", encoded(&condition));
+            let mut slowest = Duration::ZERO;
+            parts = 0;
+            loop {
+                let start = Instant::now();
+                let text = post(router, "/realms/default/new-rule/try", &form, cookie).await;
+                slowest = slowest.max(start.elapsed());
+                parts += 1;
+                assert!(
+                    text.contains("of 5000") || text.contains("all 5000") || text.contains("so far"),
+                    "{text}"
+                );
+                if !text.contains("The rest follows") {
+                    break;
+                }
+            }
+            longest.push(slowest);
+        }
+        print(&format!("a rule {what}, tried on everything ({parts} parts)"), median(longest), 0);
+    }
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// Posts a form, and returns the page.
+async fn post(router: &Router, path: &str, form: &str, cookie: &str) -> String {
+    let request = Request::post(path)
+        .header("cookie", cookie)
+        .header("sec-fetch-site", "same-origin")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Body::from(form.to_owned()))
+        .expect("a request");
+    let response = router.clone().oneshot(request).await.expect("never fails");
+    assert_eq!(response.status(), 200, "{path}");
+    let bytes = to_bytes(response.into_body(), 64 << 20).await.expect("a body");
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn print(page: &str, time: Duration, bytes: usize) {

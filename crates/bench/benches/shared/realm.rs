@@ -24,10 +24,16 @@ pub(crate) const AT: &str = "2026-01-01T00:00:00Z";
 pub(crate) fn on_each_database(measure: impl AsyncFn(&str, Store)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("tollgate.db");
-        let store = Store::open(&format!("sqlite:{}", file.display())).await.expect("opens");
-        measure("SQLite", store).await;
+        let only = only();
+        if only.as_deref() != Some("postgresql") {
+            let directory = tempfile::tempdir().expect("a directory");
+            let file = directory.path().join("tollgate.db");
+            let store = Store::open(&format!("sqlite:{}", file.display())).await.expect("opens");
+            measure("SQLite", store).await;
+        }
+        if only.as_deref() == Some("sqlite") {
+            return;
+        }
         match Postgres::start().await {
             Ok(postgres) => {
                 measure("PostgreSQL", Store::open(&postgres.url()).await.expect("opens")).await;
@@ -35,6 +41,12 @@ pub(crate) fn on_each_database(measure: impl AsyncFn(&str, Store)) {
             Err(error) => println!("PostgreSQL: not measured: {error}"),
         }
     });
+}
+
+/// Returns the database that alone is to be measured.
+#[expect(clippy::disallowed_methods, reason = "a benchmark is told by its environment what to measure")]
+fn only() -> Option<String> {
+    std::env::var("TOLLGATE_BENCH").ok()
 }
 
 /// Returns the use cases over a new realm.
