@@ -22,6 +22,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// Most that waits to be written, in bytes; what comes on top is lost.
 const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
 
+/// How late a line may be written behind others.
+const REST: Duration = Duration::from_millis(5);
+
 /// How long the end of the process waits for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -151,8 +154,23 @@ impl Write for Lines {
     }
 }
 
+/// Returns what is to be done next; `None` when nobody can send anything any more.
+///
+/// Whoever sends to a thread that waits pays for waking it, and it takes the core from them. So it rests after each row of
+/// lines, and finds those that came meanwhile together.
+fn next(items: &Receiver<Item>) -> Option<Item> {
+    items.try_recv().ok().or_else(|| {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "to be woken for each line is what it is there to avoid"
+        )]
+        std::thread::sleep(REST);
+        items.recv().ok()
+    })
+}
+
 fn write(mut sink: impl Write, items: &Receiver<Item>, state: &State) {
-    while let Ok(item) = items.recv() {
+    while let Some(item) = next(items) {
         let line = match item {
             Item::Line(line) => line,
             Item::Flush(done) => {
