@@ -268,11 +268,11 @@ impl Gateway {
             move || metrics.connected()
         });
         let door = Arc::new(Door { gateway: self.clone(), id, front: Front::new(&entrance), metrics });
-        let handler = move |remote, request| {
-            let door = door.clone();
+        let handler = move |remote, request: Request<_>| {
+            let (door, (head, body)) = (door.clone(), boxed(request));
             async move {
                 let Door { gateway, id, front, metrics } = &*door;
-                gateway.handle_counted(id, front, remote, request, metrics).await
+                gateway.handle_counted(id, front, remote, head, body, metrics).await
             }
         };
         let entrance = Entrance { opened, failed, ..entrance };
@@ -293,7 +293,8 @@ impl Gateway {
         B::Error: Into<BoxError>,
     {
         let metrics = self.metrics.listener(listener, false);
-        self.handle_counted(listener, &Front::default(), remote, request, &metrics).await
+        let (head, body) = boxed(request);
+        self.handle_counted(listener, &Front::default(), remote, head, body, &metrics).await
     }
 
     /// Answers one call of a listener whose counters are at hand.
@@ -302,7 +303,8 @@ impl Gateway {
         listener: &ListenerId,
         front: &Front,
         remote: SocketAddr,
-        request: Request<B>,
+        mut parts: Box<http::request::Parts>,
+        body: B,
         metrics: &Arc<ListenerMetrics>,
     ) -> Answer
     where
@@ -312,7 +314,6 @@ impl Gateway {
         let started = Instant::now();
         let now = self.clock.now();
         let request_id = RequestId::new(now, self.random_bytes());
-        let (mut parts, body) = request.into_parts();
         look_alikes::strip(&mut parts.headers);
         let call = Unended {
             started,
@@ -441,11 +442,12 @@ impl Gateway {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let decided = self.decide(listener, received, snapshot, record, &mut Unwatched).await?;
-        let Passed { endpoint, target, parameters, mut permit } = match decided {
-            Decided::Answer(answer) => return Ok(answer),
-            Decided::Flow(passed) => passed,
-        };
+        // Taken apart where it is, so that it is not kept beside its parts while the call waits.
+        let Passed { endpoint, target, parameters, mut permit } =
+            match self.decide(listener, received, snapshot, record, &mut Unwatched).await? {
+                Decided::Answer(answer) => return Ok(answer),
+                Decided::Flow(passed) => passed,
+            };
         record.quota = permit.take_quota();
         let running = self.overload.begin(endpoint).await?;
         self.usage.count(&PassedCall {
@@ -596,6 +598,13 @@ impl Record {
         let own = self.endpoint.as_ref().and_then(|endpoint| endpoint.trigger.cors.as_ref());
         own.or_else(|| self.realm_cors.as_ref()?.cors.as_ref())
     }
+}
+
+/// Takes a request apart. Its head is looked at from everywhere and moved through each future of the call: in a place of its
+/// own it is copied once.
+fn boxed<B>(request: Request<B>) -> (Box<http::request::Parts>, B) {
+    let (head, body) = request.into_parts();
+    (Box::new(head), body)
 }
 
 /// Adds what every answer carries, and takes away the body where HTTP allows none (RFC 9110 sections 9.3.2, 15).

@@ -22,7 +22,7 @@ static CUT_OFF: HeaderValue = HeaderValue::from_static("upstream-cut-off");
 pub(crate) struct Passing {
     gateway: Arc<Gateway>,
     listener: ListenerId,
-    parts: http::request::Parts,
+    parts: Box<http::request::Parts>,
     line: Option<Unended>,
     /// How long it took until the answer began.
     began_after: Duration,
@@ -58,7 +58,7 @@ impl Passing {
     pub(crate) fn new(
         gateway: Arc<Gateway>,
         listener: ListenerId,
-        parts: http::request::Parts,
+        parts: Box<http::request::Parts>,
         line: Unended,
         expected: Option<u64>,
     ) -> Box<Self> {

@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, Sleep, sleep, timeout};
 
+use crate::at_once::AtOnce;
 use crate::clients::ClientCertificate;
 use crate::exchanges::Exchanges;
 use crate::head_timeout::{Exchange, HeadTimeout};
@@ -147,13 +148,15 @@ where
     // Whether an answer says that nothing more is read.
     let refused = Arc::new(AtomicBool::new(false));
     let exchange = Exchange::new();
+    let calls = AtOnce::new();
     let service = service_fn(|mut request: Request<Incoming>| {
         exchange.begin();
         hand_over(opened.client.as_ref(), &mut request);
-        let answer = (shared.handler)(caller(shared, opened.remote, request.headers()), request);
+        let remote = caller(shared, opened.remote, request.headers());
+        let begun = calls.begin((shared.handler)(remote, request));
         let (refused, exchange) = (&refused, &exchange);
         async move {
-            let mut answer = answer.await;
+            let mut answer = begun.await;
             if answer.headers().contains_key(CONNECTION) {
                 refused.store(true, Ordering::Relaxed);
             } else if shared.closing.load(Ordering::Relaxed) {
@@ -174,6 +177,7 @@ where
     let mut stopping = pin!(Stopping::new(shutdown, settings.drain_grace));
     let mut is_stopping = false;
     poll_fn(|context| {
+        calls.polled_by(context);
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 return Poll::Ready(ended);

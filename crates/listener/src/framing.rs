@@ -9,6 +9,8 @@
 
 use memchr::memchr;
 
+use crate::plain_heads::is_plain_head;
+
 /// How much of a line is kept: longer ones cannot be a length, a coding or a chunk's size.
 const KEPT_BYTES: usize = 64;
 
@@ -80,6 +82,10 @@ impl Framing {
     ///
     /// When it can be read in two ways. Nothing that follows on the connection means anything then.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        // Nearly every request without a body comes like this.
+        if self.place == Place::Start && self.line.len == 0 && is_plain_head(bytes) {
+            return Ok(());
+        }
         let mut rest = bytes;
         while !rest.is_empty() {
             let at = bytes.len() - rest.len();
@@ -90,6 +96,12 @@ impl Framing {
             })?;
         }
         Ok(())
+    }
+
+    /// Tells whether the next byte begins a request.
+    #[cfg(test)]
+    pub(crate) fn expects_a_request(&self) -> bool {
+        self.place == Place::Start && self.line.len == 0
     }
 
     /// Reads to the end of a line or a body, or of what came in; returns what is left.

@@ -5,13 +5,14 @@
 //! 1. [`server`]: accepts, within bounds on all connections and on those of one address ([`places`]), and drains; leaves an
 //!    address that is shared without losing a connection ([`turning_away`]);
 //! 2. [`connection`]: the header of the PROXY protocol ([`proxy_protocol`]), then [`tls`], then HTTP/1.1 or HTTP/2;
-//! 3. HTTP/1.1: [`strict`] lets through only what [`framing`] reads in one way; [`stalls`] ends patience with callers who
+//! 3. HTTP/1.1: [`strict`] lets through only what [`framing`] reads in one way ([`plain_heads`] in one look); [`stalls`] ends patience with callers who
 //!    do not take their answer, [`head_timeout`] with those who do not finish a head, [`linger`] lets them read why they
-//!    are refused;
+//!    are refused; [`at_once`] begins each call where it can end at once;
 //! 4. HTTP/2: [`exchanges`] watches each request, since the connection as a whole tells nothing of them;
 //! 5. [`clients`]: the certificate of the caller, where the listener asks for one, as a typed extension of each request;
 //! 6. [`proxies`]: the address that the call comes from, as trusted proxies tell it.
 
+mod at_once;
 mod clients;
 mod connection;
 mod exchanges;
@@ -19,6 +20,7 @@ mod framing;
 mod head_timeout;
 mod linger;
 mod places;
+mod plain_heads;
 mod proxies;
 mod proxy_protocol;
 mod server;
