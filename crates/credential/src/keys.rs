@@ -83,7 +83,7 @@ impl<'a> PresentedKey<'a> {
         let (Some(named), Some(secret)) = (parts.next(), parts.next()) else {
             return Err(ParseKeyError::Shape);
         };
-        if secret.len() != RANDOM_LEN + text::CHECKSUM_LEN || !secret.iter().all(u8::is_ascii_alphanumeric) {
+        if secret.len() != RANDOM_LEN + text::CHECKSUM_LEN || !text::is_alphanumeric(secret) {
             return Err(ParseKeyError::Shape);
         }
         if named != environment.as_str().as_bytes() {

@@ -35,7 +35,12 @@ pub(crate) fn generate(
 /// Tells whether a text is `prefix`, `len` base62 characters and the right checksum.
 pub(crate) fn is_well_formed(text: &[u8], prefix: &str, len: usize) -> bool {
     let Some(rest) = text.strip_prefix(prefix.as_bytes()) else { return false };
-    rest.len() == len + CHECKSUM_LEN && rest.iter().all(u8::is_ascii_alphanumeric) && has_checksum(text)
+    rest.len() == len + CHECKSUM_LEN && is_alphanumeric(rest) && has_checksum(text)
+}
+
+/// Tells whether bytes are letters and digits, without a branch for each of them.
+pub(crate) fn is_alphanumeric(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |all, byte| all & byte.is_ascii_alphanumeric())
 }
 
 /// Tells whether a text ends in the checksum of what stands before it.
