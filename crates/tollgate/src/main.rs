@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             say!("error: cannot start: {error}");
@@ -41,6 +41,18 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => failure.report(&output),
     }
+}
+
+/// Makes what everything runs in: a thread for each core, or, on one core, this thread. Threads that could take work from
+/// each other pay for that on every call, and with one of them nobody is there to take any.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let is_single = std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let mut builder = if is_single {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    builder.enable_all().build()
 }
 
 /// Tells about arguments that cannot be read, or prints the help that they ask for.
