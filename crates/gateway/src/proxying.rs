@@ -80,13 +80,17 @@ pub(crate) async fn forward(
         },
         upload: state.clone(),
     };
-    let patience = forward.settings.response_timeout;
-    let begun = gateway.upstreams.send(&forward.call, settings, &mut proxied, patience, traced);
     // A file may take as long as it goes on; any other call has its time until the answer begins.
-    let begun = match trigger.max_file_bytes {
-        Some(_) => begun.await,
-        None => {
-            let limit = Duration::from_millis(trigger.timeout_ms.get().into());
+    let limit = match trigger.max_file_bytes {
+        Some(_) => None,
+        None => Some(Duration::from_millis(trigger.timeout_ms.get().into())),
+    };
+    let can_renew = state.is_some() || forward.call.upstream.retries() > 0;
+    let (limit, patience) = bounds(limit, forward.settings.response_timeout, can_renew);
+    let begun = gateway.upstreams.send(&forward.call, settings, &mut proxied, patience, traced);
+    let begun = match limit {
+        None => begun.await,
+        Some(limit) => {
             tokio::time::timeout(limit, begun).await.map_err(|_| Problem::new(Code::FlowTimeout))?
         }
     };
@@ -103,13 +107,27 @@ pub(crate) async fn forward(
         watch.ended();
         Payload::default()
     } else {
-        let (id, step) = (received.request_id.to_string(), forward.settings.label.clone());
+        let (id, step) = (received.request_id, forward.settings.label.clone());
         Payload::stream(Download::new(body, forward.settings.idle_timeout, watch, id, step))
     };
     let mut answer = Response::new(body);
     *answer.status_mut() = parts.status;
     *answer.headers_mut() = parts.headers;
     Ok(answer)
+}
+
+/// Returns which bounds are kept: of the whole call, and of each attempt. One that another always comes before is not: each is
+/// a timer, which a call pays for. `can_renew` when there may be several attempts, or patience with one begins anew.
+fn bounds(
+    limit: Option<Duration>,
+    patience: Duration,
+    can_renew: bool,
+) -> (Option<Duration>, Option<Duration>) {
+    match limit {
+        Some(limit) if limit <= patience => (Some(limit), None),
+        Some(limit) if can_renew => (Some(limit), Some(patience)),
+        _ => (None, Some(patience)),
+    }
 }
 
 /// Makes the answer to a call that did not get through. What the caller did itself goes first.
@@ -234,5 +252,21 @@ impl Outgoing for Proxied {
 
     fn upload(&self) -> Option<Arc<UploadState>> {
         self.upload.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_ends_a_call_first_is_kept() {
+        let [short, long] = [1, 2].map(Duration::from_secs);
+        assert_eq!(bounds(None, short, true), (None, Some(short)), "a file");
+        assert_eq!(bounds(Some(short), long, false), (Some(short), None));
+        assert_eq!(bounds(Some(short), long, true), (Some(short), None));
+        assert_eq!(bounds(Some(short), short, true), (Some(short), None));
+        assert_eq!(bounds(Some(long), short, false), (None, Some(short)));
+        assert_eq!(bounds(Some(long), short, true), (Some(long), Some(short)));
     }
 }

@@ -89,7 +89,7 @@ impl Upstreams {
             (request.call.clone(), request.read_timeout, request.max_response_bytes);
         let mut outgoing = Whole { request };
         let Begun { response, since, mut watch } =
-            self.send(&call, settings, &mut outgoing, patience, traced).await?;
+            self.send(&call, settings, &mut outgoing, Some(patience), traced).await?;
         let (parts, mut body) = response.into_parts();
         let too_large = |len: u64| len > limit;
         if http_body::Body::size_hint(&body).lower() > limit {
@@ -122,13 +122,14 @@ impl Upstreams {
         Ok(UpstreamResponse { status: parts.status.as_u16(), headers: parts.headers, body: bytes.freeze() })
     }
 
-    /// Calls an upstream until its answer begins, again and elsewhere where that is safe.
+    /// Calls an upstream until its answer begins, again and elsewhere where that is safe. Each attempt has so much patience;
+    /// without, the caller must bound them all.
     pub(crate) async fn send(
         &self,
         call: &UpstreamCall,
         settings: &Arc<RealmSettings>,
         outgoing: &mut impl Outgoing,
-        patience: Duration,
+        patience: Option<Duration>,
         mut traced: Option<Traced<'_>>,
     ) -> Result<Begun, UpstreamError> {
         let entered = call.upstream.enter().ok_or(UpstreamError::Overloaded)?;
@@ -238,19 +239,27 @@ async fn attempt(
     client: &HttpClient,
     request: Request<Payload>,
     upload: Option<Arc<UploadState>>,
-    patience: Duration,
+    patience: Option<Duration>,
 ) -> Result<Response<Incoming>, Failure> {
     let mut answer = pin!(client.request(request));
-    let mut wait = patience;
-    let error = loop {
-        match timeout(wait, answer.as_mut()).await {
-            Ok(Ok(response)) => return Ok(response),
-            Ok(Err(error)) => break error,
-            Err(_) => {
-                let left = upload.as_ref().and_then(|upload| upload.patience_left(patience));
-                wait = left.ok_or(Failure::Timeout)?;
+    let outcome = match patience {
+        None => answer.await,
+        Some(patience) => {
+            let mut wait = patience;
+            loop {
+                match timeout(wait, answer.as_mut()).await {
+                    Ok(outcome) => break outcome,
+                    Err(_) => {
+                        let left = upload.as_ref().and_then(|upload| upload.patience_left(patience));
+                        wait = left.ok_or(Failure::Timeout)?;
+                    }
+                }
             }
         }
+    };
+    let error = match outcome {
+        Ok(response) => return Ok(response),
+        Err(error) => error,
     };
     tracing::debug!(error = &error as &dyn Error, "an upstream was not reached");
     if error.is_connect() {

@@ -18,6 +18,7 @@ mod connection;
 mod exchanges;
 mod framing;
 mod head_timeout;
+mod joined;
 mod linger;
 mod places;
 mod plain_heads;
@@ -35,6 +36,7 @@ mod turning_away;
 
 pub use clients::{ClientCertificate, ClientCertificateError, ClientTrust, ClientTrustError, Issuers};
 pub use ipnet::IpNet;
+pub use joined::poll_write_joined;
 pub use proxies::{ForwardedHeader, TrustedProxies};
 pub use server::serve;
 pub use settings::{Entrance, FailedHandshakes, HandshakeFailure, ListenerSettings, Opened};

@@ -8,12 +8,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::joined::poll_write_joined;
+
 /// What every connection of HTTP/2 begins with (RFC 9113 section 3.4); no request of HTTP/1.1 can.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Writes of several pieces that are not longer together are written as one: the system takes one piece for less than two,
-/// and by more than it costs to put so few bytes together.
-const JOINED_BYTES: usize = 1_024;
 
 /// A connection. Plain and TLS are one type, so that HTTP is compiled once.
 #[derive(Debug)]
@@ -101,13 +99,7 @@ impl AsyncWrite for Stream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.transport {
-            Transport::Plain(stream) => {
-                let mut room = [0; JOINED_BYTES];
-                match join(slices, &mut room) {
-                    Some(joined) => Pin::new(stream).poll_write(context, joined),
-                    None => Pin::new(stream).poll_write_vectored(context, slices),
-                }
-            }
+            Transport::Plain(stream) => poll_write_joined(Pin::new(stream), context, slices),
             Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         }
     }
@@ -130,51 +122,6 @@ impl AsyncWrite for Stream {
         match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Transport::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-}
-
-/// Puts pieces one after the other; `None` when there is no room for them.
-fn join<'a>(slices: &[io::IoSlice<'_>], room: &'a mut [u8]) -> Option<&'a [u8]> {
-    let mut len = 0;
-    for slice in slices {
-        let end = len + slice.len();
-        room.get_mut(len..end)?.copy_from_slice(slice);
-        len = end;
-    }
-    room.get(..len)
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::AsyncWriteExt as _;
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn pieces_arrive_in_their_order_whether_few_or_many_bytes() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        for sizes in [
-            vec![],
-            vec![1],
-            vec![100, 200],
-            vec![1, 0, JOINED_BYTES - 1],
-            vec![1, JOINED_BYTES],
-            vec![3_000, 3_000],
-        ] {
-            let ours = TcpStream::connect(address).await.expect("connects");
-            let (mut theirs, _) = listener.accept().await.expect("a connection");
-            let pieces: Vec<Vec<u8>> = (1..).zip(&sizes).map(|(n, size)| vec![n; *size]).collect();
-            let slices: Vec<io::IoSlice<'_>> = pieces.iter().map(|piece| io::IoSlice::new(piece)).collect();
-            let mut stream = Stream::plain(ours);
-            let written = stream.write_vectored(&slices).await.expect("there is room");
-            assert_eq!(written, sizes.iter().sum::<usize>());
-            drop(stream);
-            let mut read = Vec::new();
-            theirs.read_to_end(&mut read).await.expect("reads");
-            assert_eq!(read, pieces.concat());
         }
     }
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
+use tollgate_model::ids::RequestId;
 
 use super::heads::clean_trailers;
 use crate::payload::{BoxError, Stream};
@@ -62,7 +63,7 @@ pub(super) struct Download {
     body: Incoming,
     pause: Pause,
     watch: Watch,
-    request_id: String,
+    request_id: RequestId,
     step: String,
 }
 
@@ -256,7 +257,7 @@ impl Download {
         body: Incoming,
         timeout: Duration,
         watch: Watch,
-        request_id: String,
+        request_id: RequestId,
         step: String,
     ) -> Self {
         Self { body, pause: Pause::new(timeout), watch, request_id, step }
@@ -266,7 +267,7 @@ impl Download {
     fn broken(&mut self, why: &'static str) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.watch.failed();
         tracing::warn!(
-            target: "tollgate::flow", request_id = self.request_id, step = self.step, reason = why,
+            target: "tollgate::flow", request_id = %self.request_id, step = self.step, reason = why,
             "an upstream broke off its answer"
         );
         Poll::Ready(Some(Err(Box::new(Ended(why)))))

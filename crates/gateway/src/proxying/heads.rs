@@ -108,7 +108,7 @@ pub(super) fn to_upstream(received: &Received<'_>, forward: &Forward, trace: Opt
     if let Some(trace) = trace {
         trace.write(&mut headers);
     }
-    if let Ok(id) = HeaderValue::try_from(received.request_id.to_string()) {
+    if let Ok(id) = HeaderValue::from_bytes(&received.request_id.to_text()) {
         headers.insert(REQUEST_ID, id);
     }
     replace(&mut headers, &forward.headers);
@@ -117,23 +117,24 @@ pub(super) fn to_upstream(received: &Received<'_>, forward: &Forward, trace: Opt
 
 /// Tells where a call comes from: the caller, as trusted proxies tell it, and nothing that a caller could have written.
 fn tell_origin(origin: &Origin<'_>, from: &HeaderMap, headers: &mut HeaderMap) {
-    use std::fmt::Write as _;
-    let address = origin.caller;
-    let host = origin.host(from);
-    let scheme = origin.scheme(from);
+    let (host, scheme) = (origin.host(from), origin.scheme(from));
+    let address = origin.caller.to_string();
     let mut forwarded = String::with_capacity(96);
-    let _ = match address {
-        std::net::IpAddr::V4(address) => write!(forwarded, "for={address}"),
-        std::net::IpAddr::V6(address) => write!(forwarded, "for=\"[{address}]\""),
-    };
-    if let Some(host) = host.and_then(|host| host.to_str().ok()) {
-        let _ = write!(forwarded, ";host=\"{host}\"");
+    let (before, after) = if origin.caller.is_ipv6() { ("for=\"[", "]\"") } else { ("for=", "") };
+    for part in [before, &address, after] {
+        forwarded.push_str(part);
     }
-    let _ = write!(forwarded, ";proto={scheme}");
+    if let Some(host) = host.and_then(|host| host.to_str().ok()) {
+        for part in [";host=\"", host, "\""] {
+            forwarded.push_str(part);
+        }
+    }
+    forwarded.push_str(";proto=");
+    forwarded.push_str(scheme);
     if let Ok(value) = HeaderValue::try_from(forwarded) {
         headers.insert(FORWARDED, value);
     }
-    if let Ok(value) = HeaderValue::try_from(address.to_string()) {
+    if let Ok(value) = HeaderValue::try_from(address) {
         headers.insert(X_FORWARDED_FOR, value);
     }
     if let Some(host) = host {
@@ -200,18 +201,15 @@ pub(super) fn to_caller(head: &mut http::response::Parts, forward: &Forward, def
             headers.remove(name);
         }
     }
-    for name in [
-        &CONNECTION,
-        &KEEP_ALIVE,
-        &PROXY_CONNECTION,
-        &TE,
-        &TRANSFER_ENCODING,
-        &UPGRADE,
-        &PROXY_AUTHENTICATE,
-        // Ours alone: by it a caller tells our answers from an upstream's.
-        &TOLLGATE_ERROR,
-    ] {
-        headers.remove(name);
+    // `Tollgate-Error` is ours alone: by it a caller tells our answers from an upstream's.
+    let is_for_us =
+        |name: &HeaderName| is_of_connection(name) || [&PROXY_AUTHENTICATE, &TOLLGATE_ERROR].contains(&name);
+    // Nearly every answer has none, and is looked through once.
+    if headers.keys().any(is_for_us) {
+        let names: Vec<HeaderName> = headers.keys().filter(|name| is_for_us(name)).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
     }
     for name in &forward.settings.drop_response_headers {
         headers.remove(name);

@@ -3,7 +3,6 @@
 //! Connections are shared by whoever may make them: a realm that allows more has connections of its own, and so have
 //! upstreams with certificates of their own.
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -39,7 +38,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a client's connections depend on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Key {
     networks: Vec<Network>,
     connect_timeout: Duration,
@@ -47,10 +46,11 @@ struct Key {
     certificates: Option<Arc<str>>,
 }
 
-/// Every client, by what its connections depend on. Calls read the map without a lock.
+/// Every client, by what its connections depend on. There are few, and mostly one: a call goes through them, without a lock
+/// and without making a key.
 #[derive(Default)]
 pub(crate) struct Clients {
-    clients: ArcSwap<HashMap<Key, HttpClient>>,
+    clients: ArcSwap<Vec<(Key, Arc<HttpClient>)>>,
     system: OnceLock<Arc<rustls::ClientConfig>>,
 }
 
@@ -62,14 +62,8 @@ impl Clients {
         &self,
         call: &UpstreamCall,
         settings: &Arc<RealmSettings>,
-    ) -> Result<HttpClient, UpstreamError> {
-        let key = Key {
-            networks: settings.allow_upstreams.clone(),
-            connect_timeout: call.connect_timeout,
-            http2: call.http2,
-            certificates: call.ca_certificates.clone(),
-        };
-        if let Some(client) = self.clients.load().get(&key) {
+    ) -> Result<Arc<HttpClient>, UpstreamError> {
+        if let Some(client) = find(&self.clients.load(), call, settings) {
             return Ok(client.clone());
         }
         let connector = Connector::new(settings.clone(), self.tls(call, call.http2)?, call.connect_timeout);
@@ -84,9 +78,12 @@ impl Clients {
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .http2_adaptive_window(true)
             .build(connector);
+        let client = Arc::new(client);
         self.clients.rcu(|clients| {
-            let mut next = if clients.len() < MAX_CLIENTS { HashMap::clone(clients) } else { HashMap::new() };
-            next.entry(key.clone()).or_insert_with(|| client.clone());
+            let mut next = if clients.len() < MAX_CLIENTS { Vec::clone(clients) } else { Vec::new() };
+            if find(&next, call, settings).is_none() {
+                next.push((Key::of(call, settings), client.clone()));
+            }
             next
         });
         Ok(client)
@@ -117,6 +114,36 @@ impl Clients {
         }
         let config = builder()?.with_root_certificates(roots).with_no_client_auth();
         Ok(Arc::new(negotiating(config, http2)))
+    }
+}
+
+/// Finds the client for a call of a realm.
+fn find<'a>(
+    clients: &'a [(Key, Arc<HttpClient>)],
+    call: &UpstreamCall,
+    settings: &RealmSettings,
+) -> Option<&'a Arc<HttpClient>> {
+    clients.iter().find(|(key, _)| key.is_of(call, settings)).map(|(_, client)| client)
+}
+
+// === impl Key ===
+
+impl Key {
+    fn of(call: &UpstreamCall, settings: &RealmSettings) -> Self {
+        Self {
+            networks: settings.allow_upstreams.clone(),
+            connect_timeout: call.connect_timeout,
+            http2: call.http2,
+            certificates: call.ca_certificates.clone(),
+        }
+    }
+
+    fn is_of(&self, call: &UpstreamCall, settings: &RealmSettings) -> bool {
+        let Self { networks, connect_timeout, http2, certificates } = self;
+        *connect_timeout == call.connect_timeout
+            && *http2 == call.http2
+            && *certificates == call.ca_certificates
+            && *networks == settings.allow_upstreams
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tollgate_flow::{BoxFuture, UpstreamError};
+use tollgate_listener::poll_write_joined;
 use tollgate_model::environments::RealmSettings;
 
 use super::addresses::is_allowed;
@@ -160,7 +161,7 @@ impl AsyncWrite for Link {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Plain(stream) => poll_write_joined(Pin::new(stream), context, slices),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         }
     }
