@@ -63,6 +63,13 @@ pub struct Vocabulary {
     pub slow: Option<&'static str>,
 }
 
+/// What expressions of flows may name. Who judges flows reads them by the same words as who runs them: what only one of
+/// the two understood would run unjudged.
+pub const FLOWS: Vocabulary = Vocabulary {
+    roots: &["message", "globals", "accounts", "claims", "consumer", "client", "metadata"],
+    slow: Some("verifyPassword"),
+};
+
 /// An expression that was checked.
 #[derive(Debug)]
 pub struct Parsed {

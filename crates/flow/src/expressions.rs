@@ -3,24 +3,26 @@
 //! A path such as `message.body.user` is read straight from the JSON; only other expressions go through the
 //! interpreter, after [`MAX_WORK`] bounded their work.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 use tollgate_credential::passwords::{self, Password};
 use tollgate_expression::{
-    Context, Cost, Parsed, Program, Vocabulary, base_context, cut, execute, path_from,
+    Context, Cost, FLOWS, Parsed, Program, base_context, cut, execute, keys_below, path_from,
 };
 
 use crate::budget::{Budget, MAX_STEP_BYTES};
+use crate::messages::Client;
 use crate::values::Values;
 
 /// Most work that one expression may cost: about a quarter of a second.
 const MAX_WORK: u64 = 20_000_000;
 
-/// Names that an expression may begin with.
-const ROOTS: [&str; 6] = ["message", "globals", "accounts", "claims", "consumer", "metadata"];
+/// The function that is slow on purpose.
 const VERIFY_PASSWORD: &str = "verifyPassword";
-pub(crate) const VOCABULARY: Vocabulary = Vocabulary { roots: &ROOTS, slow: Some(VERIFY_PASSWORD) };
+/// The root of what the gateway knows of whoever sent the call.
+const CLIENT: &str = "client";
 
 /// A checked expression.
 #[derive(Debug)]
@@ -48,6 +50,7 @@ pub(crate) struct Scope<'a> {
     pub(crate) values: &'a Values,
     pub(crate) claims: &'a Value,
     pub(crate) consumer: &'a Value,
+    pub(crate) client: &'a Client,
     pub(crate) metadata: &'a Value,
     pub(crate) budget: &'a Budget,
 }
@@ -86,8 +89,11 @@ impl Expression {
     pub(crate) fn parse(source: &str) -> Result<Self, String> {
         let source = source.trim();
         let Parsed { program, roots, fields, computed_fields, cost, slow, .. } =
-            tollgate_expression::parse(source, &VOCABULARY)?;
-        let kind = match path_from(program.expression(), &ROOTS) {
+            tollgate_expression::parse(source, &FLOWS)?;
+        if roots.contains(&CLIENT) {
+            check_client(&program)?;
+        }
+        let kind = match path_from(program.expression(), FLOWS.roots) {
             Some((root, keys)) => Kind::Path(root, keys),
             None => Kind::Program(program),
         };
@@ -195,8 +201,21 @@ impl<'a> Scope<'a> {
             "accounts" => &self.values.accounts,
             "claims" => self.claims,
             "consumer" => self.consumer,
+            CLIENT => self.client.value(),
             _ => self.metadata,
         }
+    }
+}
+
+/// Refuses fields of `client` that it never has.
+fn check_client(program: &Program) -> Result<(), String> {
+    let mut keys = BTreeSet::new();
+    keys_below(program.expression(), CLIENT, &mut keys);
+    match keys.iter().find(|key| !Client::FIELDS.contains(&key.as_str())) {
+        Some(key) => {
+            Err(format!("`{CLIENT}` has no field `{}`: there is {}", cut(key), Client::FIELDS.join(", ")))
+        }
+        None => Ok(()),
     }
 }
 

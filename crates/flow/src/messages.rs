@@ -1,7 +1,8 @@
 //! The first message of a flow, and what else it knows of its call.
 
 use std::fmt;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +18,8 @@ pub struct Call {
     pub claims: Option<Map<String, Value>>,
     /// Who calls.
     pub consumer: Option<CallConsumer>,
+    /// Where it comes from: the connection's address, or what trusted proxies tell of the caller's. A schedule has none.
+    pub client: Option<IpAddr>,
     /// What runs where.
     pub metadata: CallMetadata,
     /// The caller's bearer token, for `jwtDecode`.
@@ -51,6 +54,13 @@ pub struct CallConsumer {
     pub id: String,
     /// Its name.
     pub name: String,
+}
+
+/// Whoever sent a call, as `client` in expressions; most flows do not ask, and for those nothing is made.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    address: Option<IpAddr>,
+    value: OnceLock<Value>,
 }
 
 /// What runs where.
@@ -153,6 +163,23 @@ impl Message {
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").field("metadata", &self.metadata).finish_non_exhaustive()
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    /// The fields that it has.
+    pub(crate) const FIELDS: [&'static str; 1] = ["address"];
+
+    pub(crate) fn new(address: Option<IpAddr>) -> Self {
+        Self { address, value: OnceLock::new() }
+    }
+
+    /// Returns it as expressions read it; null when nobody called.
+    pub(crate) fn value(&self) -> &Value {
+        let make = || self.address.map_or(Value::Null, |address| json!({ "address": address.to_string() }));
+        self.value.get_or_init(make)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::compile::{Action, CompiledStep, ErrorTemplate, Flow, ResponseShape};
 use crate::expressions::{EvaluateError, Expression, Scope};
 use crate::forward::Forward;
 use crate::host::{BoxFuture, Host, IssueTokenError, UpstreamError, VerifyError};
-use crate::messages::Call;
+use crate::messages::{Call, Client};
 use crate::sensitive::Sensitive;
 use crate::templates::{Template, TextTemplate};
 use crate::upstreams;
@@ -70,6 +70,7 @@ struct Run<'a, 'w> {
     message: Value,
     claims: Value,
     consumer: Value,
+    client: Client,
     metadata: Value,
     bearer: Option<&'a str>,
     sensitive_fields: Arc<SensitiveFields>,
@@ -151,6 +152,7 @@ impl Flow {
                 .consumer
                 .as_ref()
                 .map_or(Value::Null, |it| json!({ "id": it.id, "name": it.name })),
+            client: Client::new(call.client),
             metadata: call.metadata.to_value(),
             bearer: call.bearer.as_deref().map(String::as_str),
             sensitive_fields: call.sensitive_fields.clone(),
@@ -356,6 +358,7 @@ impl Run<'_, '_> {
             values: self.values,
             claims: &self.claims,
             consumer: &self.consumer,
+            client: &self.client,
             metadata: &self.metadata,
             budget: &self.budget,
         }

@@ -174,6 +174,7 @@ mod tests {
 
     use super::*;
     use crate::budget::Budget;
+    use crate::messages::Client;
     use crate::values::Values;
 
     fn evaluate(template: &Value, message: &Value) -> Result<Value, String> {
@@ -183,6 +184,7 @@ mod tests {
             values: &values,
             claims: &null,
             consumer: &null,
+            client: &Client::default(),
             metadata: &null,
             budget: &Budget::new(1 << 20),
         };

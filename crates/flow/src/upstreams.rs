@@ -173,6 +173,7 @@ mod tests {
             values: &values,
             claims: &null,
             consumer: &null,
+            client: &crate::messages::Client::default(),
             metadata: &null,
             budget: &Budget::new(1 << 20),
         };

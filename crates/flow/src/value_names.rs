@@ -3,11 +3,9 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use tollgate_expression::keys_below;
 use tollgate_expression::lexer::end_of_expression;
+use tollgate_expression::{FLOWS, keys_below};
 use tollgate_model::pipelines::Pipeline;
-
-use crate::expressions::VOCABULARY;
 
 /// The globals and accounts that a flow reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,7 +72,7 @@ impl ValueNames {
         if !source.contains("globals") && !source.contains("accounts") {
             return;
         }
-        let Ok(parsed) = tollgate_expression::parse(source, &VOCABULARY) else { return };
+        let Ok(parsed) = tollgate_expression::parse(source, &FLOWS) else { return };
         for (root, names) in [("globals", &mut self.globals), ("accounts", &mut self.accounts)] {
             names.any |= keys_below(parsed.program.expression(), root, &mut names.known);
         }

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use tollgate_expression::{Meter, Vocabulary, base_context, execute, parse};
+use tollgate_expression::{FLOWS, Meter, base_context, execute, parse};
 
 pub(crate) const WORDS: &[&str] = &[
     "message",
@@ -12,6 +12,7 @@ pub(crate) const WORDS: &[&str] = &[
     "globals[\"portal-user\"]",
     "claims.scope",
     "consumer.name",
+    "client.address",
     ".map(x, ",
     ".filter(x, ",
     ".all(x, ",
@@ -45,10 +46,6 @@ pub(crate) const WORDS: &[&str] = &[
     ")",
 ];
 
-const VOCABULARY: Vocabulary = Vocabulary {
-    roots: &["message", "globals", "accounts", "claims", "consumer", "metadata"],
-    slow: Some("verifyPassword"),
-};
 /// Most work that is run here, as much as a flow allows for a small part of an expression; more would only be slow.
 const MAX_WORK: u64 = 200_000;
 /// Most text that an expression may give.
@@ -59,7 +56,7 @@ static DATA: LazyLock<Value> = LazyLock::new(|| {
         "message": { "body": { "user": "ann", "list": [1, "two", null, 3.5, { "a": [] }], "n": -1 },
             "headers": {}, "queryAndPath": { "id": "7" }, "method": "GET" },
         "globals": { "portal-user": "ann" }, "accounts": {}, "claims": { "scope": "a b", "exp": 1 },
-        "consumer": { "name": "shop" }, "metadata": { "pipeline": "p" },
+        "consumer": { "name": "shop" }, "client": { "address": "192.0.2.1" }, "metadata": { "pipeline": "p" },
     })
 });
 
@@ -76,8 +73,8 @@ impl Meter for Counted {
 /// What parses runs without a panic, within what its cost says; errors do not repeat the data.
 pub(crate) fn run(input: &[u8]) {
     let Ok(source) = std::str::from_utf8(input) else { return };
-    let Ok(parsed) = parse(source, &VOCABULARY) else { return };
-    assert!(parsed.roots.iter().all(|root| VOCABULARY.roots.contains(root)), "{:?}", parsed.roots);
+    let Ok(parsed) = parse(source, &FLOWS) else { return };
+    assert!(parsed.roots.iter().all(|root| FLOWS.roots.contains(root)), "{:?}", parsed.roots);
     let get = |root: &'static str| DATA.get(root).unwrap_or(&Value::Null);
     let work = parsed.cost.work(&parsed.roots, get);
     if work.is_ok_and(|work| work <= MAX_WORK) {

@@ -1,5 +1,6 @@
 //! Runs flows: makes the first message, lends the flow its host, writes its answer.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub(crate) struct Run<'a> {
     pub(crate) issuers: Option<&'a [IssuerName]>,
     pub(crate) metadata: CallMetadata,
     pub(crate) request_id: RequestId,
+    /// Where the call comes from, as trusted proxies tell it; a schedule has no caller.
+    pub(crate) client: Option<IpAddr>,
     /// The headers of the call; a schedule has none.
     pub(crate) headers: Option<&'a HeaderMap>,
 }
@@ -166,6 +169,7 @@ fn host<'a>(
         issuers: endpoint.trigger.jwt.issuers(),
         metadata,
         request_id: received.request_id,
+        client: Some(received.remote),
         headers: Some(&received.parts.headers),
     })
 }
@@ -278,6 +282,7 @@ pub(crate) async fn run(
         consumer: permit
             .consumer()
             .map(|consumer| CallConsumer { id: consumer.subject.clone(), name: consumer.name.to_string() }),
+        client: run.client,
         metadata: run.metadata.clone(),
         bearer: bearer(authorization),
         sensitive_fields: sensitive_fields.clone(),

@@ -392,6 +392,7 @@ impl Gateway {
                 issuers: None,
                 metadata,
                 request_id,
+                client: None,
                 headers: None,
             };
             let timeout = Duration::from_millis(schedule.trigger.timeout_ms.get().into());

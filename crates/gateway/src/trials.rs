@@ -133,6 +133,7 @@ impl Gateway {
                 .consumer
                 .clone()
                 .map(|name| CallConsumer { id: "con_of_a_trial".to_owned(), name }),
+            client: trial.message.client_address,
             metadata,
             // Never a token: `verify_token` gives the claims of the sample.
             bearer: trial.message.claims.as_ref().map(|_| "of-a-trial".to_owned().into()),

@@ -1,5 +1,7 @@
 //! Trials: a flow that is run on a sample message, for somebody who looks at every step.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,7 +27,12 @@ pub struct SampleMessage {
     pub claims: Option<Map<String, Value>>,
     /// Name of the consumer that would call; `null` for a call without one.
     pub consumer: Option<String>,
+    /// Address of the caller, as `client.address`; `null` as in a scheduled run, which nobody called.
+    pub client_address: Option<IpAddr>,
 }
+
+/// The address of a caller that nobody has: one for documentation (RFC 5737).
+const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// What a trial did. Account values are masked in all of it, and sensitive fields hidden.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -113,6 +120,7 @@ impl Default for SampleMessage {
             body: Value::Null,
             claims: None,
             consumer: Some("sample".to_owned()),
+            client_address: Some(NOBODY.into()),
         }
     }
 }
@@ -126,6 +134,9 @@ mod tests {
         let sample: SampleMessage =
             serde_json::from_str(r#"{ "method": "POST", "body": { "a": 1 } }"#).expect("a sample");
         assert_eq!((sample.method.as_str(), sample.consumer.as_deref()), ("POST", Some("sample")));
-        assert!(serde_json::from_str::<SampleMessage>(r#"{ "bdoy": 1 }"#).is_err());
+        assert_eq!(sample.client_address, Some(NOBODY.into()));
+        for wrong in [r#"{ "bdoy": 1 }"#, r#"{ "clientAddress": "shop.example" }"#] {
+            assert!(serde_json::from_str::<SampleMessage>(wrong).is_err(), "{wrong}");
+        }
     }
 }

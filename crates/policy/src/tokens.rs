@@ -7,7 +7,7 @@
 use serde_json::Value;
 use tollgate_expression::ast::{Expr, IdedExpr, LiteralValue};
 use tollgate_expression::lexer::end_of_expression;
-use tollgate_expression::{Vocabulary, parse, path};
+use tollgate_expression::{FLOWS, parse, path};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::pipelines::Pipeline;
 use tollgate_model::policies::{LoginFlowRules, PolicyName};
@@ -15,12 +15,6 @@ use tollgate_model::steps::{JwtGenerateStep, Step, StepKind};
 use tollgate_model::verdicts::{Violation, ViolationCode};
 
 use crate::judge::OR_MTLS;
-
-/// Names of expressions in flows.
-const VOCABULARY: Vocabulary = Vocabulary {
-    roots: &["message", "globals", "accounts", "claims", "consumer", "metadata"],
-    slow: Some("verifyPassword"),
-};
 
 /// Words in the names of fields that hold passwords.
 const PASSWORD_WORDS: [&str; 7] = ["password", "passwort", "passwd", "passphrase", "pwd", "secret", "pin"];
@@ -188,7 +182,7 @@ impl Walk<'_> {
             texts.extend(sources.into_iter().map(|source| (at.clone(), source)));
         }
         for (pointer, source) in texts {
-            let Ok(parsed) = parse(source.trim(), &VOCABULARY) else { continue };
+            let Ok(parsed) = parse(source.trim(), &FLOWS) else { continue };
             if compares_password(parsed.program.expression()) {
                 self.add(
                     ViolationCode::PlainPassword,
@@ -226,7 +220,7 @@ fn is_named(value: &Value, wholes: &[Keys]) -> bool {
 
 /// Tells whether what stands in braces gives a whole message or a secret, or nobody knows.
 fn is_whole(source: &str, wholes: &[Keys]) -> bool {
-    !parse(source.trim(), &VOCABULARY).is_ok_and(|parsed| {
+    !parse(source.trim(), &FLOWS).is_ok_and(|parsed| {
         !gives_whole(parsed.program.expression(), wholes) && !parsed.roots.contains(&"accounts")
     })
 }
@@ -271,7 +265,7 @@ fn find_wholes(steps: &[Step], wholes: &mut Vec<Keys>) {
 fn gives_whole(expression: &IdedExpr, wholes: &[Keys]) -> bool {
     let gives = |expression: &IdedExpr| gives_whole(expression, wholes);
     if let Some((root, keys)) = path(expression) {
-        return VOCABULARY.roots.contains(&root)
+        return FLOWS.roots.contains(&root)
             && match (root, keys.as_slice()) {
                 (_, []) => true,
                 ("message", [only])
@@ -481,6 +475,7 @@ mod tests {
             "globals.x == message.body.userPassword",
             "message.body.user == \"a\" && !(message.body[\"pin\"] != globals.code)",
             "message.body.secret in [globals.a, globals.b]",
+            "client.address != \"\" && message.body.password == globals.a",
             "message.body.password.matches(globals.a)",
             "globals.a.startsWith(message.body.password)",
             "[globals.a].exists(x, x == message.body.password)",

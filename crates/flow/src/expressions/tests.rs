@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use serde_json::json;
 
 use tollgate_expression::{MAX_BRACKETS, MAX_DEPTH};
@@ -15,6 +17,7 @@ fn evaluate(source: &str, message: &Value) -> Result<Value, String> {
         values: &values,
         claims: &null,
         consumer: &null,
+        client: &Client::new(Some(IpAddr::from([203, 0, 113, 9]))),
         metadata: &null,
         budget: &Budget::new(8 << 20),
     };
@@ -38,6 +41,9 @@ fn expressions_keep_the_type_of_their_value() {
         ("\"a\" in {\"a\": 1}", json!(true)),
         ("message.body.user.startsWith(\"a\") && !message.body.user.matches(\"^b\")", json!(true)),
         ("claims == null", json!(true)),
+        ("client.address", json!("203.0.113.9")),
+        ("client[\"address\"].startsWith(\"203.0.\")", json!(true)),
+        ("client", json!({ "address": "203.0.113.9" })),
         ("string(message.body.n) + \"!\"", json!("3!")),
     ] {
         assert_eq!(evaluate(source, &message), Ok(value), "{source}");
@@ -51,6 +57,8 @@ fn what_can_be_wrong_is_said_when_a_pipeline_is_saved() {
         ("1 +", "does not parse"),
         ("mesage.body", "did you mean `message`?"),
         ("env.HOME", "there are message, globals"),
+        ("client.ip", "no field `ip`: there is address"),
+        ("[1].map(i, client[\"host\"])", "no field `host`"),
         ("message.body.siz()", "did you mean `size`?"),
         ("verifyPasword(\"a\", \"b\")", "did you mean `verifyPassword`?"),
         ("[1].all(x, verifyPassword(\"a\", \"b\"))", "slow on purpose"),

@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::sync::Mutex;
 
 use serde_json::Map;
@@ -90,6 +91,7 @@ fn call(body: Value) -> Call {
         message: Message { body, method: "POST".to_owned(), ..Message::default() },
         claims: None,
         consumer: None,
+        client: Some(IpAddr::from([203, 0, 113, 9])),
         metadata: crate::CallMetadata::default(),
         bearer: Some(Zeroizing::new("good".to_owned())),
         sensitive_fields: Arc::default(),
@@ -315,6 +317,20 @@ async fn secrets_and_sensitive_fields_do_not_reach_log_or_error() {
         flow(steps).run(call(json!({ "email": "ana@shop.example", "n": 1 })), &values(), &outside).await;
     assert_eq!(*outside.log.lock().expect("lock"), ["Warn note: {\"email\":\"***\",\"n\":1} *** ***"]);
     assert_eq!(failure(response), (500, "***".into(), "bad ***".into()));
+}
+
+#[tokio::test]
+async fn the_address_of_the_client_is_hidden_like_any_field() {
+    let outside = Outside::default();
+    let steps = json!([{ "log": { "message": "{{ client.address }} {{ client }} {{ 'of ' + client.address }}" }, "name": "note" }]);
+    let lines = async |names: &[&str]| {
+        let names: SensitiveFields = names.iter().map(|name| name.parse().expect("a name")).collect();
+        let call = Call { sensitive_fields: Arc::new(names), ..call(Value::Null) };
+        flow(steps.clone()).run(call, &values(), &outside).await;
+        std::mem::take(&mut *outside.log.lock().expect("lock"))
+    };
+    assert_eq!(lines(&[]).await, [r#"Info note: 203.0.113.9 {"address":"203.0.113.9"} of 203.0.113.9"#]);
+    assert_eq!(lines(&["address"]).await, [r#"Info note: *** {"address":"***"} ***"#]);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod answers;
 mod attacks;
 mod calls;
+mod client_address;
 mod compression;
 mod credentials;
 mod enforcement;

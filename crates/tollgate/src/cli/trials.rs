@@ -26,7 +26,7 @@ pub(crate) struct TryArguments {
     #[arg(long, value_name = "ENVIRONMENT")]
     env: EnvironmentName,
     /// A file with the message that the flow begins with, YAML or JSON: method, path, queryAndPath, headers, contentType,
-    /// body, claims, consumer.
+    /// body, claims, consumer, clientAddress.
     #[arg(long, value_name = "FILE")]
     message: Option<PathBuf>,
 }
