@@ -2,15 +2,17 @@
 //!
 //! What is encrypted hides what is said, and not how much. Of an answer that holds a secret next to something that whoever
 //! asks can choose, the length after compression tells whether the two are alike, and so the secret, letter by letter
-//! (BREACH). So answers of pipelines that demand credentials are not compressed unless their authors say that they can
-//! be, and answers that hand out credentials never are.
+//! (BREACH). So answers of pipelines that demand credentials, or to calls that show some though none are demanded (a
+//! `proxy` step may pass cookies on), are not compressed unless their authors say that they can be, and answers that hand
+//! out credentials never are.
 
 use std::convert::Infallible;
 
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    SET_COOKIE, VARY,
+    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, COOKIE,
+    ETAG, SET_COOKIE, VARY,
 };
+use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::Body as _;
 use tollgate_snapshot::Endpoint;
@@ -20,21 +22,18 @@ use tower_service::Service as _;
 
 use crate::payload::Payload;
 use crate::problem::{Answer, TOLLGATE_ERROR};
+use crate::request::API_KEY;
 
 /// Shorter answers are as long when they are compressed, or longer.
 const MIN_BYTES: u64 = 860;
 
 /// Compresses an answer if that is allowed, wanted and worth it.
-pub(crate) async fn compress(
-    endpoint: &Endpoint,
-    method: &Method,
-    accepted: Option<&HeaderValue>,
-    answer: Answer,
-) -> Answer {
-    if !is_on(endpoint) || *method == Method::HEAD || !is_fit(&answer) {
+pub(crate) async fn compress(endpoint: &Endpoint, request: &Parts, answer: Answer) -> Answer {
+    if !is_on(endpoint) || request.method == Method::HEAD || !is_fit(&answer) {
         return answer;
     }
-    let Some(accepted) = accepted else {
+    let is_taken = endpoint.trigger.compress.is_some() || !shows_credentials(&request.headers);
+    let Some(accepted) = request.headers.get(ACCEPT_ENCODING).filter(|_| is_taken) else {
         let mut answer = answer;
         answer.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
         return answer;
@@ -70,6 +69,11 @@ async fn compress_for(accepted: &HeaderValue, answer: Answer) -> Answer {
 fn is_on(endpoint: &Endpoint) -> bool {
     let trigger = &endpoint.trigger;
     !endpoint.login_flow && trigger.compress.unwrap_or_else(|| !trigger.demands_credentials())
+}
+
+/// Tells whether a caller shows who it is, demanded or not: what a flow or an upstream makes of that is for it alone.
+fn shows_credentials(headers: &HeaderMap) -> bool {
+    [&AUTHORIZATION, &COOKIE, &API_KEY].iter().any(|name| headers.contains_key(*name))
 }
 
 /// Tells whether an answer can be compressed, whoever asks.

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, VIA};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, VIA};
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use http_body::Body;
 use jiff::Timestamp;
@@ -460,8 +460,7 @@ impl Gateway {
         });
         let mut answer = flows::answer(self, permit, &target, received, &parameters, body).await?;
         answer.body_mut().hold(running);
-        let (method, accepted) = (&received.parts.method, received.parts.headers.get(ACCEPT_ENCODING));
-        Ok(compression::compress(endpoint, method, accepted, answer).await)
+        Ok(compression::compress(endpoint, received.parts, answer).await)
     }
 
     /// Makes every check of a call that comes before its body. The one place where they are made, for calls and for

@@ -21,7 +21,8 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
     }
 }
 
-fn is_look_alike(name: &HeaderName) -> bool {
+/// Tells whether a field is one of them.
+pub(crate) fn is_look_alike(name: &HeaderName) -> bool {
     let name = name.as_str();
     // `client` or `mtls` stands in a row in each mark, however the words are set apart: an `l` between these letters.
     let may_be = name.as_bytes().contains(&b'l')

@@ -22,6 +22,7 @@ use crate::payload::{Payload, Stream};
 use crate::problem::{Answer, Code, Problem};
 pub(crate) use crate::proxying::bodies::UploadState;
 use crate::proxying::bodies::{Download, Lender, Upload, UploadEnd};
+use crate::proxying::heads::TrailerRules;
 use crate::request::API_KEY_PARAMETER;
 use crate::trace::Trace;
 use crate::upstreams::{Begun, Outgoing, Traced};
@@ -63,8 +64,10 @@ pub(crate) async fn forward(
         return Err(Problem::new(Code::LoopDetected).at(Check::Flow));
     }
     let trigger = &target.endpoint.trigger;
-    let upload =
-        body.map(|body| Upload::new(body, trigger.longest_body(), gateway.settings.body_idle_timeout));
+    let upload = body.map(|body| {
+        let trailers = TrailerRules::to_upstream(forward);
+        Upload::new(body, trigger.longest_body(), gateway.settings.body_idle_timeout, trailers)
+    });
     let state = upload.as_ref().map(Upload::state);
     let mut trace = Trace::of(from, received.request_id);
     let traced = Traced::below(gateway, &mut trace, target.endpoint.pipeline.as_str());
@@ -107,8 +110,9 @@ pub(crate) async fn forward(
         watch.ended();
         Payload::default()
     } else {
+        let trailers = TrailerRules::to_caller(forward);
         let (id, step) = (received.request_id, forward.settings.label.clone());
-        Payload::stream(Download::new(body, forward.settings.idle_timeout, watch, id, step))
+        Payload::stream(Download::new(body, forward.settings.idle_timeout, trailers, watch, id, step))
     };
     let mut answer = Response::new(body);
     *answer.status_mut() = parts.status;

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 use tollgate_model::ids::RequestId;
 
-use super::heads::clean_trailers;
+use super::heads::TrailerRules;
 use crate::payload::{BoxError, Stream};
 use crate::upstreams::Watch;
 
@@ -24,6 +24,7 @@ pub(super) struct Upload {
     body: Stream,
     left: u64,
     pause: Pause,
+    trailers: TrailerRules,
     state: Arc<UploadState>,
 }
 
@@ -62,6 +63,7 @@ pub(super) struct Lent {
 pub(super) struct Download {
     body: Incoming,
     pause: Pause,
+    trailers: TrailerRules,
     watch: Watch,
     request_id: RequestId,
     step: String,
@@ -96,10 +98,10 @@ impl Pause {
 }
 
 /// Takes away what belongs into no trailer, when it is one.
-fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
+fn cleaned(frame: Frame<Bytes>, rules: &TrailerRules) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
-            clean_trailers(&mut trailers);
+            rules.clean(&mut trailers);
             Frame::trailers(trailers)
         }
         Err(frame) => frame,
@@ -110,14 +112,14 @@ fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
 
 impl Upload {
     /// Returns a body of at most `limit` bytes, between whose pieces the caller may pause for `timeout`.
-    pub(super) fn new(body: Stream, limit: u64, timeout: Duration) -> Self {
+    pub(super) fn new(body: Stream, limit: u64, timeout: Duration, trailers: TrailerRules) -> Self {
         let state = UploadState {
             started: Instant::now(),
             last_piece: AtomicU64::new(0),
             waits_for_caller: AtomicBool::new(false),
             end: AtomicU8::new(0),
         };
-        Self { body, left: limit, pause: Pause::new(timeout), state: Arc::new(state) }
+        Self { body, left: limit, pause: Pause::new(timeout), trailers, state: Arc::new(state) }
     }
 
     pub(super) fn state(&self) -> Arc<UploadState> {
@@ -156,7 +158,7 @@ impl Body for Upload {
                     Some(left) => this.left = left,
                     None => return this.end(UploadEnd::TooLarge, "the caller's body is too large"),
                 }
-                Poll::Ready(Some(Ok(cleaned(frame))))
+                Poll::Ready(Some(Ok(cleaned(frame, &this.trailers))))
             }
         }
     }
@@ -256,11 +258,12 @@ impl Download {
     pub(super) fn new(
         body: Incoming,
         timeout: Duration,
+        trailers: TrailerRules,
         watch: Watch,
         request_id: RequestId,
         step: String,
     ) -> Self {
-        Self { body, pause: Pause::new(timeout), watch, request_id, step }
+        Self { body, pause: Pause::new(timeout), trailers, watch, request_id, step }
     }
 
     /// The caller's answer breaks off: what was sent of it must not look like all of it.
@@ -299,7 +302,7 @@ impl Body for Download {
                 if this.body.is_end_stream() {
                     this.watch.ended();
                 }
-                Some(Ok(cleaned(frame)))
+                Some(Ok(cleaned(frame, &this.trailers)))
             }
         })
     }

@@ -1,17 +1,21 @@
 //! Heads on their way through: what belongs to one connection stays there, what a caller shows of itself stays here, and
 //! what is said of where a call comes from is what we know.
 
+use std::sync::Arc;
+
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, EXPECT,
+    FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
-use tollgate_flow::Forward;
+use tollgate_flow::{Forward, ForwardSettings};
 use tollgate_model::steps::CallerCredential;
 
 use crate::flows::visible_cookies;
 use crate::front::Origin;
 use crate::gateway::{REQUEST_ID, Received};
+use crate::look_alikes;
 use crate::problem::TOLLGATE_ERROR;
 use crate::request::API_KEY;
 use crate::trace::{TRACEPARENT, TRACESTATE, Trace};
@@ -22,6 +26,30 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// What can stand in a head only, is a credential, or is ours to say, whichever way it goes.
+const HEAD_ONLY: [HeaderName; 20] = [
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    CONTENT_ENCODING,
+    CONTENT_RANGE,
+    HOST,
+    TRAILER,
+    EXPECT,
+    AUTHORIZATION,
+    PROXY_AUTHORIZATION,
+    PROXY_AUTHENTICATE,
+    API_KEY,
+    COOKIE,
+    SET_COOKIE,
+    FORWARDED,
+    VIA,
+    X_FORWARDED_FOR,
+    X_FORWARDED_HOST,
+    X_FORWARDED_PROTO,
+    REQUEST_ID,
+    TOLLGATE_ERROR,
+];
 
 /// What we are called in `Via` (RFC 9110 section 7.6.3).
 const NAME: &str = "tollgate";
@@ -226,32 +254,55 @@ pub(super) fn to_caller(head: &mut http::response::Parts, forward: &Forward, def
     headers.append(VIA, HeaderValue::from_static(via(head.version)));
 }
 
-/// Takes out of trailers what can stand in a head only (RFC 9110 section 6.5.1), or is a credential.
-pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
-    for name in [
-        &CONNECTION,
-        &KEEP_ALIVE,
-        &PROXY_CONNECTION,
-        &TE,
-        &TRANSFER_ENCODING,
-        &UPGRADE,
-        &CONTENT_LENGTH,
-        &HOST,
-        &AUTHORIZATION,
-        &PROXY_AUTHORIZATION,
-        &API_KEY,
-        &COOKIE,
-        &EXPECT,
-        &FORWARDED,
-        &VIA,
-        &TOLLGATE_ERROR,
-        &X_FORWARDED_FOR,
-        &X_FORWARDED_HOST,
-        &X_FORWARDED_PROTO,
-        &http::header::SET_COOKIE,
-        &http::header::CONTENT_TYPE,
-        &http::header::CONTENT_ENCODING,
-    ] {
-        trailers.remove(name);
+/// What goes no further of the trailers of a body: whoever gets them may put them beside the head (RFC 9110 section
+/// 6.5.1), where they would say what the head was not allowed to.
+#[derive(Clone)]
+pub(super) struct TrailerRules {
+    way: Way,
+    settings: Arc<ForwardSettings>,
+    /// The fields that the step sets.
+    set: Arc<[(HeaderName, HeaderValue)]>,
+}
+
+/// Where trailers go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    ToUpstream,
+    ToCaller,
+}
+
+// === impl TrailerRules ===
+
+impl TrailerRules {
+    pub(super) fn to_upstream(forward: &Forward) -> Self {
+        Self { way: Way::ToUpstream, settings: forward.settings.clone(), set: forward.headers.clone() }
+    }
+
+    pub(super) fn to_caller(forward: &Forward) -> Self {
+        Self { way: Way::ToCaller, settings: forward.settings.clone(), set: forward.response_headers.clone() }
+    }
+
+    /// Takes such fields out.
+    pub(super) fn clean(&self, trailers: &mut HeaderMap) {
+        let names: Vec<HeaderName> = trailers.keys().filter(|name| self.drops(name)).cloned().collect();
+        for name in names {
+            trailers.remove(name);
+        }
+    }
+
+    fn drops(&self, name: &HeaderName) -> bool {
+        let of_way = match self.way {
+            Way::ToUpstream => {
+                is_ours(name) || look_alikes::is_look_alike(name) || self.settings.drop_headers.contains(name)
+            }
+            Way::ToCaller => {
+                name.as_str().starts_with("access-control-")
+                    || self.settings.drop_response_headers.contains(name)
+            }
+        };
+        of_way
+            || is_of_connection(name)
+            || HEAD_ONLY.contains(name)
+            || self.set.iter().any(|(set, _)| set == name)
     }
 }

@@ -32,6 +32,7 @@ async fn what_a_caller_takes_and_nothing_is_given_away_by_is_compressed() {
     let mut world = World::new();
     world.deploy(&pipeline("open", "", &text(5_000)));
     world.deploy(&pipeline("short", "", &text(100)));
+    world.deploy(&pipeline("forced", ", compress: true", &text(5_000)));
     world.deploy(&pipeline("off", ", compress: false", &text(5_000)));
     world.deploy(&pipeline("keyed", ", apiKey: true", &text(5_000)));
     world.deploy(&pipeline("asked", ", apiKey: true, compress: true", &text(5_000)));
@@ -59,6 +60,11 @@ async fn what_a_caller_takes_and_nothing_is_given_away_by_is_compressed() {
         ("short", "gzip", &[], ""),
         ("off", "gzip", &[], ""),
         ("keyed", "gzip", &key, ""),
+        // Shown though nobody asked for it: what an upstream or a flow makes of it is for this caller alone.
+        ("open", "gzip", &key, ""),
+        ("open", "gzip", &[("cookie", "session=x")], ""),
+        ("open", "gzip", &[("authorization", "Bearer x")], ""),
+        ("forced", "gzip", &[("cookie", "session=x")], "gzip"),
         ("asked", "gzip", &key, "gzip"),
         ("token", "gzip", &[], ""),
         ("fixed", "gzip", &[], ""),

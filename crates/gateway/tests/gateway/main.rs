@@ -20,4 +20,5 @@ mod proxying;
 mod remembered;
 mod tcp;
 mod traffic;
+mod trailers;
 mod world;

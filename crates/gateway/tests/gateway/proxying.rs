@@ -70,7 +70,7 @@ impl Raw {
         format!("http://{}/", self.address)
     }
 
-    fn seen(&self) -> String {
+    pub(crate) fn seen(&self) -> String {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
