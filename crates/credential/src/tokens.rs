@@ -218,7 +218,8 @@ impl<'de> Deserialize<'de> for OwnClaims<'de> {
                         "iat" => claims.issued_at = map.next_value::<Claim<'_>>()?.number(),
                         "exp" => claims.expires_at = map.next_value::<Claim<'_>>()?.number(),
                         "nbf" => claims.not_before = Some(map.next_value::<Claim<'_>>()?.number()),
-                        _ => drop(map.next_value::<IgnoredAny>()?),
+                        // Read, too: a claim that nobody can read makes the whole token one that only some take.
+                        _ => drop(map.next_value::<Claim<'_>>()?),
                     }
                     names.push(name);
                 }
@@ -284,12 +285,12 @@ impl<'de> Deserialize<'de> for Claim<'de> {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Claim<'de>, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                while seq.next_element::<Claim<'_>>()?.is_some() {}
                 Ok(Claim::Other)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Claim<'de>, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                while map.next_entry::<Claim<'_>, Claim<'_>>()?.is_some() {}
                 Ok(Claim::Other)
             }
         }

@@ -120,6 +120,14 @@ fn every_attack_on_a_token_has_its_refusal() {
         let text = text.replacen(&format!("\"{name}\":{value}"), &format!("\"{name}\":{number}"), 1);
         forge(&set, &header(&set), &text)
     };
+    let beside = |value: &str| {
+        let text = payload().to_string().replacen('{', &format!("{{\"x\":{value},"), 1);
+        forge(&set, &header(&set), &text)
+    };
+    assert!(
+        set.verify(&beside("[1e300,{\"a\":\"\\ud83d\\ude00\"}]"), at(NOW)).is_ok(),
+        "what can be read is"
+    );
     let signed = |token: &str| token.rsplit_once('.').expect("parts").0.to_owned();
     let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"at+jwt"}"#);
     let payload_part = good.split('.').nth(1).expect("a part").to_owned();
@@ -223,6 +231,16 @@ fn every_attack_on_a_token_has_its_refusal() {
         ("issued tomorrow", with_payload(json!({ "iat": NOW + 86_400 })), E::NotYetValid),
         ("valid tomorrow", with_payload(json!({ "nbf": NOW + 86_400 })), E::NotYetValid),
         ("a claim twice", duplicate, E::Malformed),
+        // In claims that no check asks for: taken here, such a token would be refused by who reads all of them.
+        ("a number beyond all numbers", beside("2000000E701"), E::Malformed),
+        ("such a number within a claim", beside("{\"a\":[1,-1e999]}"), E::Malformed),
+        ("half a character", beside("\"\\ud800\""), E::Malformed),
+        ("half a character in a name", beside("{\"\\udfff\":1}"), E::Malformed),
+        (
+            "nested deeper than readers go",
+            beside(&format!("{}{}", "[".repeat(200), "]".repeat(200))),
+            E::Malformed,
+        ),
         ("a header that is read twice", header_twice("\"kid\":\"other\""), E::Malformed),
         ("a header that is not read, twice", header_twice("\"x\":1"), E::Malformed),
         ("no object", forge(&set, &header(&set), "[1]"), E::Malformed),
