@@ -611,8 +611,8 @@ fn boxed<B>(request: Request<B>) -> (Box<http::request::Parts>, B) {
 fn finish(received: &Received<'_>, record: &Record, answer: &mut Answer) {
     let Received { parts, request_id, now, .. } = *received;
     let (status, is_head) = (answer.status(), parts.method == http::Method::HEAD);
-    let is_bodiless =
-        status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let is_bodiless = status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
     if is_bodiless {
         *answer.body_mut() = Payload::default();
         answer.headers_mut().remove(CONTENT_TYPE);

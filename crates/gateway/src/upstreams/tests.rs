@@ -105,7 +105,23 @@ async fn the_address_that_a_name_stands_for_is_checked() {
     let call = async |url: Uri, networks: &[&str]| {
         Upstreams::default().call(plain(url), &settings(networks), None).await.map(|it| it.status)
     };
-    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "[::1]", "0.0.0.0", "2130706433", "0x7f.1"] {
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[::1]",
+        "[::]",
+        "0.0.0.0",
+        "169.254.169.254",
+        "[64:ff9b::7f00:1]",
+        "[64:ff9b::169.254.169.254]",
+        "[2002:7f00:1::]",
+    ] {
+        assert_eq!(call(named(host), &[]).await, Err(UpstreamError::Forbidden), "{host}");
+    }
+    // Numbers are names, which a resolver may know for an address, or not.
+    for host in ["2130706433", "0x7f.1", "0x7f000001", "0177.0.0.1", "127.1", "0"] {
         let refused = call(named(host), &[]).await;
         assert!(matches!(refused, Err(UpstreamError::Forbidden | UpstreamError::Unreachable)), "{host}");
     }

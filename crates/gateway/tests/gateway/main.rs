@@ -12,6 +12,7 @@ mod flows;
 mod informational;
 mod issuers;
 mod limits;
+mod methods;
 mod metrics;
 mod mtls;
 mod order;
