@@ -7,15 +7,16 @@
 //!
 //! A new page is a line in [`PAGES`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use http::Request;
+use http::{Request, StatusCode};
 use serde_json::json;
 use tollgate_app::access::Op;
 use tollgate_app::policies::PolicyEdit;
+use tollgate_app::users::SignIn;
 use tollgate_app::{App, Password};
 use tollgate_console::ConsoleSettings;
 use tollgate_credential::seal::MasterKey;
@@ -23,10 +24,13 @@ use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::deployments::Deployment;
 use tollgate_model::environments::Project;
 use tollgate_model::pipelines::{PipelineHead, PipelineVersion};
+use tollgate_model::users::SessionClient;
 use tollgate_store::{Mutation, Store};
 use tollgate_testkit::{FixedClock, SeededRandom};
 use tower::ServiceExt as _;
 
+#[path = "shared/gateway.rs"]
+mod gateway;
 #[path = "shared/people.rs"]
 mod people;
 #[path = "shared/realm.rs"]
@@ -46,7 +50,7 @@ const PAGES: &[&str] = &[
     "pipelines/p7/edit",
     "pipelines/p7/versions",
     "pipelines/p7/deploy?environment=prod",
-    "pipelines/p8/promote?from=test&to=prod",
+    "pipelines/p8/promote?from=test&to=prod&major=1",
     "pipelines/p8/rollback?environment=test",
     "pipelines/p8/associate?environment=test",
     "new-pipeline",
@@ -106,7 +110,7 @@ const PAGES: &[&str] = &[
     "/account/second-factor",
     "audit",
     "audit?actor=user-77",
-    "audit?action=global.set&key=test%2Fglobal77&kind=Global",
+    "audit?action=global.set&key=test%2Fglobal77&kind=global",
     "audit?source=192.0.2.77",
     "audit?actor=nobody",
     "audit?before=5000",
@@ -115,24 +119,49 @@ const PAGES: &[&str] = &[
     "traffic?environment=test&range=24h",
     "traffic?environment=test&range=24h&pipeline=p8",
     "calls",
-    "calls/list",
+    "calls/list?environment=test",
     "explain",
 ];
 
+/// The pages that tell of calls, measured again when there were many.
+const PAGES_OF_CALLS: &[&str] = &[
+    "overview",
+    "deployments",
+    "pipelines/p8",
+    "consumers?environment=test",
+    "consumers/test/c77",
+    "traffic?environment=test&range=1h",
+    "traffic?environment=test&range=6h",
+    "traffic?environment=test&range=24h",
+    "traffic?environment=test&range=7d",
+    "traffic?environment=test&range=24h&pipeline=p8",
+    "traffic?environment=test&range=24h&consumer=c77",
+    "calls",
+];
+
+const PASSWORD: &str = "open-sesame-2026";
 const CONSUMERS: usize = 100_000;
 const ROUNDS: usize = 9;
 const BATCH: usize = 1_000;
 const LIMIT: Duration = Duration::from_millis(100);
 
 fn main() {
-    on_each_database(measure);
+    let failed = Failed::default();
+    on_each_database(async |database, store| measure(database, store, &failed).await);
+    let failed = failed.0.into_inner().expect("nobody panicked with it");
+    assert!(failed.is_empty(), "no page at all:\n{}", failed.join("\n"));
 }
 
-async fn measure(database: &str, store: Store) {
+/// The pages that did not answer 200: what is measured of them says nothing.
+#[derive(Default)]
+struct Failed(Mutex<Vec<String>>);
+
+async fn measure(database: &str, store: Store, failed: &Failed) {
     let (app, op) = begin(&store).await;
-    let password = Password::parse("open-sesame-2026").expect("a password");
-    let admin = app.users().create_first_admin(&op, Some(password)).await.expect("made").expect("the first");
-    let cookie = format!("tollgate_session={}", admin.token.plain.expose_secret());
+    let password = Password::parse(PASSWORD).expect("a password");
+    app.users().create_first_admin(&op, Some(password)).await.expect("made").expect("the first");
+    let cookie = sign_in(&app, &op).await;
+    app.set_gateway(Arc::new(gateway::KnowsCalls::new(&op)));
     let start = Instant::now();
     fill(&store, &op).await;
     people::fill(&app, &store, &op).await;
@@ -151,17 +180,7 @@ async fn measure(database: &str, store: Store) {
     }
     let router = tollgate_console::router(app.clone(), ConsoleSettings::default());
     for page in PAGES {
-        let path = if page.starts_with('/') { (*page).to_owned() } else { format!("/realms/default/{page}") };
-        let (mut times, mut bytes) = (Vec::with_capacity(ROUNDS), 0);
-        for round in 0..=ROUNDS {
-            let start = Instant::now();
-            bytes = get(&router, &path, &cookie).await;
-            // The first one warms up.
-            if round > 0 {
-                times.push(start.elapsed());
-            }
-        }
-        print(&format!("/{}", page.trim_start_matches('/')), median(times), bytes);
+        measure_page(database, &router, page, &cookie, failed).await;
     }
     try_rules(&router, &cookie).await;
     // A process that was just started, before and without anything that it would have read by itself.
@@ -169,7 +188,7 @@ async fn measure(database: &str, store: Store) {
     for _ in 0..ROUNDS {
         let started = tollgate_console::router(again(&store), ConsoleSettings::default());
         let start = Instant::now();
-        get(&started, "/realms/default/policies", &cookie).await;
+        get(database, &started, "/realms/default/policies", &cookie, failed).await;
         times.push(start.elapsed());
     }
     print("/policies, the first of a process that has read nothing", median(times), 0);
@@ -179,10 +198,61 @@ async fn measure(database: &str, store: Store) {
         let edit = values("external-api-access", json!({ "test": value }), None);
         app.policies().set(&op, &edit, "", None).await.expect("saved");
         let start = Instant::now();
-        get(&router, "/realms/default/policies", &cookie).await;
+        get(database, &router, "/realms/default/policies", &cookie, failed).await;
         times.push(start.elapsed());
     }
     print("/policies, the first after a change of the policies", median(times), 0);
+    // The first conformance page after one: everything is judged anew before it is told.
+    let mut times = Vec::with_capacity(ROUNDS);
+    for round in 0..ROUNDS {
+        let value = if round % 2 == 0 { "any" } else { "api-key" };
+        let edit = values("external-api-access", json!({ "test": value }), None);
+        app.policies().set(&op, &edit, "", None).await.expect("saved");
+        let start = Instant::now();
+        get(database, &router, "/realms/default/policies/conformance/test", &cookie, failed).await;
+        times.push(start.elapsed());
+    }
+    print("/policies/conformance/test, the first after a change of the policies", median(times), 0);
+    let start = Instant::now();
+    people::count_many_calls(&app, &op).await;
+    println!(
+        "{} pipelines called in every minute of a day (filled in {:.0} s)",
+        people::BUSY,
+        start.elapsed().as_secs_f64()
+    );
+    for page in PAGES_OF_CALLS {
+        measure_page(database, &router, page, &cookie, failed).await;
+    }
+}
+
+/// Asks for a page, and prints the median.
+async fn measure_page(database: &str, router: &Router, page: &str, cookie: &str, failed: &Failed) {
+    let path = if page.starts_with('/') { page.to_owned() } else { format!("/realms/default/{page}") };
+    let (mut times, mut bytes) = (Vec::with_capacity(ROUNDS), 0);
+    for round in 0..=ROUNDS {
+        let start = Instant::now();
+        bytes = get(database, router, &path, cookie, failed).await;
+        // The first one warms up.
+        if round > 0 {
+            times.push(start.elapsed());
+        }
+    }
+    print(&format!("/{}", page.trim_start_matches('/')), median(times), bytes);
+}
+
+/// Signs the admin in as a browser does, and returns the cookie.
+async fn sign_in(app: &App, op: &Op) -> String {
+    let shown = SignIn {
+        user: "admin",
+        password: PASSWORD,
+        code: None,
+        name: "browser",
+        client: SessionClient::Browser,
+        user_agent: None,
+        replaces: None,
+    };
+    let signed_in = app.users().sign_in(op, &shown).await.expect("signs in");
+    format!("tollgate_session={}", signed_in.token.plain.expose_secret())
 }
 
 /// Returns the use cases of a process that has just been started over a realm that is there.
@@ -201,7 +271,10 @@ async fn try_rules(router: &Router, cookie: &str) {
             "of steps",
             "steps.filter(s, s.type == 'http').all(s, s.host in ['stock.example']) && size(steps) < {n}",
         ),
-        ("of pairs of steps", "steps.all(a{n}, steps.exists(b, b.type == a{n}.type))"),
+        (
+            "of steps, several times",
+            "steps.all(s, s.type != 'log') && steps.exists(s, s.type == 'json') && size(steps) < {n}",
+        ),
     ] {
         let mut longest = Vec::with_capacity(ROUNDS);
         let mut parts = 0;
@@ -253,10 +326,17 @@ fn print(page: &str, time: Duration, bytes: usize) {
 }
 
 /// Gets a page, and returns its size.
-async fn get(router: &Router, path: &str, cookie: &str) -> usize {
+async fn get(database: &str, router: &Router, path: &str, cookie: &str, failed: &Failed) -> usize {
     let request = Request::get(path).header("cookie", cookie).body(Body::empty()).expect("a request");
     let response = router.clone().oneshot(request).await.expect("never fails");
-    assert_eq!(response.status(), 200, "{path}");
+    if response.status() != StatusCode::OK {
+        let mut failed = failed.0.lock().expect("nobody panicked with it");
+        let line = format!("{database}: {path} answers {}", response.status());
+        if !failed.contains(&line) {
+            println!("{line}");
+            failed.push(line);
+        }
+    }
     to_bytes(response.into_body(), 64 << 20).await.expect("a body").len()
 }
 

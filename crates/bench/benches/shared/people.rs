@@ -37,6 +37,11 @@ const WAIVERS: usize = 300;
 const MINUTES: i64 = 24 * 60;
 /// Deployments that are called in each of them, by as many consumers.
 const CALLED: usize = 60;
+/// Deployments that are called in every minute when there are many calls.
+pub(crate) const BUSY: usize = 2_000;
+/// How long minutes are told apart, and what they are then told by.
+const MINUTES_APART: i64 = 7 * 60;
+const QUARTER: i64 = 15;
 
 fn user_id(n: usize) -> String {
     format!("usr_{n:032x}")
@@ -157,4 +162,34 @@ async fn count_calls(app: &App, op: &Op) {
     }
     // As each process does every hour.
     app.traffic().forget_old().await.expect("folded");
+}
+
+/// Counts calls of thousands of deployments in every minute of a day, as they are kept: by minute for seven hours, then by
+/// quarters of an hour.
+pub(crate) async fn count_many_calls(app: &App, op: &Op) {
+    let now = op.now.as_second().div_euclid(60);
+    for n in 0..BUSY {
+        let pipeline: PipelineName = format!("p{}", n * 2).parse().expect("a name");
+        let consumer: ConsumerName = format!("c{n}").parse().expect("a name");
+        let mut counts = BTreeMap::new();
+        for back in 1..=MINUTES {
+            let minute = now - back;
+            let minute = if back > MINUTES_APART { minute - minute.rem_euclid(QUARTER) } else { minute };
+            for measure in [Measure::Answer(AnswerClass::Successful), Measure::Took((n % 6) as u8)] {
+                let of = CountedTraffic {
+                    realm: op.realm.clone(),
+                    environment: EnvironmentName::test(),
+                    pipeline: Some((pipeline.clone(), 1)),
+                    minute,
+                    caller: TrafficCaller::Consumer(consumer.clone()),
+                    measure,
+                };
+                *counts.entry(of).or_default() += 20;
+            }
+        }
+        while !counts.is_empty() {
+            let batch = app.traffic().batch(&mut counts).expect("random");
+            app.traffic().add(&batch).await.expect("stored");
+        }
+    }
 }
