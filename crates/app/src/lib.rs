@@ -92,6 +92,8 @@ struct Parts {
     checkpoints: evidence::KeptCheckpoints,
     /// How what runs stood when it was last asked.
     standings: standings::Kept,
+    /// Traffic that took long to add up.
+    traffic: traffic::Kept,
     /// Held by one of the decisions that were overtaken.
     turns: Mutex<()>,
     /// Absent where there is none, as in tests.
@@ -198,6 +200,7 @@ impl App {
             refusals: refusals::Waiting::default(),
             checkpoints: evidence::KeptCheckpoints::default(),
             standings: standings::Kept::default(),
+            traffic: traffic::Kept::default(),
             turns: Mutex::new(()),
             gateway: OnceLock::new(),
         };

@@ -4,6 +4,8 @@
 //! as finely as a range tells them: by minute for seven hours, by quarter of an hour for two days and by hour for thirty. A
 //! report reads all that was kept of its range, so what nobody is told apart is not kept apart.
 
+mod sums;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,13 +14,15 @@ use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName};
 use tollgate_model::traffic::{
     AnswerClass, CountedTraffic, DURATION_BOUNDS_US, DURATION_CLASSES, Measure, TrafficCaller,
 };
-use tollgate_store::{TrafficBatch, TrafficFilter, TrafficGrouping, TrafficSum};
+use tollgate_store::{TrafficBatch, TrafficGrouping, TrafficSum};
 
 use crate::App;
 use crate::access::{Op, Permission, Place};
 use crate::calls::{MINUTE_SECONDS, minute_of};
 use crate::errors::Error;
 use crate::places::Owners;
+pub(crate) use sums::Kept;
+use sums::{Asked, Soon, Sums};
 
 /// How long minutes are told apart: longer than a range that tells less than quarters of an hour.
 const MINUTES_KEPT: SignedDuration = SignedDuration::from_hours(7);
@@ -65,7 +69,7 @@ pub struct TrafficQuery {
 }
 
 /// What became of calls.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TrafficReport {
     /// From when on.
     pub since: Timestamp,
@@ -183,35 +187,88 @@ impl Traffic {
     pub async fn report(&self, op: &Op, query: &TrafficQuery) -> Result<TrafficReport, Error> {
         self.0.demand_list(op, Permission::UsageRead, query.environment.as_ref()).await?;
         let visible = Visible::new(&self.0, op).await?;
-        let (length, step_minutes) = query.range.minutes();
-        let step = i64::from(step_minutes);
-        let last = minute_of(op.now) - minute_of(op.now).rem_euclid(step);
-        let (first, end) = (last - length + step, last + step);
-        let filter = TrafficFilter {
-            since_minute: first,
-            until_minute: end,
-            environment: query.environment.as_ref(),
-            pipeline: query.pipeline.as_ref(),
-            consumer: query.consumer.as_ref(),
-        };
-        let sums = async |grouping: TrafficGrouping| {
-            // What somebody sees in part is told apart by what decides about it.
-            let pipelines = grouping.pipelines || visible.owners.is_some();
-            let grouping = TrafficGrouping { pipelines, ..grouping };
-            let mut sums = self.0.store().sum_traffic(&op.realm, &filter, grouping).await?;
-            sums.retain(|sum| visible.shows(&sum.of));
-            Ok::<_, Error>(sums)
-        };
-        let together = TrafficGrouping::default();
-        let (by_pipeline, by_caller, by_step) = tokio::try_join!(
-            sums(TrafficGrouping { pipelines: true, ..together }),
-            sums(TrafficGrouping { callers: true, ..together }),
-            sums(TrafficGrouping { step_minutes: Some(step_minutes), ..together }),
-        )?;
-        if let Some(pipeline) = query.pipeline.as_ref().filter(|_| by_pipeline.is_empty()) {
+        let asked = Asked::new(op, query, visible.owners.is_some());
+        let sums = asked.sums(&self.0).await?;
+        self.tell(op, query, &visible, &sums).await
+    }
+
+    /// Returns the same of several questions, each when it is known within a moment that they share; `None` while it is still
+    /// added up, which goes on: whoever asks again gets it once it is done. What took longer than the moment is kept for
+    /// half a minute, and its report says until when it counts.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::Forbidden`] to whom no traffic is told at all; of each question as [`Traffic::report`].
+    pub async fn reports_soon(
+        &self,
+        op: &Op,
+        queries: &[TrafficQuery],
+    ) -> Result<Vec<Result<Option<TrafficReport>, Error>>, Error> {
+        op.demand_anywhere(Permission::UsageRead)?;
+        let visible = Visible::new(&self.0, op).await?;
+        let mut begun = Vec::with_capacity(queries.len());
+        for query in queries {
+            let may = self.0.demand_list(op, Permission::UsageRead, query.environment.as_ref()).await;
+            begun.push(may.map(|()| {
+                let asked = Asked::new(op, query, visible.owners.is_some());
+                (self.0.begin_traffic(&asked, op.now), asked)
+            }));
+        }
+        let deadline = Soon::deadline();
+        let mut reports = Vec::with_capacity(queries.len());
+        for (query, begun) in queries.iter().zip(begun) {
+            let sums = match begun {
+                Ok((soon, asked)) => soon.wait(&self.0, &asked, deadline).await,
+                Err(error) => Err(error),
+            };
+            reports.push(match sums {
+                Ok(Some(sums)) => self.tell(op, query, &visible, &sums).await.map(Some),
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            });
+        }
+        Ok(reports)
+    }
+
+    /// Returns the traffic of some pipelines in an environment, by deployment, as far as the actor may read that.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::errors::ErrorKind::NotFound`] when there is no such environment.
+    pub async fn of_pipelines(
+        &self,
+        op: &Op,
+        environment: &EnvironmentName,
+        pipelines: &[PipelineName],
+        range: TrafficRange,
+    ) -> Result<Vec<PipelineTraffic>, Error> {
+        self.0.demand_list(op, Permission::UsageRead, Some(environment)).await?;
+        if pipelines.is_empty() {
+            return Ok(Vec::new());
+        }
+        let visible = Visible::new(&self.0, op).await?;
+        let query = TrafficQuery { environment: Some(environment.clone()), range, ..TrafficQuery::default() };
+        let asked = Asked::new(op, &query, false).only(pipelines);
+        let sums =
+            asked.sum(&self.0, TrafficGrouping { pipelines: true, ..TrafficGrouping::default() }).await?;
+        Ok(by_pipeline(visible.of(&sums)))
+    }
+
+    /// Puts a report together of what was added up, as far as the actor may read it.
+    async fn tell(
+        &self,
+        op: &Op,
+        query: &TrafficQuery,
+        visible: &Visible<'_>,
+        sums: &Sums,
+    ) -> Result<TrafficReport, Error> {
+        let asked = &sums.asked;
+        let pipelines = by_pipeline(visible.of(&sums.by_pipeline));
+        if let Some(pipeline) = query.pipeline.as_ref().filter(|_| pipelines.is_empty()) {
             self.0.demand_called(op, pipeline).await?;
         }
 
+        let (first, end, step) = (asked.first, asked.end, i64::from(asked.step_minutes));
         let at = |minute: i64| Timestamp::from_second(minute * MINUTE_SECONDS).map_err(Error::internal);
         let mut steps: BTreeMap<i64, Tally> = BTreeMap::new();
         let mut minute = first;
@@ -220,23 +277,20 @@ impl Traffic {
             minute += step;
         }
         let mut total = Tally::default();
-        for sum in by_step {
-            total.add(&sum);
-            steps.entry(sum.of.minute).or_default().add(&sum);
+        for sum in visible.of(&sums.by_step) {
+            total.add(sum);
+            steps.entry(sum.of.minute).or_default().add(sum);
         }
         let points = steps.into_iter().map(|(minute, tally)| Ok(TrafficPoint { at: at(minute)?, tally }));
-        let pipelines = tallies(by_pipeline, |of| (of.environment.clone(), of.pipeline.clone()));
-        let consumers = tallies(by_caller, |of| (of.environment.clone(), of.caller.clone()));
+        let consumers =
+            tallies(visible.of(&sums.by_caller), |of| (of.environment.clone(), of.caller.clone()));
         Ok(TrafficReport {
             since: at(first)?,
             until: at(end)?,
-            step_minutes,
+            step_minutes: asked.step_minutes,
             total,
             points: points.collect::<Result<_, Error>>()?,
-            pipelines: pipelines
-                .into_iter()
-                .map(|((environment, pipeline), tally)| PipelineTraffic { environment, pipeline, tally })
-                .collect(),
+            pipelines,
             consumers: consumers
                 .into_iter()
                 .map(|((environment, caller), tally)| ConsumerTraffic { environment, caller, tally })
@@ -285,11 +339,21 @@ impl Traffic {
     }
 }
 
+/// Adds sums up by deployment, the most calls first.
+fn by_pipeline<'a>(sums: impl Iterator<Item = &'a TrafficSum>) -> Vec<PipelineTraffic> {
+    let tallies = tallies(sums, |of| (of.environment.clone(), of.pipeline.clone()));
+    let traffic = |((environment, pipeline), tally)| PipelineTraffic { environment, pipeline, tally };
+    tallies.into_iter().map(traffic).collect()
+}
+
 /// Adds sums up by what they are of, the most calls first.
-fn tallies<K: Ord + Clone>(sums: Vec<TrafficSum>, key: impl Fn(&CountedTraffic) -> K) -> Vec<(K, Tally)> {
+fn tallies<'a, K: Ord + Clone>(
+    sums: impl Iterator<Item = &'a TrafficSum>,
+    key: impl Fn(&CountedTraffic) -> K,
+) -> Vec<(K, Tally)> {
     let mut all: BTreeMap<K, Tally> = BTreeMap::new();
     for sum in sums {
-        all.entry(key(&sum.of)).or_default().add(&sum);
+        all.entry(key(&sum.of)).or_default().add(sum);
     }
     let mut all: Vec<_> = all.into_iter().collect();
     all.sort_by_key(|(_, tally)| std::cmp::Reverse(tally.calls()));
@@ -305,6 +369,11 @@ impl<'a> Visible<'a> {
             false => Some(app.owners(&op.realm).await?),
         };
         Ok(Self { op, owners })
+    }
+
+    /// Takes what may be seen of sums.
+    fn of<'s>(&'s self, sums: &'s [TrafficSum]) -> impl Iterator<Item = &'s TrafficSum> {
+        sums.iter().filter(|sum| self.shows(&sum.of))
     }
 
     fn shows(&self, of: &CountedTraffic) -> bool {

@@ -38,8 +38,8 @@ pub struct TrafficFilter<'a> {
     pub until_minute: i64,
     /// Only in this environment.
     pub environment: Option<&'a EnvironmentName>,
-    /// Only to this pipeline.
-    pub pipeline: Option<&'a PipelineName>,
+    /// Only to these pipelines; to all, when there are none.
+    pub pipelines: &'a [PipelineName],
     /// Only of this consumer.
     pub consumer: Option<&'a ConsumerName>,
 }
@@ -87,14 +87,14 @@ impl Store {
         filter: &TrafficFilter<'_>,
         grouping: TrafficGrouping,
     ) -> Result<Vec<TrafficSum>, ReadError> {
-        let sql = sum_of(grouping);
-        let query = sqlx::query(AssertSqlSafe(sql))
+        let (sql, names) = sum_of(filter, grouping);
+        let mut query = sqlx::query(AssertSqlSafe(sql))
             .bind(realm.as_str())
             .bind(filter.since_minute)
-            .bind(filter.until_minute)
-            .bind(filter.environment.map_or("", EnvironmentName::as_str))
-            .bind(filter.pipeline.map_or("", PipelineName::as_str))
-            .bind(filter.consumer.map_or("", ConsumerName::as_str));
+            .bind(filter.until_minute);
+        for name in names {
+            query = query.bind(name);
+        }
         self.inner.fetch(query).await?.iter().map(|row| read_sum(realm, row)).collect()
     }
 
@@ -203,8 +203,9 @@ impl Inner {
     }
 }
 
-/// Returns the query of a sum; of what is not told apart the least is taken.
-fn sum_of(grouping: TrafficGrouping) -> String {
+/// Returns the query of a sum, and the names that are bound behind realm and minutes. Of what is not told apart the least is
+/// taken. Only what is asked for stands in it, so that a database finds the calls to a pipeline by its key.
+fn sum_of<'a>(filter: &TrafficFilter<'a>, grouping: TrafficGrouping) -> (String, Vec<&'a str>) {
     let TrafficGrouping { pipelines, callers, step_minutes } = grouping;
     let (mut columns, mut groups) = (vec!["environment".to_owned()], vec!["environment".to_owned()]);
     let mut column = |expression: String, apart: bool| {
@@ -221,13 +222,24 @@ fn sum_of(grouping: TrafficGrouping) -> String {
     let step = step_minutes.unwrap_or(1).max(1);
     column(format!("minute - minute % {step}"), step_minutes.is_some());
     column("measure".to_owned(), true);
+    let (mut conditions, mut names) = (String::new(), Vec::new());
+    let mut only = |column: &str, of: &[&'a str]| {
+        let places: Vec<String> = (1..=of.len()).map(|n| format!("${}", 3 + names.len() + n)).collect();
+        if !places.is_empty() {
+            conditions.push_str(&format!(" AND {column} IN ({})", places.join(", ")));
+        }
+        names.extend_from_slice(of);
+    };
+    only("environment", filter.environment.map(EnvironmentName::as_str).as_slice());
+    only("pipeline", &filter.pipelines.iter().map(PipelineName::as_str).collect::<Vec<_>>());
+    only("consumer", filter.consumer.map(ConsumerName::as_str).as_slice());
     let (columns, groups) = (columns.join(", "), groups.join(", "));
-    format!(
+    let sql = format!(
         "SELECT {columns}, CAST(SUM(calls) AS BIGINT) FROM traffic \
-         WHERE realm = $1 AND minute >= $2 AND minute < $3 AND ($4 = '' OR environment = $4) \
-         AND ($5 = '' OR pipeline = $5) AND ($6 = '' OR consumer = $6) \
+         WHERE realm = $1 AND minute >= $2 AND minute < $3{conditions} \
          GROUP BY {groups} ORDER BY {groups}"
-    )
+    );
+    (sql, names)
 }
 
 fn read_sum(realm: &RealmName, row: &AnyRow) -> Result<TrafficSum, ReadError> {

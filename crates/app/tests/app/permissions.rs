@@ -17,7 +17,7 @@ use tollgate_app::keys::UntilUnused;
 use tollgate_app::lists::ListRequest;
 use tollgate_app::recent_calls::RecentFilter;
 use tollgate_app::refused_calls::RefusalFilter;
-use tollgate_app::traffic::TrafficQuery;
+use tollgate_app::traffic::{TrafficQuery, TrafficRange};
 use tollgate_app::trials::Tried;
 use tollgate_app::users::NewUser;
 use tollgate_app::users::{NewPassword, NewToken};
@@ -116,6 +116,7 @@ async fn nobody_may_do_anything_without_permission() {
         deployments.promote_dry_run(shop, test, test, None);
         deployments.rollback_dry_run(test, shop, None, None);
         deployments.undeploy(test, shop, None, None);
+        deployments.missing_values(shop, Version::FIRST, test, test);
         deployments.list(None);
         deployments.get(test, shop, None);
         deployments.history(test, shop);
@@ -216,6 +217,8 @@ async fn nobody_may_do_anything_without_permission() {
         signing_keys.revoke_token(test, "jti", None);
         signing_keys.inspect(test, "token");
         traffic.report(&TrafficQuery::default());
+        traffic.reports_soon(&[TrafficQuery::default()]);
+        traffic.of_pipelines(test, std::slice::from_ref(shop), TrafficRange::Day);
         waivers.list(&WaiverFilter::default());
         waivers.get(waiver);
         waivers.create(new_waiver());

@@ -126,6 +126,18 @@ async fn whoever_reads_one_project_learns_nothing_of_another() {
     let asked = TrafficQuery { pipeline: Some(pipeline("secret")), ..every_call("1h") };
     let error = world.app.traffic().report(&store, &asked).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound, "as if it were not there");
+    // Nor of what was added up for somebody who may see everything.
+    let soon = async |op: &Op| {
+        let mut reports = world.app.traffic().reports_soon(op, &[every_call("1h")]).await.unwrap();
+        reports.pop().unwrap().unwrap().expect("little is added up within the moment")
+    };
+    assert_eq!(soon(&world.op).await.total.calls(), 17);
+    assert_eq!(soon(&store).await, report);
+    let both = [pipeline("shop"), pipeline("secret")];
+    let named =
+        world.app.traffic().of_pipelines(&store, &world.test, &both, TrafficRange::Hour).await.unwrap();
+    let named: Vec<_> = named.into_iter().map(|it| (it.pipeline, it.tally.calls())).collect();
+    assert_eq!(named, [(Some((pipeline("shop"), 1)), 5)]);
     let prod = of(&reach(Extent::Only([EnvironmentName::prod()].into()), "store"));
     assert_eq!(world.app.traffic().report(&prod, &every_call("1h")).await.unwrap().total.calls(), 0);
 }
@@ -144,7 +156,7 @@ async fn old_traffic_is_put_together_by_what_is_told_and_forgotten_after_thirty_
         since_minute: world.op.now.as_second() / 60 - hours(9),
         until_minute: i64::MAX,
         environment: None,
-        pipeline: None,
+        pipelines: &[],
         consumer: None,
     };
     let by_minute = TrafficGrouping { step_minutes: Some(1), ..TrafficGrouping::default() };
@@ -341,4 +353,24 @@ async fn what_runs_is_found_by_name_a_page_at_a_time() {
     let reach = Reach { environments: Extent::All, projects: Extent::Only([project].into()) };
     let stranger = world.with(Rights::of([Permission::DeploymentRead], &reach));
     assert_eq!(page(&stranger, "", None).await.0, "");
+}
+
+#[tokio::test]
+async fn what_is_told_soon_is_what_was_just_counted() {
+    let world = World::start().await;
+    world.save("shop", KEYED).await;
+    let query = TrafficQuery { pipeline: Some(pipeline("shop")), ..every_call("1h") };
+    for calls in 1..=3 {
+        count(&world, 1, Some("shop"), Some("ann"), answer(AnswerClass::Successful), 1).await;
+        let soon =
+            world.app.traffic().reports_soon(&world.op, &[query.clone(), every_call("24h")]).await.unwrap();
+        let totals: Vec<_> = soon.into_iter().map(|it| it.unwrap().map(|it| it.total.calls())).collect();
+        assert_eq!(totals, [Some(calls); 2]);
+    }
+    let nowhere = TrafficQuery { environment: Some("nowhere".parse().unwrap()), ..every_call("1h") };
+    let mut soon = world.app.traffic().reports_soon(&world.op, &[nowhere, every_call("1h")]).await.unwrap();
+    assert!(soon.pop().unwrap().is_ok(), "one question fails for itself");
+    assert_eq!(soon.pop().unwrap().unwrap_err().kind, ErrorKind::NotFound);
+    let of_none = world.app.traffic().of_pipelines(&world.op, &world.test, &[], TrafficRange::Hour).await;
+    assert_eq!(of_none.unwrap(), [], "no pipelines are not all");
 }

@@ -17,7 +17,7 @@ use tollgate_app::Standing;
 use tollgate_app::deployments::DeploymentView;
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::lists::ListRequest;
-use tollgate_app::traffic::{Tally, TrafficQuery, TrafficRange};
+use tollgate_app::traffic::{Tally, TrafficRange};
 use tollgate_model::environments::Exposure;
 use tollgate_model::names::{EnvironmentName, PipelineName};
 
@@ -116,7 +116,8 @@ async fn index(State(console): State<Console>, visitor: Visitor, Query(query): Q
         None => None,
     };
     let others = environments(&console, op).await?.into_iter().filter(|other| *other != environment);
-    let calls = calls_of_a_day(&console, &visitor, &environment).await?;
+    let shown: Vec<_> = list.items.iter().map(|it| it.deployment.pipeline.clone()).collect();
+    let calls = calls_of_a_day(&console, &visitor, &environment, &shown).await?;
     let bases = Bases::find(&console, &visitor, &environment).await?;
     page(&DeploymentsPage {
         chrome,
@@ -156,12 +157,11 @@ async fn calls_of_a_day(
     console: &Console,
     visitor: &Visitor,
     environment: &EnvironmentName,
+    shown: &[PipelineName],
 ) -> Answer<Option<BTreeMap<(PipelineName, u32), Tally>>> {
-    let range = TrafficRange::Day;
-    let query = TrafficQuery { environment: Some(environment.clone()), range, ..TrafficQuery::default() };
-    match console.app.traffic().report(&visitor.op, &query).await {
-        Ok(report) => {
-            let called = report.pipelines.into_iter().filter_map(|it| Some((it.pipeline?, it.tally)));
+    match console.app.traffic().of_pipelines(&visitor.op, environment, shown, TrafficRange::Day).await {
+        Ok(traffic) => {
+            let called = traffic.into_iter().filter_map(|it| Some((it.pipeline?, it.tally)));
             Ok(Some(called.collect()))
         }
         Err(error) if error.kind == ErrorKind::Forbidden => Ok(None),

@@ -9,10 +9,9 @@ use axum::routing::get;
 use tollgate_app::Standing;
 use tollgate_app::access::Permission;
 use tollgate_app::conformance::{ConformanceFilter, StandingCounts};
-use tollgate_app::errors::ErrorKind;
+use tollgate_app::errors::{Error, ErrorKind};
 use tollgate_app::lists::ListRequest;
 use tollgate_app::traffic::{TrafficQuery, TrafficRange, TrafficReport};
-use tollgate_model::names::EnvironmentName;
 
 use super::traffic::CallsChart;
 use crate::Console;
@@ -36,6 +35,8 @@ struct OverviewPage {
     /// Change requests that wait, as a concern of the realm.
     realm_concerns: Vec<Concern>,
     environments: Vec<Card>,
+    /// Whether calls are still added up somewhere.
+    adding_up: bool,
     /// Whether to say how to begin: nothing runs anywhere, and whoever looks may write pipelines.
     begins: bool,
 }
@@ -45,6 +46,8 @@ struct Card {
     standing: StandingView,
     /// What became of the calls of the last hour; `None` for whom that is not to see.
     traffic: Option<TrafficView>,
+    /// Whether they are still added up.
+    adding_up: bool,
     waiting: Vec<Waiting>,
     more_waiting: usize,
     concerns: Vec<Concern>,
@@ -89,12 +92,15 @@ async fn show(State(console): State<Console>, visitor: Visitor) -> Answer {
     let summary = console.app.conformance().summary(&visitor.op).await?;
     let mut attention = Attention::gather(&console, &visitor).await?;
     let mut environments = Vec::new();
-    for counts in &summary.environments {
-        let traffic = traffic(&console, &visitor, &counts.environment).await?;
+    let traffic = traffic(&console, &visitor, &summary.environments).await?;
+    for (counts, traffic) in summary.environments.iter().zip(traffic) {
+        let adding_up = matches!(traffic, Some(None));
+        let traffic = traffic.flatten();
         environments.push(Card {
             name: counts.environment.to_string(),
             standing: StandingView::from(counts),
             traffic: traffic.as_ref().map(TrafficView::new),
+            adding_up,
             waiting: waiting(&console, &visitor, counts).await?,
             more_waiting: counts.not_conformant.saturating_sub(NAMED),
             concerns: attention.of(&counts.environment),
@@ -106,6 +112,7 @@ async fn show(State(console): State<Console>, visitor: Visitor) -> Answer {
         realm_concerns: attention.of_realm,
         begins: environments.iter().all(|it| it.standing.deployments == 0)
             && visitor.op.rights().allows_anywhere(Permission::PipelineUpdate),
+        adding_up: environments.iter().any(|it| it.adding_up),
         environments,
     })
 }
@@ -127,19 +134,28 @@ async fn waiting(console: &Console, visitor: &Visitor, counts: &StandingCounts) 
     Ok(waiting.collect())
 }
 
-/// Returns the traffic of the last hour; `None` for somebody who may not see it.
+/// Returns the traffic of the last hour of each environment, as far as it was added up; `None` for somebody who may not see it.
 async fn traffic(
     console: &Console,
     visitor: &Visitor,
-    environment: &EnvironmentName,
-) -> Answer<Option<TrafficReport>> {
-    let range = TrafficRange::Hour;
-    let query = TrafficQuery { environment: Some(environment.clone()), range, ..TrafficQuery::default() };
-    match console.app.traffic().report(&visitor.op, &query).await {
-        Ok(report) => Ok(Some(report)),
-        Err(error) if error.kind == ErrorKind::Forbidden => Ok(None),
-        Err(error) => Err(error.into()),
+    environments: &[StandingCounts],
+) -> Answer<Vec<Option<Option<TrafficReport>>>> {
+    let query = |counts: &StandingCounts| TrafficQuery {
+        environment: Some(counts.environment.clone()),
+        range: TrafficRange::Hour,
+        ..TrafficQuery::default()
+    };
+    let queries: Vec<_> = environments.iter().map(query).collect();
+    if !visitor.op.rights().allows_anywhere(Permission::UsageRead) {
+        return Ok(environments.iter().map(|_| None).collect());
     }
+    let reports = console.app.traffic().reports_soon(&visitor.op, &queries).await?;
+    let told = |report| match report {
+        Ok(report) => Ok(Some(report)),
+        Err(Error { kind: ErrorKind::Forbidden, .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    };
+    reports.into_iter().map(told).collect()
 }
 
 // === impl TrafficView ===

@@ -32,6 +32,8 @@ struct TrafficPage {
     range: &'static str,
     pipeline: String,
     consumer: String,
+    /// Where to ask again, while it is still added up.
+    adding_up: Option<String>,
     total: TallyView,
     calls: CallsChart,
     latency: LatencyChart,
@@ -119,7 +121,12 @@ async fn show(State(console): State<Console>, visitor: Visitor, Query(asked): Qu
         consumer: consumer.clone(),
         range,
     };
-    let report = console.app.traffic().report(&visitor.op, &query).await?;
+    let report = console.app.traffic().reports_soon(&visitor.op, &[query]).await?.pop();
+    let report = report.transpose()?.flatten();
+    let adding_up = report
+        .is_none()
+        .then(|| format!("/realms/{}/traffic?environment={environment}{rest}", visitor.op.realm));
+    let report = report.unwrap_or_default();
     let here =
         |of: &str, name: &str| format!("?environment={environment}&range={}&{of}={name}", range.as_str());
     let pipelines = report.pipelines.iter().map(|it| Row {
@@ -149,6 +156,7 @@ async fn show(State(console): State<Console>, visitor: Visitor, Query(asked): Qu
         range: range.as_str(),
         pipeline: pipeline.map(|name| name.to_string()).unwrap_or_default(),
         consumer: consumer.map(|name| name.to_string()).unwrap_or_default(),
+        adding_up,
         total: TallyView::new(&report.total),
         calls: CallsChart::new(&report),
         latency: LatencyChart::new(&report),

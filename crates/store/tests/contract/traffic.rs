@@ -16,7 +16,7 @@ const ALL: TrafficFilter<'_> = TrafficFilter {
     since_minute: 0,
     until_minute: i64::MAX,
     environment: None,
-    pipeline: None,
+    pipelines: &[],
     consumer: None,
 };
 
@@ -105,7 +105,7 @@ async fn traffic_is_summed_up_by_what_is_asked_for(database: Database) {
     assert_eq!(sums(&of_test, TrafficGrouping { callers: true, ..together }).await, [4, 8, 17, 2]);
     let by_five = TrafficGrouping { step_minutes: Some(5), ..together };
     assert_eq!(sums(&of_test, by_five).await, [5, 2, 24]);
-    let of_a = TrafficFilter { pipeline: Some(&a), ..of_test.clone() };
+    let of_a = TrafficFilter { pipelines: std::slice::from_ref(&a), ..of_test.clone() };
     assert_eq!(sums(&of_a, together).await, [13, 2]);
     let of_ann = TrafficFilter { consumer: Some(&ann), ..of_a.clone() };
     assert_eq!(sums(&of_ann, together).await, [1, 2]);
