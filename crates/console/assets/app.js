@@ -27,6 +27,11 @@ addEventListener("pageshow", () => {
   for (const button of document.querySelectorAll("button[type=submit]:disabled")) button.disabled = false;
 });
 
+// A page that came back because something was refused stands at the address of the form: loading it again would send the form
+// again.
+const stands = document.querySelector("[data-stands-at]");
+if (stands) history.replaceState(history.state, "", stands.dataset.standsAt);
+
 // Answers that say what is wrong carry 4xx and belong on the page all the same.
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.xhr.status === 422 || event.detail.xhr.status === 409) {

@@ -3,6 +3,7 @@
 use tollgate_app::access::Op;
 
 use crate::assets;
+use crate::forms::Refusal;
 use crate::permitted::opens;
 use crate::visitor::Visitor;
 
@@ -64,6 +65,10 @@ pub(crate) struct Chrome {
     pub(crate) q: String,
     /// What was just done.
     pub(crate) notice: Option<String>,
+    /// What was refused of what was sent from this page.
+    pub(crate) refused: Option<Refusal>,
+    /// The page's own path, where the browser stands at that of a form.
+    pub(crate) stands_at: Option<String>,
     pub(crate) groups: Vec<Group>,
     pub(crate) style: &'static str,
     pub(crate) script: &'static str,
@@ -151,6 +156,8 @@ impl Chrome {
             user: visitor.op.actor.name.clone(),
             q: String::new(),
             notice: None,
+            refused: visitor.told_back.as_ref().map(|told| told.said.clone().into()),
+            stands_at: visitor.told_back.as_ref().map(|told| told.page.clone()),
             realm,
             groups: groups.into_iter().filter(|group| !group.entries.is_empty()).collect(),
             style: &assets::STYLE.path,

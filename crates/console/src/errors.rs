@@ -12,7 +12,7 @@ use tollgate_app::users::Duty;
 
 use crate::answers::Page;
 use crate::assets;
-use crate::forms::capitalised;
+use crate::forms::{Refusal, capitalised};
 use crate::next_steps::{Link, link};
 use crate::paths::realm_in;
 
@@ -53,9 +53,9 @@ pub(crate) enum Failure {
     },
 }
 
-/// What a page without more on it says; [`show`] makes the page of it.
+/// What is told of a failure, on the page that it came from ([`crate::told_back`]) or on one of its own ([`show`]).
 #[derive(Clone)]
-struct Said {
+pub(crate) struct Said {
     message: String,
     hint: Option<String>,
     next: Option<Link>,
@@ -72,6 +72,14 @@ struct ErrorPage<'a> {
     next: Option<(String, &'a str)>,
     style: &'a str,
     icon: &'a str,
+}
+
+// === impl Said ===
+
+impl From<Said> for Refusal {
+    fn from(Said { message, hint, next }: Said) -> Self {
+        Self { message: capitalised(&message), hint: hint.as_deref().map(capitalised), next }
+    }
 }
 
 // === impl Failure ===

@@ -23,6 +23,7 @@ pub(crate) struct Fields<T>(pub(crate) T);
 pub(crate) struct FieldList(Vec<(String, String)>);
 
 /// Why a form was refused, to stand beside it.
+#[derive(Clone)]
 pub(crate) struct Refusal {
     /// What happened.
     pub(crate) message: String,

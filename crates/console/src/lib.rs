@@ -2,7 +2,8 @@
 //!
 //! A page is a module in `pages/` with its template in `templates/pages/`. It gets a [`visitor::Visitor`], who has signed
 //! in, calls use cases, and gives a template. A change is a form that is posted; it answers with a redirect when it was
-//! done, and with the form and what is wrong when it was not. Nothing needs a script: htmx adds previews and dialogs to
+//! done, and with the form and what is wrong when it was not; what a form does not say itself is told on the page that it
+//! was sent from (`told_back`). Nothing needs a script: htmx adds previews and dialogs to
 //! pages that work without it.
 //!
 //! What every answer carries, and which names the server answers to, is the business of the router that these pages are
@@ -25,6 +26,7 @@ mod permitted;
 mod qr;
 mod remembered;
 mod times;
+mod told_back;
 mod visitor;
 
 use std::collections::BTreeMap;
@@ -57,10 +59,12 @@ pub(crate) struct Console {
 /// The remote address of visitors is read from `ConnectInfo<SocketAddr>`.
 pub fn router(app: App, settings: ConsoleSettings) -> Router {
     let console = Console { app, settings: Arc::new(settings) };
+    let again = pages::routes().with_state(console.clone());
     pages::routes()
         .layer(middleware::from_fn_with_state(console.clone(), visitor::refuse_other_sites))
         .layer(middleware::from_fn_with_state(console.clone(), attempts::record))
         .layer(middleware::from_fn(remembered::remember))
+        .layer(middleware::from_fn_with_state(again, told_back::tell))
         .layer(middleware::from_fn(errors::show))
         .layer(middleware::from_fn(answers::add_headers))
         .merge(assets::routes())

@@ -22,6 +22,7 @@ use tollgate_model::session_cookies::SessionCookie;
 use crate::Console;
 use crate::attempts::Who;
 use crate::errors::Failure;
+use crate::told_back::ToldBack;
 
 /// Somebody who has signed in, and has nothing to do first.
 pub(crate) struct Visitor {
@@ -37,6 +38,8 @@ pub(crate) struct Visitor {
     pub(crate) environment: Option<EnvironmentName>,
     /// The realm that they were in last, as their browser says.
     pub(crate) last_realm: Option<RealmName>,
+    /// What was just refused of what they sent from this page.
+    pub(crate) told_back: Option<ToldBack>,
 }
 
 /// Somebody who has signed in, whatever they have to do first.
@@ -67,7 +70,8 @@ impl FromRequestParts<Console> for Visitor {
         let from_here = is_same_origin(&parts.headers);
         let environment = crate::remembered::environment(&parts.headers);
         let last_realm = crate::remembered::realm(&parts.headers);
-        Ok(Self { op, own, waiting, from_here, environment, last_realm })
+        let told_back = parts.extensions.get::<ToldBack>().cloned();
+        Ok(Self { op, own, waiting, from_here, environment, last_realm, told_back })
     }
 }
 

@@ -5,6 +5,7 @@ mod audit;
 mod change_requests;
 mod credentials;
 mod editor;
+mod failures;
 mod governance;
 mod guards;
 mod issuers;
