@@ -2,12 +2,14 @@
 
 mod candidates;
 mod dry_run;
+mod missing;
 mod openapi;
 mod place;
 mod reads;
 mod routes;
 
 pub use candidates::RollbackCandidate;
+pub use missing::MissingValue;
 pub use openapi::GatewayUrl;
 pub use reads::{DeploymentUrl, DeploymentView, HistoryItem};
 

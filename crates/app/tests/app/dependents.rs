@@ -2,9 +2,11 @@
 
 use tollgate_app::access::{Op, Permission};
 use tollgate_app::dependents::Dependents;
+use tollgate_app::deployments::MissingValue;
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::pipelines::SavePipeline;
-use tollgate_model::names::ValueName;
+use tollgate_model::names::{EnvironmentName, ValueName};
+use tollgate_model::versions::Version;
 
 use crate::world::{World, pipeline};
 
@@ -58,5 +60,39 @@ async fn what_somebody_may_not_see_is_counted_and_not_named() {
     assert_eq!(
         globals.dependents(&closed, test, &region).await.expect_err("closed").kind,
         ErrorKind::Forbidden
+    );
+}
+
+#[tokio::test]
+async fn a_promotion_is_told_what_the_flow_reads_and_the_other_environment_lacks() {
+    let world = World::start().await;
+    let (op, test, prod) = (&world.op, &world.test, &EnvironmentName::prod());
+    let value = |name: &str| ValueName::parse(name).expect("a name");
+    for name in ["rate", "rate-limit", "region"] {
+        world.app.globals().create(op, test, value(name), 1.into()).await.expect("made");
+    }
+    world.app.globals().create(op, prod, value("region"), 1.into()).await.expect("made");
+    let told = async |op: &Op, name: &str| {
+        let found =
+            world.app.deployments().missing_values(op, &pipeline(name), Version::FIRST, test, prod).await;
+        let words = |it: MissingValue| (it.name.to_string(), it.maybe);
+        found.expect("told").into_iter().map(words).collect::<Vec<_>>()
+    };
+    let step =
+        r#"{ json: { a: "{{ globals['rate-limit'] }}", b: "{{ globals.region }}", c: "not globals.rate" } }"#;
+    run(&world, "names", step).await;
+    assert_eq!(
+        told(op, "names").await,
+        [("rate-limit".to_owned(), false)],
+        "neither in a text nor in a name"
+    );
+    run(&world, "computes", "{ json: \"{{ globals[message.path] }}\" }").await;
+    assert_eq!(told(op, "computes").await, [("rate".to_owned(), true), ("rate-limit".to_owned(), true)]);
+    run(&world, "nothing", "{ json: \"rate\" }").await;
+    assert_eq!(told(op, "nothing").await, []);
+    assert_eq!(
+        told(&world.without(Permission::GlobalRead), "names").await,
+        [],
+        "what is not to be read is not told"
     );
 }

@@ -1,7 +1,5 @@
 //! Promoting: what runs in the one environment and in the other side by side, and the verdict of the other.
 
-use std::collections::BTreeSet;
-
 use askama::Template;
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -9,8 +7,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use tollgate_app::Standing;
-use tollgate_app::deployments::DeploymentView;
-use tollgate_app::errors::{Error, ErrorKind};
+use tollgate_app::deployments::{DeploymentView, MissingValue};
+use tollgate_app::errors::ErrorKind;
 use tollgate_model::names::{EnvironmentName, PipelineName};
 use tollgate_model::versions::Version;
 
@@ -38,7 +36,7 @@ struct PromotePage {
     target: Option<Running>,
     verdict: OutlookVerdict,
     nobody_associated: bool,
-    /// Globals and accounts that the flow names and that the other environment lacks.
+    /// Globals and accounts that the flow reads and that the other environment lacks.
     missing: Vec<String>,
     problem: Option<Refusal>,
 }
@@ -138,8 +136,7 @@ impl PromotePage {
     }
 }
 
-/// Finds the globals and accounts that one environment has and the other lacks, of those whose names stand in the
-/// pipeline; none where the visitor may not read them.
+/// Names the globals and accounts that a promotion would miss; none where the visitor may not read the pipeline.
 async fn missing(
     console: &Console,
     visitor: &Visitor,
@@ -147,49 +144,16 @@ async fn missing(
     version: Version,
     (from, to): (&EnvironmentName, &EnvironmentName),
 ) -> Answer<Vec<String>> {
-    let (app, op) = (&console.app, &visitor.op);
-    let names = |found: Result<Vec<String>, Error>| match found {
-        Ok(names) => Ok(Some(names.into_iter().collect::<BTreeSet<String>>())),
-        Err(error) if error.kind == ErrorKind::Forbidden => Ok(None),
-        Err(error) => Err(error),
+    let found = console.app.deployments().missing_values(&visitor.op, pipeline, version, from, to).await;
+    let named = |it: MissingValue| {
+        let maybe = if it.maybe { " (perhaps: the flow computes the name that it reads)" } else { "" };
+        format!("{} {}{maybe}", if it.is_account { "account" } else { "global" }, it.name)
     };
-    let globals = async |environment| {
-        let found = app.globals().list(op, environment).await;
-        names(found.map(|all| all.into_iter().map(|it| it.value.name.to_string()).collect()))
-    };
-    let accounts = async |environment| {
-        let found = app.accounts().list(op, environment).await;
-        names(found.map(|all| all.into_iter().map(|it| it.name.to_string()).collect()))
-    };
-    let saved = match app.pipelines().version(op, pipeline, version).await {
-        Ok(saved) => saved,
-        Err(error) if error.kind == ErrorKind::Forbidden || error.kind == ErrorKind::NotFound => {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let text = serde_json::to_string(&saved.version.pipeline.steps).unwrap_or_default();
-    let mut missing = Vec::new();
-    for (what, here, there) in [
-        ("global", globals(from).await?, globals(to).await?),
-        ("account", accounts(from).await?, accounts(to).await?),
-    ] {
-        if let (Some(here), Some(there)) = (here, there) {
-            let lacking = here.difference(&there).filter(|name| is_named(&text, what, name));
-            missing.extend(lacking.map(|name| format!("{what} {name}")));
-        }
+    match found {
+        Ok(missing) => Ok(missing.into_iter().map(named).collect()),
+        Err(error) if matches!(error.kind, ErrorKind::Forbidden | ErrorKind::NotFound) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
     }
-    Ok(missing)
-}
-
-/// Tells whether a text of expressions names a global or an account, in either way of writing it.
-fn is_named(text: &str, what: &str, name: &str) -> bool {
-    let bare = format!("{what}s.{name}");
-    let is_end = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    text.match_indices(&bare).any(|(at, found)| text.get(at + found.len()..).is_some_and(is_end))
-        || [format!("{what}s[\\\"{name}\\\"]"), format!("{what}s['{name}']")]
-            .iter()
-            .any(|it| text.contains(it))
 }
 
 // === impl Running ===
@@ -204,18 +168,5 @@ impl Running {
             admitted_by: it.policy_version.to_string(),
             mark: mark(Standing::of(&view.verdict)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_found_in_either_way_of_writing_it_and_not_within_another() {
-        let text = r#"[{"json":{"a":"{{ globals.rate }}","b":"{{ globals[\"portal-user\"] }}"}}]"#;
-        assert!(is_named(text, "global", "rate") && is_named(text, "global", "portal-user"));
-        assert!(!is_named(text, "global", "rat") && !is_named(text, "account", "rate"));
-        assert!(!is_named(r#"["{{ globals.rate-limit }}"]"#, "global", "rate"));
     }
 }
