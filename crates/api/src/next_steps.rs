@@ -31,6 +31,7 @@ fn request(step: &NextStep) -> Option<(&'static str, &'static str)> {
         NextStep::ListEnvironments => ("GET", "/realms/{realm}/environments"),
         NextStep::ListPipelines => ("GET", "/realms/{realm}/pipelines"),
         NextStep::SavePipeline => ("POST", "/realms/{realm}/pipelines"),
+        NextStep::SeePipeline { .. } => ("GET", "/realms/{realm}/pipelines/{pipeline}"),
         NextStep::ListPipelineVersions { .. } => ("GET", "/realms/{realm}/pipelines/{pipeline}/versions"),
         NextStep::ListDeployments { .. } => ("GET", "/realms/{realm}/deployments"),
         NextStep::Deploy { .. } => ("POST", "/realms/{realm}/environments/{environment}/deployments"),
@@ -53,6 +54,9 @@ fn request(step: &NextStep) -> Option<(&'static str, &'static str)> {
         NextStep::SeeChangeRequest { .. } => ("GET", "/realms/{realm}/change-requests/{id}"),
         NextStep::WithdrawChangeRequest { .. } => ("POST", "/realms/{realm}/change-requests/{id}/withdraw"),
         NextStep::RejectChangeRequest { .. } => ("POST", "/realms/{realm}/change-requests/{id}/reject"),
+        NextStep::SeeConsumer { .. } => {
+            ("GET", "/realms/{realm}/environments/{environment}/consumers/{consumer}")
+        }
         NextStep::ListConsumers { .. } => ("GET", "/realms/{realm}/environments/{environment}/consumers"),
         NextStep::ListKeys { .. } => {
             ("GET", "/realms/{realm}/environments/{environment}/consumers/{consumer}/keys")
@@ -80,6 +84,7 @@ fn request(step: &NextStep) -> Option<(&'static str, &'static str)> {
             ("POST", "/realms/{realm}/environments/{environment}/tokens/inspect")
         }
         NextStep::ListUsers => ("GET", "/users"),
+        NextStep::SeeUser { .. } => ("GET", "/users/{user}"),
         NextStep::CreateUser => ("POST", "/users"),
         NextStep::ListTokens => ("GET", "/tokens"),
         NextStep::ListTokensOfEverybody => ("GET", "/realms/{realm}/tokens"),
@@ -87,6 +92,7 @@ fn request(step: &NextStep) -> Option<(&'static str, &'static str)> {
         NextStep::SeeGroup { .. } => ("GET", "/realms/{realm}/groups/{group}"),
         NextStep::UngrantRole => ("POST", "/realms/{realm}/groups/{name}/ungrant"),
         NextStep::ListRoles => ("GET", "/realms/{realm}/roles"),
+        NextStep::SeeRole { .. } => ("GET", "/realms/{realm}/roles/{role}"),
         NextStep::SeeAllPermissions => ("GET", "/realms/{realm}/roles/administrator"),
         NextStep::ExplainCall => ("POST", "/realms/{realm}/environments/{environment}/explain"),
         NextStep::ListJournal => ("GET", "/realms/{realm}/journal"),

@@ -256,8 +256,11 @@ async fn save(
     body: SaveBody,
 ) -> Answer<Response> {
     let SaveBody { document, new_major, dry_run } = body;
-    let saved =
-        api.app.pipelines().save(&op, SavePipeline { document, new_major, dry_run, if_match }).await?;
+    let saved = api
+        .app
+        .pipelines()
+        .save(&op, SavePipeline { document, new_major, dry_run, if_match, is_new: false })
+        .await?;
     Ok(saved_answer(saved, dry_run))
 }
 

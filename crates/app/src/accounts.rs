@@ -98,7 +98,9 @@ impl Accounts {
         draft.put(&account, Expect::Absent)?;
         let taken = || {
             let message = format!("there is an account `{}` in {environment} already", account.name);
-            Error::conflict("already-exists", message).hint("change that one, or choose another name")
+            Error::conflict("already-exists", message)
+                .hint("change that one, or choose another name")
+                .next(NextStep::ListAccounts { environment: environment.clone() })
         };
         let revision = self.0.create(op, draft, taken).await?;
         Ok(Stored { value: account, revision }.into())

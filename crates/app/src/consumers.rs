@@ -8,6 +8,7 @@ use tollgate_model::certificates::Certificate;
 use tollgate_model::consumers::{ApiKey, BasicAuth, Consumer};
 use tollgate_model::ids::{ConsumerId, CredentialId};
 use tollgate_model::names::{ConsumerName, EnvironmentName, PipelineName};
+use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::{Kind, Object, keys};
 use tollgate_store::{CommitError, Expect, Page, Stored};
 
@@ -112,14 +113,13 @@ impl Consumers {
             };
             created.push(CreatedConsumer { consumer, key, revision: 0 });
         }
-        let taken = || {
-            Error::conflict(
-                "already-exists",
-                format!("there is a consumer `{}` in one of these environments already", input.name),
-            )
-            .hint("choose another name, or leave that environment out")
+        let revision = match self.0.commit(op, draft).await {
+            Ok(revision) => revision,
+            Err(CommitError::Conflict { kind: Kind::Consumer, key, expected: Expect::Absent, .. }) => {
+                return Err(taken(&input, &key));
+            }
+            Err(error) => return Err(error.into()),
         };
-        let revision = self.0.create(op, draft, taken).await?;
         for consumer in &mut created {
             consumer.revision = revision;
         }
@@ -371,4 +371,16 @@ impl Consumers {
         }
         Ok(())
     }
+}
+
+/// Says where there is one of the name already.
+fn taken(input: &NewConsumer, key: &str) -> Error {
+    let is_there = |of: &&EnvironmentName| keys::consumer(of, &input.name) == key;
+    let Some(environment) = input.environments.iter().find(is_there) else { return overtaken() };
+    let (name, several) = (&input.name, input.environments.len() > 1);
+    let hint =
+        if several { "choose another name, or leave that environment out" } else { "choose another name" };
+    Error::conflict("already-exists", format!("there is a consumer `{name}` in {environment} already"))
+        .hint(hint)
+        .next(NextStep::SeeConsumer { consumer: name.clone(), environment: environment.clone() })
 }

@@ -74,7 +74,9 @@ impl Globals {
         draft.put(&global, Expect::Absent)?;
         let taken = || {
             let message = format!("there is a global `{}` in {environment} already", global.name);
-            Error::conflict("already-exists", message).hint("change that one, or choose another name")
+            Error::conflict("already-exists", message)
+                .hint("change that one, or choose another name")
+                .next(NextStep::ListGlobals { environment: environment.clone() })
         };
         let revision = self.0.create(op, draft, taken).await?;
         Ok(Stored { value: global, revision })

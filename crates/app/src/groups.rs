@@ -436,4 +436,5 @@ fn no_group(name: &GroupName) -> Error {
 fn taken(name: &GroupName) -> Error {
     Error::conflict("already-exists", format!("there is a group `{name}` already"))
         .hint("choose another name, or change that one")
+        .next(NextStep::SeeGroup { group: name.clone() })
 }

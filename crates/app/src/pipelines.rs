@@ -3,7 +3,7 @@
 mod check;
 mod mend;
 
-use tollgate_model::document::{self, Located};
+use tollgate_model::document::{self, Located, Positions};
 use tollgate_model::environments::{Environment, Project};
 use tollgate_model::names::{PipelineName, ProjectName};
 use tollgate_model::next_steps::NextStep;
@@ -17,7 +17,7 @@ use tollgate_store::{CommitError, Expect, Stored};
 use crate::App;
 use crate::access::{Op, Permission, Place};
 use crate::changes::{Draft, overtaken};
-use crate::errors::{Error, ErrorKind};
+use crate::errors::{Error, ErrorKind, Place as ErrorPlace};
 use crate::lists::{ListPage, ListRequest};
 use crate::waivers;
 
@@ -38,6 +38,8 @@ pub struct SavePipeline {
     pub dry_run: bool,
     /// The revision of the pipeline that the caller read.
     pub if_match: Option<u64>,
+    /// Whether it must be one that there is not yet.
+    pub is_new: bool,
 }
 
 /// What saving did, or would do.
@@ -90,7 +92,8 @@ impl Pipelines {
     ///
     /// [`ErrorKind::Forbidden`] without the permission in the pipeline's project, and in the one that it is in by now;
     /// [`ErrorKind::Invalid`] with the places at fault; [`ErrorKind::PreconditionFailed`] when somebody saved it since
-    /// `if_match` or at the same moment. Nothing is stored then.
+    /// `if_match` or at the same moment; [`ErrorKind::Conflict`] when it must be new, and there is one of its name. Nothing is
+    /// stored then.
     pub async fn save(&self, op: &Op, input: SavePipeline) -> Result<SavedPipeline, Error> {
         op.demand_anywhere(Permission::PipelineUpdate)?;
         let Located { value: pipeline, positions } = document::parse_pipeline(&input.document)?;
@@ -100,6 +103,9 @@ impl Pipelines {
         let head = self.0.store().get::<PipelineHead>(&op.realm, &keys::pipeline(&pipeline.name)).await?;
         if let Some(head) = &head {
             demand_not_taken(op, &head.value, &pipeline.project)?;
+            if input.is_new {
+                return Err(taken(&pipeline.name, &positions));
+            }
         }
         check_if_match(input.if_match, head.as_ref())?;
         let (version, change) = match &head {
@@ -128,7 +134,13 @@ impl Pipelines {
         if input.dry_run {
             saved.revision = None;
         } else if change != SaveChange::Unchanged {
-            saved.revision = Some(self.store(op, pipeline, head, &saved).await?);
+            saved.revision = Some(match self.store(op, pipeline, head, &saved).await {
+                // Somebody saved the first one of this name at the same moment.
+                Err(error) if input.is_new && error.kind == ErrorKind::PreconditionFailed => {
+                    return Err(taken(&saved.name, &positions));
+                }
+                stored => stored?,
+            });
         }
         Ok(saved)
     }
@@ -458,6 +470,22 @@ pub(crate) fn demand_not_taken(op: &Op, head: &PipelineHead, project: &ProjectNa
         format!("you may not save a pipeline `{}` in project `{project}`", head.name),
     )
     .hint("choose another name"))
+}
+
+fn taken(name: &PipelineName, positions: &Positions) -> Error {
+    let pointer = "/name".to_owned();
+    let position = positions.find(&pointer);
+    let message = format!("there is a pipeline `{name}` already");
+    let hint = "change that one, or choose another name";
+    let place = ErrorPlace {
+        pointer,
+        line: Some(position.line),
+        column: Some(position.column),
+        message: message.clone(),
+        hint: Some(hint.to_owned()),
+    };
+    let error = Error { places: Box::new([place]), ..Error::conflict("already-exists", message) };
+    error.hint(hint).next(NextStep::SeePipeline { pipeline: name.clone() })
 }
 
 fn check_if_match<T>(if_match: Option<u64>, stored: Option<&Stored<T>>) -> Result<(), Error> {

@@ -165,7 +165,8 @@ impl RoleUseCases {
                         "already-exists",
                         format!("there is a role `{name}` already"),
                     )
-                    .hint("choose another name, or change that one"));
+                    .hint("choose another name, or change that one")
+                    .next(NextStep::SeeRole { role: name.clone() }));
                 }
                 Some(stored) => {
                     demand_held(op, &stored.value, &format!("to change role `{name}`, which has them,"))?;

@@ -30,6 +30,7 @@ pub(crate) fn link(step: &NextStep) -> Option<Link> {
         NextStep::ListEnvironments => ("Environments", "environments".to_owned()),
         NextStep::ListPipelines => ("Pipelines", "pipelines".to_owned()),
         NextStep::SavePipeline => ("New pipeline", "new-pipeline".to_owned()),
+        NextStep::SeePipeline { pipeline } => ("The pipeline", format!("pipelines/{pipeline}")),
         NextStep::ListPipelineVersions { pipeline } => ("Versions", format!("pipelines/{pipeline}/versions")),
         NextStep::ListDeployments { pipeline } => ("Deployments", format!("deployments?q={pipeline}")),
         NextStep::Deploy { pipeline, .. } => ("Deploy", format!("pipelines/{pipeline}/deploy")),
@@ -51,6 +52,9 @@ pub(crate) fn link(step: &NextStep) -> Option<Link> {
         NextStep::SeeChangeRequest { id }
         | NextStep::WithdrawChangeRequest { id: Some(id) }
         | NextStep::RejectChangeRequest { id } => ("Change request", format!("change-requests/{id}")),
+        NextStep::SeeConsumer { consumer, environment } => {
+            ("The consumer", format!("consumers/{environment}/{consumer}"))
+        }
         NextStep::ListConsumers { environment }
         | NextStep::ListKeys { environment }
         | NextStep::ListBasicAuth { environment }
@@ -71,10 +75,12 @@ pub(crate) fn link(step: &NextStep) -> Option<Link> {
             ("Signing keys", format!("signing-keys?environment={environment}"))
         }
         NextStep::ListUsers => ("Users", "users".to_owned()),
+        NextStep::SeeUser { user } => ("The user", format!("users/{user}")),
         NextStep::CreateUser => ("New user", "new-user".to_owned()),
         NextStep::ListGroups | NextStep::UngrantRole => ("Groups", "groups".to_owned()),
         NextStep::SeeGroup { group } => ("Group", format!("groups/{group}")),
         NextStep::ListRoles => ("Roles", "roles".to_owned()),
+        NextStep::SeeRole { role } => ("The role", format!("roles/{role}")),
         NextStep::SeeAllPermissions => ("All permissions", "roles/administrator".to_owned()),
         NextStep::ExplainCall => ("Explain a call", "explain".to_owned()),
         NextStep::ListJournal | NextStep::VerifyJournal | NextStep::MakeCheckpoint => {

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CertificateId, ChangeRequestId};
-use crate::names::{EnvironmentName, GroupName, IssuerName, PipelineName};
+use crate::names::{ConsumerName, EnvironmentName, GroupName, IssuerName, PipelineName, RoleName, UserName};
 use crate::versions::Version;
 
 /// What somebody can do next.
@@ -25,6 +25,9 @@ pub enum NextStep {
     ListEnvironments,
     ListPipelines,
     SavePipeline,
+    SeePipeline {
+        pipeline: PipelineName,
+    },
     ListPipelineVersions {
         pipeline: PipelineName,
     },
@@ -70,6 +73,10 @@ pub enum NextStep {
     RejectChangeRequest {
         id: ChangeRequestId,
     },
+    SeeConsumer {
+        consumer: ConsumerName,
+        environment: EnvironmentName,
+    },
     ListConsumers {
         environment: EnvironmentName,
     },
@@ -110,6 +117,9 @@ pub enum NextStep {
         environment: EnvironmentName,
     },
     ListUsers,
+    SeeUser {
+        user: UserName,
+    },
     CreateUser,
     ListTokens,
     ListTokensOfEverybody,
@@ -119,6 +129,9 @@ pub enum NextStep {
     },
     UngrantRole,
     ListRoles,
+    SeeRole {
+        role: RoleName,
+    },
     SeeAllPermissions,
     ExplainCall,
     ListJournal,
@@ -153,6 +166,7 @@ impl NextStep {
             Self::ListEnvironments,
             Self::ListPipelines,
             Self::SavePipeline,
+            Self::SeePipeline { pipeline: named("orders") },
             Self::ListPipelineVersions { pipeline: named("orders") },
             Self::ListDeployments { pipeline: named("orders") },
             Self::Deploy { pipeline: named("orders"), version: None, environment: environment() },
@@ -172,6 +186,7 @@ impl NextStep {
             Self::WithdrawChangeRequest { id: Some(id) },
             Self::WithdrawChangeRequest { id: None },
             Self::RejectChangeRequest { id },
+            Self::SeeConsumer { consumer: "shop".parse().expect("is a name"), environment: environment() },
             Self::ListConsumers { environment: environment() },
             Self::ListKeys { environment: environment() },
             Self::ListBasicAuth { environment: environment() },
@@ -185,6 +200,7 @@ impl NextStep {
             Self::ListSigningKeys { environment: environment() },
             Self::InspectToken { environment: environment() },
             Self::ListUsers,
+            Self::SeeUser { user: "ada".parse().expect("is a name") },
             Self::CreateUser,
             Self::ListTokens,
             Self::ListTokensOfEverybody,
@@ -192,6 +208,7 @@ impl NextStep {
             Self::SeeGroup { group },
             Self::UngrantRole,
             Self::ListRoles,
+            Self::SeeRole { role: "viewer".parse().expect("is a name") },
             Self::SeeAllPermissions,
             Self::ExplainCall,
             Self::ListJournal,

@@ -28,6 +28,7 @@ fn command(step: &NextStep) -> String {
         NextStep::ListEnvironments => "environment list".to_owned(),
         NextStep::ListPipelines => "get pipeline".to_owned(),
         NextStep::SavePipeline | NextStep::ChangeIssuer { .. } => "apply -f FILE".to_owned(),
+        NextStep::SeePipeline { pipeline } => format!("get pipeline {pipeline}"),
         NextStep::ListPipelineVersions { pipeline } => format!("get pipeline {pipeline} --versions"),
         NextStep::ListDeployments { .. } => "deployments".to_owned(),
         NextStep::Deploy { pipeline, version, environment } => {
@@ -58,6 +59,9 @@ fn command(step: &NextStep) -> String {
             format!("change-request withdraw {id}")
         }
         NextStep::RejectChangeRequest { id } => format!("change-request reject {id}"),
+        NextStep::SeeConsumer { consumer, environment } => {
+            format!("consumer get {consumer} --env {environment}")
+        }
         NextStep::ListConsumers { environment } => format!("consumer list --env {environment}"),
         NextStep::ListKeys { environment } => format!("key list CONSUMER --env {environment}"),
         NextStep::ListBasicAuth { environment } => format!("basic-auth list CONSUMER --env {environment}"),
@@ -76,6 +80,7 @@ fn command(step: &NextStep) -> String {
         NextStep::ListSigningKeys { environment } => format!("jwt keys --env {environment}"),
         NextStep::InspectToken { environment } => format!("jwt inspect TOKEN --env {environment}"),
         NextStep::ListUsers => "user list".to_owned(),
+        NextStep::SeeUser { user } => format!("user get {user}"),
         NextStep::CreateUser => "user create NAME".to_owned(),
         NextStep::ListTokensOfEverybody => "token list --everybody".to_owned(),
         NextStep::ListTokens => "token list".to_owned(),
@@ -83,6 +88,7 @@ fn command(step: &NextStep) -> String {
         NextStep::SeeGroup { group } => format!("group get {group}"),
         NextStep::UngrantRole => "group ungrant".to_owned(),
         NextStep::ListRoles => "role list".to_owned(),
+        NextStep::SeeRole { role } => format!("role get {role}"),
         NextStep::SeeAllPermissions => "role get administrator".to_owned(),
         NextStep::ExplainCall => "explain METHOD URL".to_owned(),
         NextStep::ListJournal => "audit list".to_owned(),

@@ -47,6 +47,7 @@ impl Pipelines {
             new_major: false,
             dry_run,
             if_match: Some(head.revision),
+            is_new: false,
         };
         self.save(op, input).await
     }

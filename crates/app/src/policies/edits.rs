@@ -207,7 +207,9 @@ impl From<PolicyError> for Error {
             PolicyError::UnknownRule(rule) => return no_rule(rule),
             PolicyError::TooMany(_) => ("invalid", "take some away first"),
             PolicyError::EnvironmentExists(_) => {
-                return Self::conflict("already-exists", error.to_string()).hint("choose another name");
+                return Self::conflict("already-exists", error.to_string())
+                    .hint("choose another name")
+                    .next(NextStep::ListEnvironments);
             }
             PolicyError::LastEnvironment(_) => {
                 return Self::conflict("environment-in-use", error.to_string())

@@ -175,7 +175,9 @@ impl Users {
             let same = |other: &&User| other.name.as_str().eq_ignore_ascii_case(user.name.as_str());
             if let Some(other) = people.all().find(same) {
                 let message = format!("there is a user `{}` already", other.name);
-                return Err(Error::conflict("already-exists", message).hint("choose another name"));
+                return Err(Error::conflict("already-exists", message)
+                    .hint("choose another name")
+                    .next(NextStep::SeeUser { user: other.name.clone() }));
             }
             let mut draft = Draft::new(op, "user.create");
             people.guard(&mut draft);

@@ -7,7 +7,7 @@ use tollgate_model::names::{EnvironmentName, ProjectName, ValueName};
 use tollgate_model::objects::Kind;
 use tollgate_store::{Change, Expect, Mutation};
 
-use crate::world::{KEYED, World, document, external, new_consumer, tightening};
+use crate::world::{KEYED, World, document, external, new_consumer, pipeline, tightening};
 
 /// Returns the error, and makes sure that it says what to do next and that nothing was stored.
 async fn refused<T: std::fmt::Debug>(
@@ -195,4 +195,20 @@ async fn a_row_that_does_not_parse_is_our_fault_and_no_reason_to_try_again() {
     world.store.commit(change).await.unwrap();
     let answer = refused(&world, world.app.globals().list(&world.op, &world.test)).await;
     assert_eq!(answer, (ErrorKind::Internal, "internal-error"));
+}
+
+#[tokio::test]
+async fn a_pipeline_that_must_be_new_makes_no_version_of_one_that_there_is() {
+    let world = World::start().await;
+    let (pipelines, op) = (world.app.pipelines(), &world.op);
+    let new = |trigger: &str| SavePipeline { is_new: true, ..document("shop", trigger) };
+    pipelines.save(op, new(KEYED)).await.unwrap();
+    for dry_run in [true, false] {
+        let again = SavePipeline { dry_run, ..new("{ type: rest, externalApi: true }") };
+        let error = pipelines.save(op, again).await.unwrap_err();
+        assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "already-exists"));
+        let place = error.places.first().expect("a place");
+        assert_eq!((place.pointer.as_str(), place.line.is_some()), ("/name", true));
+    }
+    assert_eq!(pipelines.versions(op, &pipeline("shop")).await.unwrap().len(), 1);
 }

@@ -84,16 +84,28 @@ async fn what_is_wrong_is_shown_at_its_line_and_nothing_is_saved() {
     assert_eq!(world.get("/realms/default/pipelines/orders").await.status, 404);
 }
 
+/// Opens the editor of `orders`, and returns the revision that its form carries along.
+async fn read(world: &World) -> String {
+    let page = world.get("/realms/default/pipelines/orders/edit").await.text;
+    let revision = page.split("name=\"revision\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    revision.expect("a revision").to_owned()
+}
+
+/// Saves the next version of `orders`.
+async fn change(world: &World, document: &str) {
+    let revision = read(world).await;
+    let saved = world.post(NEW, &[("document", document), ("revision", &revision)]).await;
+    assert_eq!(saved.status, 303, "{}", saved.text);
+}
+
 #[tokio::test]
 async fn somebody_elses_version_is_not_written_over() {
     let world = World::start().await;
     world.post(NEW, &[("document", FILE)]).await;
-    let page = world.get("/realms/default/pipelines/orders/edit").await.text;
-    let revision =
-        page.split("name=\"revision\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let revision = read(&world).await;
     let mine = FILE.replace("ok: true", "ok: mine");
-    world.post(NEW, &[("document", &FILE.replace("ok: true", "ok: theirs"))]).await;
-    let late = world.post(NEW, &[("document", &mine), ("revision", revision)]).await;
+    change(&world, &FILE.replace("ok: true", "ok: theirs")).await;
+    let late = world.post(NEW, &[("document", &mine), ("revision", &revision)]).await;
     assert_eq!(late.status, 412);
     assert!(late.text.contains("changed by somebody else"), "{}", late.text);
     assert_eq!(file(&late.text), mine, "what was written stays");
@@ -251,8 +263,8 @@ async fn what_is_wrong_with_a_field_stands_at_the_field_and_at_its_line() {
 async fn versions_are_compared() {
     let world = World::start().await;
     world.post(NEW, &[("document", COMMENTED)]).await;
-    world.post(NEW, &[("document", &COMMENTED.replace("ok: true", "ok: maybe"))]).await;
-    world.post(NEW, &[("document", &COMMENTED.replace("message: hello", "message: bye"))]).await;
+    change(&world, &COMMENTED.replace("ok: true", "ok: maybe")).await;
+    change(&world, &COMMENTED.replace("message: hello", "message: bye")).await;
     let page = world.get("/realms/default/pipelines/orders/versions").await.text;
     assert!(
         page.contains("From 1.1 to 1.2") && page.contains("ok: maybe") && page.contains("message: bye"),

@@ -3,6 +3,7 @@
 
 use askama::Template;
 use serde_json::Value;
+use tollgate_app::access::Permission;
 use tollgate_app::errors::{Error, ErrorKind, Place};
 use tollgate_app::pipelines::{SaveChange, SavePipeline, SavedPipeline};
 use tollgate_model::document;
@@ -86,10 +87,20 @@ impl Beside {
             margin: Margin { lines: Vec::new(), faults: Vec::new(), beside: false },
             form: Form::of(&Value::Null, ""),
         };
-        let input = SavePipeline { document: draft.text.clone(), dry_run: true, ..SavePipeline::default() };
+        let may_save = visitor.op.rights().allows_anywhere(Permission::PipelineUpdate);
+        let input = SavePipeline {
+            document: draft.text.clone(),
+            dry_run: true,
+            is_new: draft.is_new,
+            ..SavePipeline::default()
+        };
         match console.app.pipelines().save(&visitor.op, input).await {
             Ok(saved) => beside.judge(saved),
-            Err(error) if error.kind == ErrorKind::Invalid => {
+            // In another project, or under another name, it may be.
+            Err(error)
+                if matches!(error.kind, ErrorKind::Invalid | ErrorKind::Conflict)
+                    || (error.kind == ErrorKind::Forbidden && may_save) =>
+            {
                 beside.margin.faults = faults(error, &draft.text)
             }
             Err(error) => return Err(Failure::from(error)),

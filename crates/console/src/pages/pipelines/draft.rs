@@ -19,6 +19,8 @@ pub(super) struct Draft {
     pub(super) text: String,
     /// JSON pointer of the part whose form stands open.
     pub(super) open: String,
+    /// Whether it is to be a pipeline that there is not yet.
+    pub(super) is_new: bool,
     /// Texts that cannot stand in the file, by field, and why.
     pub(super) unread: BTreeMap<String, (String, String)>,
     /// What a button took out of the file besides what it says.
@@ -29,13 +31,16 @@ pub(super) struct Draft {
 
 impl Draft {
     pub(super) fn new(text: impl Into<String>, open: &str) -> Self {
-        Self { text: text.into(), open: open.to_owned(), unread: BTreeMap::new(), told: Vec::new() }
+        let (text, open) = (text.into(), open.to_owned());
+        Self { text, open, is_new: false, unread: BTreeMap::new(), told: Vec::new() }
     }
 
     /// Reads the file alone.
     pub(super) fn file(form: &FieldList) -> Self {
         let open = form.one("open");
-        Self::new(form.one("document"), if open.is_empty() { TRIGGER } else { open })
+        let draft = Self::new(form.one("document"), if open.is_empty() { TRIGGER } else { open });
+        // What changes one that there is carries along which it read.
+        Self { is_new: form.find("revision").is_none(), ..draft }
     }
 
     /// Reads the file, and writes into it what was changed in the form.

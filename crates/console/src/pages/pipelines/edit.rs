@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
 use serde::Deserialize;
-use tollgate_app::errors::ErrorKind;
+use tollgate_app::access::Permission;
 use tollgate_app::pipelines::{SavePipeline, SavedPipeline};
 use tollgate_model::document;
 use tollgate_model::names::PipelineName;
@@ -19,7 +19,7 @@ use tollgate_model::versions::Version;
 use super::as_file;
 use super::beside::{Beside, Margin};
 use super::draft::Draft;
-use super::forms::TRIGGER;
+use super::forms::{GENERAL, TRIGGER};
 use super::trial::TrialPanel;
 use crate::Console;
 use crate::answers::{Answer, Page, page, render, see_other};
@@ -127,7 +127,8 @@ pub(super) fn routes() -> Router<Console> {
 }
 
 async fn new(State(console): State<Console>, visitor: Visitor) -> Answer {
-    show(&console, &visitor, &Draft::new(START, TRIGGER), Shown::default()).await
+    let draft = Draft { is_new: true, ..Draft::new(START, TRIGGER) };
+    show(&console, &visitor, &draft, Shown::default()).await
 }
 
 async fn edit(
@@ -162,9 +163,12 @@ async fn try_it(State(console): State<Console>, visitor: Visitor, form: FieldLis
 }
 
 async fn save(State(console): State<Console>, visitor: Visitor, form: FieldList) -> Answer<Response> {
-    let draft = turned(&form);
+    let mut draft = turned(&form);
     let base = Base { revision: form.one("revision").parse().ok(), version: form.one("base").to_owned() };
-    let name = document::parse_pipeline(&draft.text).map(|it| it.value.name.to_string()).unwrap_or_default();
+    let name = match document::parse_pipeline(&draft.text) {
+        Ok(it) if !draft.is_new => it.value.name.to_string(),
+        _ => String::new(),
+    };
     let shown = Shown { name: name.clone(), base, ..Shown::default() };
     if form.one("turn") == "try" {
         let trial = TrialPanel::tried(&console, &visitor, &form, &draft).await?;
@@ -184,16 +188,21 @@ async fn save(State(console): State<Console>, visitor: Visitor, form: FieldList)
         new_major: !form.one("major").is_empty(),
         dry_run: false,
         if_match: shown.base.revision,
+        is_new: draft.is_new,
     };
     match console.app.pipelines().save(&visitor.op, input).await {
         Ok(SavedPipeline { name, version, .. }) => {
             Ok(see_other(&format!("/realms/{}/pipelines/{name}?version={version}", visitor.op.realm)))
         }
-        Err(error) if error.kind == ErrorKind::Forbidden => Err(error.into()),
+        Err(error) if !visitor.op.rights().allows_anywhere(Permission::PipelineUpdate) => Err(error.into()),
         // Whatever else it is, what was written is not lost.
         Err(error) => {
             let status = status_of(error.kind);
             let mut shown = Shown { problem: Some(error.into()), status, ..shown };
+            if status == StatusCode::CONFLICT {
+                // The name is taken: there it is changed.
+                GENERAL.clone_into(&mut draft.open);
+            }
             if status == StatusCode::PRECONDITION_FAILED {
                 shown = overtaken(&console, &visitor, shown).await?;
             }
