@@ -46,7 +46,7 @@ async fn a_password_is_shown_once_and_revoked() {
             .get("/realms/default/consumers?environment=test")
             .await
             .text
-            .contains("<td class=\"wrap\">shop</td>")
+            .contains("data-label=\"Basic Auth\">shop</td>")
     );
     let taken = world.post(&format!("{SHOP}/logins"), &[("username", "shop")]).await;
     assert_eq!(taken.status, 409);

@@ -195,7 +195,7 @@ async fn the_live_log_renews_itself_until_it_is_paused() {
     let paused = world.get("/realms/default/calls?environment=test&paused=yes").await.text;
     assert!(!paused.contains("hx-trigger=\"every"), "{paused}");
     let list = world.get("/realms/default/calls/list?environment=test").await.text;
-    assert!(list.trim_start().starts_with("<div class=\"table\""), "{list}");
+    assert!(list.trim_start().starts_with("<div class=\"table stacks\""), "{list}");
     let nothing = world.get("/realms/default/calls?environment=test&ended=failed").await.text;
     assert!(nothing.contains("No such call lately"));
     let elsewhere = world.get("/realms/default/calls?environment=prod").await.text;
