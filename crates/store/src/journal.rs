@@ -122,8 +122,15 @@ impl Store {
             return Ok(Vec::new());
         }
         let Some((after, before)) = self.between(realm, filter).await? else { return Ok(Vec::new()) };
-        let mut condition = Condition::of(realm);
-        condition.and("seq > ? AND seq < ?", [Value::Number(number(after)), Value::Number(number(before))]);
+        let range = [number(after), number(before)];
+        let mut condition = match (filter.kind, &filter.key) {
+            (Some(kind), Some(key)) => Condition::of_object(realm, kind, key, filter.attempts, range),
+            _ => {
+                let mut condition = Condition::of(realm);
+                condition.and("seq > ? AND seq < ?", range.map(Value::Number));
+                condition
+            }
+        };
         condition.and_time(filter);
         for (words, text) in [
             ("actor = ?", &filter.actor),
@@ -138,8 +145,8 @@ impl Store {
         if let Some(outcome) = filter.outcome {
             condition.and("outcome = ?", [Value::of(outcome.as_str())]);
         }
-        if let Some(kind) = filter.kind {
-            condition.and_object(realm, kind, filter);
+        if let (Some(kind), None) = (filter.kind, &filter.key) {
+            condition.and_kind(kind, filter.attempts);
         }
         let order = if filter.newest_first { "DESC" } else { "ASC" };
         condition.append(&format!(" ORDER BY seq {order} LIMIT ?"), [Value::Number(filter.limit.into())]);
@@ -257,32 +264,45 @@ impl<'a> Condition<'a> {
         }
     }
 
-    /// Demands that an entry wrote an object of a kind, or was an attempt at one.
-    fn and_object(&mut self, realm: &'a RealmName, kind: Kind, filter: &'a JournalFilter) {
-        let words = match (&filter.key, filter.attempts) {
-            // Entries are looked at in their order, and mostly a page is full soon.
-            (None, false) => {
-                "EXISTS (SELECT 1 FROM journal_objects o WHERE o.seq = journal.seq AND o.kind = ?)"
+    /// Begins with the entries that wrote one object, or were attempts at it.
+    ///
+    /// One object is in few of them: these are looked up by their numbers. The realm is compared as no index has it, and the
+    /// numbers are bounded where they are looked up, so that a database without statistics, as after an import, does not
+    /// walk through the realm's journal instead.
+    fn of_object(realm: &'a RealmName, kind: Kind, key: &'a str, attempts: bool, range: [i64; 2]) -> Self {
+        let mut condition = Self { sql: String::new(), values: Vec::new() };
+        condition.append("WHERE realm || '' = ?", [Value::of(realm.as_str())]);
+        let object = || {
+            let names = [realm.as_str(), kind.as_str(), key].map(Value::of);
+            names.into_iter().chain(range.map(Value::Number))
+        };
+        let words = match attempts {
+            false => {
+                "seq IN (SELECT seq FROM journal_objects WHERE realm = ? AND kind = ? AND key = ? \
+                 AND seq > ? AND seq < ?)"
             }
-            (None, true) => {
+            true => {
+                "seq IN (SELECT seq FROM journal_objects WHERE realm = ? AND kind = ? AND key = ? \
+                 AND seq > ? AND seq < ? UNION ALL SELECT seq FROM journal WHERE realm = ? AND about_kind = ? \
+                 AND about_key = ? AND seq > ? AND seq < ?)"
+            }
+        };
+        // As many as there are marks.
+        condition.and(words, object().chain(object()));
+        condition
+    }
+
+    /// Demands that an entry wrote an object of a kind, or was an attempt at one. Entries are looked at in their order, and
+    /// mostly a page is full soon.
+    fn and_kind(&mut self, kind: Kind, attempts: bool) {
+        let words = match attempts {
+            false => "EXISTS (SELECT 1 FROM journal_objects o WHERE o.seq = journal.seq AND o.kind = ?)",
+            true => {
                 "(EXISTS (SELECT 1 FROM journal_objects o WHERE o.seq = journal.seq AND o.kind = ?) \
                  OR about_kind = ?)"
             }
-            // One object is in few of them: these are looked up.
-            (Some(_), false) => {
-                "seq IN (SELECT seq FROM journal_objects WHERE realm = ? AND kind = ? AND key = ?)"
-            }
-            (Some(_), true) => {
-                "seq IN (SELECT seq FROM journal_objects WHERE realm = ? AND kind = ? AND key = ? UNION ALL \
-                 SELECT seq FROM journal WHERE realm = ? AND about_kind = ? AND about_key = ?)"
-            }
         };
-        let object = || {
-            let place = filter.key.as_ref().map(|_| realm.as_str());
-            place.into_iter().chain([kind.as_str()]).chain(filter.key.as_deref()).map(Value::of)
-        };
-        // As many as there are marks.
-        self.and(words, object().chain(object()));
+        self.and(words, [kind.as_str(), kind.as_str()].map(Value::of));
     }
 
     /// Adds words in which each `?` stands for the next value.
