@@ -17,14 +17,16 @@ document.addEventListener("click", async (event) => {
   }
 });
 
-// A form that is sent twice would be done twice.
+// A form that is sent twice would be done twice. What was pressed shows that it is under way.
 document.addEventListener("submit", (event) => {
+  event.submitter?.setAttribute("aria-busy", "true");
   for (const button of event.target.querySelectorAll("button[type=submit]")) {
     setTimeout(() => { button.disabled = true; }, 0);
   }
 });
 addEventListener("pageshow", () => {
   for (const button of document.querySelectorAll("button[type=submit]:disabled")) button.disabled = false;
+  for (const button of document.querySelectorAll("button[aria-busy]")) button.removeAttribute("aria-busy");
 });
 
 // A page that came back because something was refused stands at the address of the form: loading it again would send the form

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use thirtyfour::prelude::*;
 use tollgate_e2e::{Browser, Home, Server};
 use tollgate_testkit::wait_until;
 
@@ -136,6 +137,19 @@ async fn running_and_watching_by_clicks() {
     browser.check("undeploy").await;
     browser.click("Undeploy orders").await;
     browser.see("What runs in test").await;
+
+    // What somebody else undeployed meanwhile is told on the list, and loading that again undeploys nothing.
+    open("deployments/undeploy?environment=test&pipeline=stock&major=1").await;
+    browser.see("Undeploy stock 1.0").await;
+    server.cli(&["undeploy", "stock", "--env", "test"]).expect_code(0);
+    browser.click("Undeploy stock").await;
+    browser.see("Nothing runs in test yet").await;
+    let alert =
+        browser.driver.query(By::Css("main [role='alert']:focus")).first().await.expect("an alert in focus");
+    assert!(alert.text().await.expect("text").contains("stock"), "it says what");
+    browser.check("deployments-refused").await;
+    let here = browser.driver.current_url().await.expect("a page");
+    assert!(here.as_str().ends_with("/deployments?environment=test"), "{here}");
     let found = |search: &str| {
         let list = server.json(&["deployments", "--env", "prod", "--search", search]);
         list["items"].as_array().map(Vec::len)

@@ -144,11 +144,18 @@ async fn a_refusal_is_recorded_once_and_nothing_of_another_site_is_asked_for() {
     let ours = refused.iter().filter(|entry| entry.actor == "ada").count();
     assert_eq!(ours, 1, "{refused:?}");
 
+    // The page of what is gone is gone, too: the list comes back.
+    let page = "/realms/default/deployments/undeploy?environment=prod&pipeline=orders&major=1";
+    let fields = [("environment", "prod"), ("pipeline", "orders"), ("major", "1")];
+    let gone = post_from(&world, &world.cookie, page, "/realms/default/deployments/undeploy", &fields).await;
+    assert_eq!(gone.status, 404);
+    assert!(gone.text.contains("What runs in prod") && alert(&gone).contains("<strong>"), "{}", gone.text);
+
     for referer in [
         "https://evil.example/realms/default/consumers/test/shop",
         "https://console.example/sign-in",
         "https://console.example/realms/default/nothing",
-        "https://console.example/realms/other/consumers/test/shop",
+        "https://console.example/realms/other/consumers",
     ] {
         let reply =
             post(&world, &cookie, referer, path, &[("revision", "1"), ("confirmation", "shop")]).await;
