@@ -6,6 +6,9 @@ use tollgate_app::{JournalFilter, Outcome};
 
 use crate::world::{Reply, World, encoded_form};
 
+/// The fields of a form.
+type Sent<'a> = [(&'a str, &'a str)];
+
 /// Sends a form from a page, as a browser that says which.
 async fn post_from(world: &World, cookie: &str, page: &str, path: &str, fields: &[(&str, &str)]) -> Reply {
     post(world, cookie, &format!("https://console.example{page}"), path, fields).await
@@ -46,7 +49,8 @@ async fn a_button_that_is_refused_answers_with_its_page_the_reason_and_the_statu
     let none = "00000000000000000000000000000000";
     let (shop, test) = ("/realms/default/consumers/test/shop", ("environment", "test"));
     let (pipeline, ours) = (("pipeline", "orders"), "/realms/default/account");
-    let cases: &[(&str, &str, &[(&str, &str)], u16, &str)] = &[
+    // The page, where its form goes, what it sends, the status, and what the page is known by.
+    let cases: &[(&str, &str, &Sent<'_>, u16, &str)] = &[
         (
             "/realms/default/deployments?environment=test",
             "/realms/default/deployments/undeploy",
@@ -169,7 +173,8 @@ async fn a_new_thing_under_a_name_that_is_taken_is_refused_at_the_name_and_leads
     let world = with_pipeline().await;
     let at = "/realms/default";
     let test = ("environment", "test");
-    let made: &[(&str, &[(&str, &str)], &str)] = &[
+    // The list, what its form sends, and where the one that there is stands.
+    let made: &[(&str, &Sent<'_>, &str)] = &[
         ("consumers", &[("name", "shop"), ("description", ""), test], "/consumers/test/shop"),
         (
             "globals",
