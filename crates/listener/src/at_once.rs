@@ -20,6 +20,8 @@ struct Kept<F> {
     place: Option<Place<F>>,
     /// Wakes the task of the connection.
     waker: Waker,
+    /// How often that task has polled the connection.
+    round: u64,
 }
 
 type Place<F> = Pin<Box<Option<F>>>;
@@ -32,20 +34,23 @@ pub(crate) struct Begun<'a, F: Future> {
     answer: Option<F::Output>,
     /// While the call waits.
     place: Option<Place<F>>,
-    /// It was polled when it began, for the task that polls it now: whatever happened since wakes that task.
-    is_fresh: bool,
+    /// In which round it was polled as it began. To whoever polls it in the same round there is nothing new to say: what has
+    /// happened since wakes the task for the next round.
+    round: Option<u64>,
 }
 
 // === impl AtOnce ===
 
 impl<F> AtOnce<F> {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Kept { place: None, waker: Waker::noop().clone() }))
+        Self(Mutex::new(Kept { place: None, waker: Waker::noop().clone(), round: 0 }))
     }
 
-    /// Says who polls the connection.
+    /// Says who polls the connection, each time anew.
     pub(crate) fn polled_by(&self, context: &Context<'_>) {
-        self.kept().waker.clone_from(context.waker());
+        let mut kept = self.kept();
+        kept.waker.clone_from(context.waker());
+        kept.round += 1;
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept<F>> {
@@ -62,9 +67,9 @@ impl<F: Future> AtOnce<F> {
         match poll(&mut place, &mut Context::from_waker(&kept.waker)) {
             Poll::Ready(answer) => {
                 kept.place = Some(place);
-                Begun { all: self, answer: Some(answer), place: None, is_fresh: false }
+                Begun { all: self, answer: Some(answer), place: None, round: None }
             }
-            Poll::Pending => Begun { all: self, answer: None, place: Some(place), is_fresh: true },
+            Poll::Pending => Begun { all: self, answer: None, place: Some(place), round: Some(kept.round) },
         }
     }
 }
@@ -92,8 +97,12 @@ impl<F: Future> Future for Begun<'_, F> {
         if let Some(answer) = this.answer.take() {
             return Poll::Ready(answer);
         }
-        if std::mem::take(&mut this.is_fresh) && this.all.kept().waker.will_wake(context.waker()) {
-            return Poll::Pending;
+        if let Some(round) = this.round.take() {
+            let kept = this.all.kept();
+            // hyper may ask first in a later one, where the answer before this has not been taken: a wake may have come and gone.
+            if kept.round == round && kept.waker.will_wake(context.waker()) {
+                return Poll::Pending;
+            }
         }
         let Some(place) = &mut this.place else { return Poll::Pending };
         let answer = std::task::ready!(poll(place, context));
@@ -178,6 +187,18 @@ mod tests {
             assert_eq!(poll_by(&mut begun, &woken), Poll::Ready(9));
         }
         assert_eq!(poll_by(&mut all.begin(Box::pin(ready(1))), &woken), Poll::Ready(1));
+    }
+
+    #[test]
+    fn a_call_that_is_asked_for_in_a_later_round_has_missed_nothing() {
+        let woken = Arc::default();
+        let all = at_once(&woken);
+        let (tell, told) = oneshot::channel();
+        let mut begun = all.begin(Box::pin(async { told.await.unwrap_or_default() }));
+        assert!(tell.send(9).is_ok());
+        assert_eq!(woken.count(), 1, "the wake is spent on a round in which nobody asks");
+        all.polled_by(&Context::from_waker(&woken.clone().into()));
+        assert_eq!(poll_by(&mut begun, &woken), Poll::Ready(9));
     }
 
     #[test]
