@@ -192,27 +192,20 @@ async fn measure(database: &str, store: Store, failed: &Failed) {
         times.push(start.elapsed());
     }
     print("/policies, the first of a process that has read nothing", median(times), 0);
-    let mut times = Vec::with_capacity(ROUNDS);
-    for round in 0..ROUNDS {
-        let value = if round % 2 == 0 { "jwt-with-api-key" } else { "api-key" };
-        let edit = values("external-api-access", json!({ "test": value }), None);
-        app.policies().set(&op, &edit, "", None).await.expect("saved");
-        let start = Instant::now();
-        get(database, &router, "/realms/default/policies", &cookie, failed).await;
-        times.push(start.elapsed());
+    // Everything is judged anew before these are told.
+    for (page, value) in [("policies", "jwt-with-api-key"), ("policies/conformance/test", "any")] {
+        let path = format!("/realms/default/{page}");
+        let mut times = Vec::with_capacity(ROUNDS);
+        for round in 0..ROUNDS {
+            let value = if round % 2 == 0 { value } else { "api-key" };
+            let edit = values("external-api-access", json!({ "test": value }), None);
+            app.policies().set(&op, &edit, "", None).await.expect("saved");
+            let start = Instant::now();
+            get(database, &router, &path, &cookie, failed).await;
+            times.push(start.elapsed());
+        }
+        print(&format!("/{page}, the first after a change of the policies"), median(times), 0);
     }
-    print("/policies, the first after a change of the policies", median(times), 0);
-    // The first conformance page after one: everything is judged anew before it is told.
-    let mut times = Vec::with_capacity(ROUNDS);
-    for round in 0..ROUNDS {
-        let value = if round % 2 == 0 { "any" } else { "api-key" };
-        let edit = values("external-api-access", json!({ "test": value }), None);
-        app.policies().set(&op, &edit, "", None).await.expect("saved");
-        let start = Instant::now();
-        get(database, &router, "/realms/default/policies/conformance/test", &cookie, failed).await;
-        times.push(start.elapsed());
-    }
-    print("/policies/conformance/test, the first after a change of the policies", median(times), 0);
     let start = Instant::now();
     people::count_many_calls(&app, &op).await;
     println!(

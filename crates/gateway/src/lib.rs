@@ -27,6 +27,7 @@ mod compression;
 mod cors;
 mod enforcement;
 mod explain;
+mod fields;
 mod flows;
 mod forms;
 mod front;

@@ -6,19 +6,15 @@
 
 use http::{HeaderMap, HeaderName};
 
+use crate::fields::remove_where;
+
 /// What such names have in common, without what stands between words: `Client-Cert`, `X-Forwarded-Client-Cert`,
 /// `SSL_CLIENT_S_DN`, `X-Forwarded-Tls-Client-Cert-Info`, `X-ARR-ClientCert`, `X-Amzn-Mtls-Clientcert-Leaf`.
 const MARKS: [&str; 6] = ["clientcert", "sslclient", "tlsclient", "clientdn", "clientverify", "mtls"];
 
 /// Takes such headers away.
 pub(crate) fn strip(headers: &mut HeaderMap) {
-    // Nearly every request has none, and pays for no allocation.
-    if headers.keys().any(is_look_alike) {
-        let names: Vec<HeaderName> = headers.keys().filter(|name| is_look_alike(name)).cloned().collect();
-        for name in names {
-            headers.remove(name);
-        }
-    }
+    remove_where(headers, is_look_alike);
 }
 
 /// Tells whether a field is one of them.

@@ -84,10 +84,8 @@ pub(crate) async fn forward(
         upload: state.clone(),
     };
     // A file may take as long as it goes on; any other call has its time until the answer begins.
-    let limit = match trigger.max_file_bytes {
-        Some(_) => None,
-        None => Some(Duration::from_millis(trigger.timeout_ms.get().into())),
-    };
+    let is_file = trigger.max_file_bytes.is_some();
+    let limit = (!is_file).then(|| Duration::from_millis(trigger.timeout_ms.get().into()));
     let can_renew = state.is_some() || forward.call.upstream.retries() > 0;
     let (limit, patience) = bounds(limit, forward.settings.response_timeout, can_renew);
     let begun = gateway.upstreams.send(&forward.call, settings, &mut proxied, patience, traced);

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use tollgate_flow::{Forward, ForwardSettings};
 use tollgate_model::steps::CallerCredential;
 
+use crate::fields::remove_where;
 use crate::flows::visible_cookies;
 use crate::front::Origin;
 use crate::gateway::{REQUEST_ID, Received};
@@ -230,15 +231,9 @@ pub(super) fn to_caller(head: &mut http::response::Parts, forward: &Forward, def
         }
     }
     // `Tollgate-Error` is ours alone: by it a caller tells our answers from an upstream's.
-    let is_for_us =
-        |name: &HeaderName| is_of_connection(name) || [&PROXY_AUTHENTICATE, &TOLLGATE_ERROR].contains(&name);
-    // Nearly every answer has none, and is looked through once.
-    if headers.keys().any(is_for_us) {
-        let names: Vec<HeaderName> = headers.keys().filter(|name| is_for_us(name)).cloned().collect();
-        for name in names {
-            headers.remove(name);
-        }
-    }
+    remove_where(headers, |name| {
+        is_of_connection(name) || [&PROXY_AUTHENTICATE, &TOLLGATE_ERROR].contains(&name)
+    });
     for name in &forward.settings.drop_response_headers {
         headers.remove(name);
     }
@@ -284,10 +279,7 @@ impl TrailerRules {
 
     /// Takes such fields out.
     pub(super) fn clean(&self, trailers: &mut HeaderMap) {
-        let names: Vec<HeaderName> = trailers.keys().filter(|name| self.drops(name)).cloned().collect();
-        for name in names {
-            trailers.remove(name);
-        }
+        remove_where(trailers, |name| self.drops(name));
     }
 
     fn drops(&self, name: &HeaderName) -> bool {
