@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::{AnyConnection, Connection as _, Row as _};
 use tollgate_e2e::{Home, Outcome, Server};
-use tollgate_testkit::Postgres;
+use tollgate_testkit::{Postgres, wait_until};
 
 /// A database of one test, and how a server is told of it.
 struct Database {
@@ -176,11 +177,10 @@ async fn an_end_that_was_cut_off_is_seen(home: &Home, database: Database) {
     let said = verify(&server, 1);
     expect_missing(&said, kept + 1, &checkpoint_file(home).display().to_string());
     assert!(said.stdout.contains("are not in the database"), "{said:?}");
-    assert!(
-        server.log().contains("the journal is not the one that the last checkpoint is of"),
-        "{}",
-        server.log()
-    );
+    wait_until("the log to tell", Duration::from_secs(20), async || {
+        server.log().contains("the journal is not the one that the last checkpoint is of")
+    })
+    .await;
     // So it does when the journal has grown again.
     for name in ["d", "e", "f", "g"] {
         set(&server, name);

@@ -72,7 +72,8 @@ async fn a_date_refuses_calls(home: &Home, arguments: &[&str]) {
         .await;
     let refused = call(&server, OPEN).await.expect(403, "policy-not-conformant");
     assert!(!refused.text.contains("API Key") && !refused.headers.contains_key("sunset"), "{refused:?}");
-    assert!(server.log().contains("Missing external API Key"), "the log says why");
+    wait_until("the log to say why", PATIENCE, async || server.log().contains("Missing external API Key"))
+        .await;
     server.call("prod", OPEN, &[], None).await.expect(404, "route-not-found");
 
     assert_eq!(server.stop(), Some(0));

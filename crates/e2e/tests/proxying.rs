@@ -30,7 +30,10 @@ async fn flows_call_the_machine_itself_only_where_the_realm_allows_it() {
     })
     .await;
     assert!(upstream.requests().is_empty(), "nothing reached it");
-    assert!(server.log().contains("the realm does not allow its network"), "the log says why");
+    wait_until("the log to say why", Duration::from_secs(20), async || {
+        server.log().contains("the realm does not allow its network")
+    })
+    .await;
 
     server.cli(&["realm", "set", "--allow-upstreams", "localhost"]).expect_code(2);
     let set = server.cli(&["realm", "set", "--allow-upstreams", "127.0.0.1,::1"]).expect_code(0);
