@@ -9,8 +9,8 @@ mod heads;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, Uri};
-use http_body::Body as _;
 use tollgate_flow::{Forward, UpstreamError};
 use tollgate_model::environments::RealmSettings;
 use tollgate_model::explanations::Check;
@@ -21,7 +21,7 @@ use crate::gateway::{Gateway, Received};
 use crate::payload::{Payload, Stream};
 use crate::problem::{Answer, Code, Problem};
 pub(crate) use crate::proxying::bodies::UploadState;
-use crate::proxying::bodies::{Download, Lender, Upload, UploadEnd};
+use crate::proxying::bodies::{Beginning, Download, Lender, Upload, UploadEnd};
 use crate::proxying::heads::TrailerRules;
 use crate::request::API_KEY_PARAMETER;
 use crate::trace::Trace;
@@ -95,22 +95,25 @@ pub(crate) async fn forward(
             tokio::time::timeout(limit, begun).await.map_err(|_| Problem::new(Code::FlowTimeout))?
         }
     };
-    let Begun { response, mut watch, .. } =
+    let Begun { response, held, mut watch, .. } =
         begun.map_err(|error| problem(&error, state.as_deref(), received, forward))?;
-    let (mut parts, body) = response.into_parts();
+    let (mut parts, mut body) = response.into_parts();
     if let Some(why) = heads::ambiguity(&parts) {
         watch.failed();
         failed(received, forward, why);
         return Err(Problem::new(Code::UpstreamMalformed));
     }
+    held.go_on();
     heads::to_caller(&mut parts, forward, &target.endpoint.response_headers);
-    let body = if body.is_end_stream() {
-        watch.ended();
-        Payload::default()
-    } else {
-        let trailers = TrailerRules::to_caller(forward);
-        let (id, step) = (received.request_id, forward.settings.label.clone());
-        Payload::stream(Download::new(body, forward.settings.idle_timeout, trailers, watch, id, step))
+    let body = match Beginning::of(&mut body) {
+        Beginning::Whole(bytes) => {
+            watch.ended();
+            Payload::from(bytes)
+        }
+        Beginning::Part(first) => {
+            let trailers = TrailerRules::to_caller(forward);
+            Payload::stream(Download::new(body, first, trailers, watch, received.request_id))
+        }
     };
     let mut answer = Response::new(body);
     *answer.status_mut() = parts.status;
@@ -211,17 +214,17 @@ fn query(query: &str) -> String {
 // === impl Proxied ===
 
 impl Proxied {
-    fn uri(&self, target: &Uri) -> Uri {
+    /// Returns the path and the query that a target gets.
+    fn path_and_query(&self, target: &Uri) -> Uri {
+        let own = || target.path_and_query().cloned().map(Uri::from).unwrap_or_default();
         if self.path.is_empty() && self.query.is_empty() {
-            return target.clone();
+            return own();
         }
-        let base = target.path().trim_end_matches('/');
-        let base = if self.path.is_empty() { target.path() } else { base };
+        let base = if self.path.is_empty() { target.path() } else { target.path().trim_end_matches('/') };
         let own_query = target.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let mut parts = target.clone().into_parts();
-        parts.path_and_query = format!("{base}{}{own_query}{}", self.path, self.query).try_into().ok();
         // Both were URLs, and what was put together has no other parts.
-        Uri::from_parts(parts).unwrap_or_else(|_| target.clone())
+        let text = format!("{base}{}{own_query}{}", self.path, self.query);
+        PathAndQuery::try_from(text).map(Uri::from).unwrap_or_else(|_| own())
     }
 }
 
@@ -238,7 +241,7 @@ impl Outgoing for Proxied {
         };
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri(target);
+        *request.uri_mut() = self.path_and_query(target);
         *request.headers_mut() =
             if is_last { std::mem::take(&mut self.headers) } else { self.headers.clone() };
         request

@@ -2,8 +2,10 @@
 //! where it is known to be in vain. Redirects are answers, and not followed; no proxy from the environment.
 
 mod addresses;
+mod client;
 mod clients;
 mod connector;
+mod idle;
 mod traced;
 
 use std::error::Error;
@@ -23,9 +25,17 @@ use tollgate_model::environments::RealmSettings;
 
 use crate::payload::Payload;
 use crate::proxying::UploadState;
-use crate::upstreams::clients::{Clients, HttpClient};
+use crate::upstreams::client::{Answered, Client, Held, RequestError};
+use crate::upstreams::clients::Clients;
 use crate::upstreams::traced::Attempt;
 pub(crate) use crate::upstreams::traced::Traced;
+
+/// Largest head of an upstream's answer on HTTP/2, in bytes; on HTTP/1.1 it is bounded by hyper's defaults, to 100 fields.
+const MAX_HEAD_BYTES: u32 = 64 * 1024;
+
+/// How often it is asked on HTTP/2 whether the upstream is still there, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The upstreams of all flows.
 #[derive(Debug)]
@@ -39,7 +49,7 @@ pub(crate) trait Outgoing {
     /// Returns the method.
     fn method(&self) -> &Method;
 
-    /// Makes the request to a target; `is_last` when it is not made again.
+    /// Makes the request to a target, whose URI is a path with its query; `is_last` when it is not made again.
     fn request(&mut self, target: &Uri, is_last: bool) -> Request<Payload>;
 
     /// Tells whether none of the body was taken yet, so that all of it can be sent again.
@@ -50,9 +60,10 @@ pub(crate) trait Outgoing {
 }
 
 /// An answer that has begun.
-#[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) response: Response<Incoming>,
+    /// The connection that it comes over: whoever takes the answer lets it go on.
+    pub(crate) held: Held,
     /// When the request was made.
     pub(crate) since: Instant,
     /// Held until the answer has ended.
@@ -88,8 +99,9 @@ impl Upstreams {
         let (call, patience, limit) =
             (request.call.clone(), request.read_timeout, request.max_response_bytes);
         let mut outgoing = Whole { request };
-        let Begun { response, since, mut watch } =
+        let Begun { response, held, since, mut watch } =
             self.send(&call, settings, &mut outgoing, Some(patience), traced).await?;
+        held.go_on();
         let (parts, mut body) = response.into_parts();
         let too_large = |len: u64| len > limit;
         if http_body::Body::size_hint(&body).lower() > limit {
@@ -144,9 +156,9 @@ impl Upstreams {
             let since = Instant::now();
             let mut request = outgoing.request(target, left == 0);
             let mut span = traced.as_mut().map(|traced| traced.begin(target, &mut request));
-            let outcome = attempt(&client, request, outgoing.upload(), patience).await;
+            let outcome = attempt(&client, target, request, outgoing.upload(), patience).await;
             let is_well = match &outcome {
-                Ok(response) => !is_ill(response.status()),
+                Ok(answered) => !is_ill(answered.response.status()),
                 // What is our own fault, or the caller's, says nothing of the upstream.
                 Err(failure) => failure.is_ours(),
             };
@@ -160,7 +172,7 @@ impl Upstreams {
             let again = !is_well && is_safe && left > 0 && call.upstream.may_retry();
             if let Some(span) = &mut span {
                 match &outcome {
-                    Ok(response) => span.began(response.status().as_u16()),
+                    Ok(answered) => span.began(answered.response.status().as_u16()),
                     Err(failure) => span.failed(failure.name()),
                 }
                 // Nobody reads what an answer says that is not taken.
@@ -170,10 +182,10 @@ impl Upstreams {
             }
             match outcome {
                 _ if again => left -= 1,
-                Ok(response) => {
+                Ok(Answered { response, held }) => {
                     let (upstream, started) = (call.upstream.clone(), self.started);
                     let watch = Watch { upstream, target: index, started, _entered: entered, attempt: span };
-                    return Ok(Begun { response, since, watch });
+                    return Ok(Begun { response, held, since, watch });
                 }
                 Err(failure) => return Err(failure.into()),
             }
@@ -236,12 +248,13 @@ impl From<Failure> for UpstreamError {
 }
 
 async fn attempt(
-    client: &HttpClient,
+    client: &Client,
+    target: &Uri,
     request: Request<Payload>,
     upload: Option<Arc<UploadState>>,
     patience: Option<Duration>,
-) -> Result<Response<Incoming>, Failure> {
-    let mut answer = pin!(client.request(request));
+) -> Result<Answered, Failure> {
+    let mut answer = pin!(client.request(target, request));
     let outcome = match patience {
         None => answer.await,
         Some(patience) => {
@@ -257,26 +270,13 @@ async fn attempt(
             }
         }
     };
-    let error = match outcome {
-        Ok(response) => return Ok(response),
-        Err(error) => error,
-    };
-    tracing::debug!(error = &error as &dyn Error, "an upstream was not reached");
-    if error.is_connect() {
-        let told = causes(&error).find_map(|cause| cause.downcast_ref::<UpstreamError>().cloned());
-        return Err(Failure::Connect(told.unwrap_or(UpstreamError::Unreachable)));
-    }
-    let is_user =
-        causes(&error).any(|it| it.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user));
-    Err(if is_user { Failure::Request } else { Failure::Broken })
-}
-
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let error = next?;
-        next = error.source();
-        Some(error)
+    outcome.map_err(|error| {
+        tracing::debug!(error = &error as &dyn Error, "an upstream was not reached");
+        match error {
+            RequestError::Connect(error) => Failure::Connect(error),
+            RequestError::Broken(error) if error.is_user() => Failure::Request,
+            RequestError::Broken(_) => Failure::Broken,
+        }
     })
 }
 
@@ -319,7 +319,7 @@ impl Outgoing for Whole {
     fn request(&mut self, target: &Uri, is_last: bool) -> Request<Payload> {
         let mut request = Request::new(Payload::from(self.request.body.clone()));
         *request.method_mut() = self.request.method.clone();
-        *request.uri_mut() = target.clone();
+        *request.uri_mut() = target.path_and_query().cloned().map(Uri::from).unwrap_or_default();
         *request.headers_mut() = match is_last {
             true => std::mem::take(&mut self.request.headers),
             false => self.request.headers.clone(),

@@ -6,7 +6,7 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,11 +62,22 @@ pub(super) struct Lent {
 /// An upstream's body, which goes to a caller.
 pub(super) struct Download {
     body: Incoming,
+    /// What was taken of it before.
+    first: Option<Taken>,
     pause: Pause,
     trailers: TrailerRules,
     watch: Watch,
     request_id: RequestId,
-    step: String,
+}
+
+type Taken = Result<Frame<Bytes>, hyper::Error>;
+
+/// What is there of an upstream's body when its answer begins.
+pub(super) enum Beginning {
+    /// All of it, as of most answers that are short and say how long.
+    Whole(Bytes),
+    /// A piece, or nothing yet.
+    Part(Option<Taken>),
 }
 
 /// How long the next piece may be waited for.
@@ -252,25 +263,47 @@ impl Body for Lent {
     }
 }
 
+// === impl Beginning ===
+
+impl Beginning {
+    /// Takes what is there, without waiting.
+    pub(super) fn of(body: &mut Incoming) -> Self {
+        // Whoever asks again says whom to wake.
+        let Poll::Ready(first) = Pin::new(&mut *body).poll_frame(&mut Context::from_waker(Waker::noop()))
+        else {
+            return Self::Part(None);
+        };
+        match first {
+            None => Self::Whole(Bytes::new()),
+            Some(Ok(frame)) if body.is_end_stream() => match frame.into_data() {
+                Ok(data) => Self::Whole(data),
+                Err(frame) => Self::Part(Some(Ok(frame))),
+            },
+            Some(first) => Self::Part(Some(first)),
+        }
+    }
+}
+
 // === impl Download ===
 
 impl Download {
+    /// Returns what passes on a body of which something may have been taken before.
     pub(super) fn new(
         body: Incoming,
-        timeout: Duration,
+        first: Option<Taken>,
         trailers: TrailerRules,
         watch: Watch,
         request_id: RequestId,
-        step: String,
     ) -> Self {
-        Self { body, pause: Pause::new(timeout), trailers, watch, request_id, step }
+        let pause = Pause::new(trailers.settings().idle_timeout);
+        Self { body, first, pause, trailers, watch, request_id }
     }
 
     /// The caller's answer breaks off: what was sent of it must not look like all of it.
     fn broken(&mut self, why: &'static str) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.watch.failed();
         tracing::warn!(
-            target: "tollgate::flow", request_id = %self.request_id, step = self.step, reason = why,
+            target: "tollgate::flow", request_id = %self.request_id, step = self.trailers.settings().label, reason = why,
             "an upstream broke off its answer"
         );
         Poll::Ready(Some(Err(Box::new(Ended(why)))))
@@ -286,7 +319,11 @@ impl Body for Download {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
+        let polled = match this.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => Pin::new(&mut this.body).poll_frame(context),
+        };
+        let Poll::Ready(frame) = polled else {
             ready!(this.pause.poll(context));
             return this.broken("the next piece did not come in time");
         };
@@ -308,10 +345,17 @@ impl Body for Download {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.first.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let mut hint = self.body.size_hint();
+        let first = self.first.as_ref().and_then(|first| first.as_ref().ok()?.data_ref());
+        let taken = first.map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(taken));
+        }
+        hint.set_lower(hint.lower().saturating_add(taken));
+        hint
     }
 }

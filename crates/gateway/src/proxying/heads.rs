@@ -277,6 +277,11 @@ impl TrailerRules {
         Self { way: Way::ToCaller, settings: forward.settings.clone(), set: forward.response_headers.clone() }
     }
 
+    /// The settings of the step that they are of.
+    pub(super) fn settings(&self) -> &ForwardSettings {
+        &self.settings
+    }
+
     /// Takes such fields out.
     pub(super) fn clean(&self, trailers: &mut HeaderMap) {
         remove_where(trailers, |name| self.drops(name));

@@ -7,8 +7,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -17,25 +15,11 @@ use tollgate_flow::{UpstreamCall, UpstreamError};
 use tollgate_model::environments::RealmSettings;
 use tollgate_model::networks::Network;
 
+use super::client::Client;
 use super::connector::Connector;
-use crate::payload::Payload;
-
-/// A client of upstreams.
-pub(crate) type HttpClient = Client<Connector, Payload>;
 
 /// Most clients kept; whatever needs one more begins anew with all of them.
 const MAX_CLIENTS: usize = 64;
-
-/// Most connections to one upstream that wait for a call, and how long.
-const MAX_IDLE: usize = 64;
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Largest head of an upstream's answer, in bytes; on HTTP/1.1 it can also have no more than 100 fields, hyper's default.
-const MAX_HEAD_BYTES: u32 = 64 * 1024;
-
-/// How often it is asked on HTTP/2 whether the upstream is still there, and how long it may take to say so.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a client's connections depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +34,7 @@ struct Key {
 /// and without making a key.
 #[derive(Default)]
 pub(crate) struct Clients {
-    clients: ArcSwap<Vec<(Key, Arc<HttpClient>)>>,
+    clients: ArcSwap<Vec<(Key, Arc<Client>)>>,
     system: OnceLock<Arc<rustls::ClientConfig>>,
 }
 
@@ -62,22 +46,12 @@ impl Clients {
         &self,
         call: &UpstreamCall,
         settings: &Arc<RealmSettings>,
-    ) -> Result<Arc<HttpClient>, UpstreamError> {
+    ) -> Result<Arc<Client>, UpstreamError> {
         if let Some(client) = find(&self.clients.load(), call, settings) {
             return Ok(client.clone());
         }
         let connector = Connector::new(settings.clone(), self.tls(call, call.http2)?, call.connect_timeout);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_max_idle_per_host(MAX_IDLE)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .http2_only(call.http2)
-            .http2_max_header_list_size(MAX_HEAD_BYTES)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .http2_adaptive_window(true)
-            .build(connector);
+        let client = Client::new(connector, call.http2);
         let client = Arc::new(client);
         self.clients.rcu(|clients| {
             let mut next = if clients.len() < MAX_CLIENTS { Vec::clone(clients) } else { Vec::new() };
@@ -119,10 +93,10 @@ impl Clients {
 
 /// Finds the client for a call of a realm.
 fn find<'a>(
-    clients: &'a [(Key, Arc<HttpClient>)],
+    clients: &'a [(Key, Arc<Client>)],
     call: &UpstreamCall,
     settings: &RealmSettings,
-) -> Option<&'a Arc<HttpClient>> {
+) -> Option<&'a Arc<Client>> {
     clients.iter().find(|(key, _)| key.is_of(call, settings)).map(|(_, client)| client)
 }
 

@@ -11,21 +11,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tollgate_flow::{BoxFuture, UpstreamError};
+use tollgate_flow::UpstreamError;
 use tollgate_listener::poll_write_joined;
 use tollgate_model::environments::RealmSettings;
 
 use super::addresses::is_allowed;
 
 /// Connects to upstreams of one realm.
-#[derive(Clone)]
 pub(crate) struct Connector {
     settings: Arc<RealmSettings>,
     tls: Arc<rustls::ClientConfig>,
@@ -49,7 +46,12 @@ impl Connector {
         Self { settings, tls, timeout }
     }
 
-    async fn connect(self, uri: Uri) -> Result<Link, UpstreamError> {
+    /// Connects to where a URL leads.
+    pub(crate) async fn connect(&self, uri: &Uri) -> Result<Link, UpstreamError> {
+        tokio::time::timeout(self.timeout, self.link(uri)).await.unwrap_or(Err(UpstreamError::Timeout))
+    }
+
+    async fn link(&self, uri: &Uri) -> Result<Link, UpstreamError> {
         let is_tls = uri.scheme_str() == Some("https");
         let host = uri.host().unwrap_or_default();
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -61,7 +63,7 @@ impl Connector {
             return Ok(Link::Plain(stream));
         }
         let name = ServerName::try_from(host.to_owned()).map_err(|_| UpstreamError::Unreachable)?;
-        let stream = TlsConnector::from(self.tls).connect(name, stream).await.map_err(|error| {
+        let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await.map_err(|error| {
             tracing::debug!(%error, host, "an upstream was not reached: no TLS");
             UpstreamError::Unreachable
         })?;
@@ -96,37 +98,12 @@ impl Connector {
     }
 }
 
-impl tower_service::Service<Uri> for Connector {
-    type Response = TokioIo<Link>;
-    type Error = UpstreamError;
-    type Future = BoxFuture<'static, Result<TokioIo<Link>, UpstreamError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connector = self.clone();
-        Box::pin(async move {
-            let timeout = connector.timeout;
-            match tokio::time::timeout(timeout, connector.connect(uri)).await {
-                Ok(link) => link.map(TokioIo::new),
-                Err(_) => Err(UpstreamError::Timeout),
-            }
-        })
-    }
-}
-
 // === impl Link ===
 
-impl Connection for Link {
-    fn connected(&self) -> Connected {
-        match self {
-            Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                Connected::new().negotiated_h2()
-            }
-            _ => Connected::new(),
-        }
+impl Link {
+    /// Tells whether the other end has agreed to HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
     }
 }
 

@@ -85,10 +85,10 @@ fn one(measure: &str) -> BTreeMap<String, u64> {
 
 #[tokio::test]
 async fn a_call_that_is_passed_on_is_told_once_when_its_last_piece_is_gone() {
-    let upstream = Upstream::start().await.expect("a port");
-    upstream.answer(Answer::new(StatusCode::OK, "hello"));
+    let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let upstream = Raw::start(answer, false).await;
     let mut world = World::new();
-    world.deploy(&proxy("files", "", &upstream.url("/"), ""));
+    world.deploy(&proxy("files", "", &upstream.url(), ""));
     world.publish();
     let recorder = Arc::new(Recorder::default());
     world.gateway.tell_spans(recorder.clone());
@@ -103,6 +103,24 @@ async fn a_call_that_is_passed_on_is_told_once_when_its_last_piece_is_gone() {
     assert_eq!(counted(&world), one("answer/2xx"));
     let spans: Vec<_> = recorder.told().into_iter().map(|it| it.what).collect();
     assert_eq!(spans, ["attempt 0 Some(200) whole", "call Some(200) Some(5) whole"]);
+}
+
+#[tokio::test]
+async fn a_short_answer_that_is_there_whole_is_told_as_one_from_memory() {
+    let upstream = Raw::start("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", false).await;
+    let mut world = World::new();
+    world.deploy(&proxy("files", "", &upstream.url(), ""));
+    world.publish();
+    let recorder = Arc::new(Recorder::default());
+    world.gateway.tell_spans(recorder.clone());
+    let answer = world.gateway.handle(&external(), remote(), get(&path("files"), &[])).await;
+    let calls = recent(&world);
+    let told: Vec<_> = calls.iter().map(|call| (call.status, call.bytes, call.cut_off)).collect();
+    assert_eq!(told, [(Some(200), Some(5), None)]);
+    assert_eq!(counted(&world), one("answer/2xx"));
+    let spans: Vec<_> = recorder.told().into_iter().map(|it| it.what).collect();
+    assert_eq!(spans, ["attempt 0 Some(200) whole", "call Some(200) Some(5) whole"]);
+    assert_eq!(&answer.into_body().collect().await.expect("whole").to_bytes()[..], b"hello");
 }
 
 #[tokio::test]
