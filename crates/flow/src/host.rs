@@ -114,6 +114,9 @@ pub enum UpstreamError {
     /// The step's own certificates cannot be used.
     #[error("the certificates in caCertificates cannot be used")]
     Certificates,
+    /// What it answers has two readings.
+    #[error("the upstream's answer is malformed: {0}")]
+    Malformed(&'static str),
 }
 
 /// Why no token was issued.
@@ -157,6 +160,7 @@ impl UpstreamError {
             Self::Unhealthy => (503, "upstream-unavailable"),
             Self::Overloaded => (503, "flow-overloaded"),
             Self::Forbidden | Self::Certificates => (500, "flow-failed"),
+            Self::Malformed(_) => (502, "upstream-malformed"),
         }
     }
 
@@ -169,6 +173,7 @@ impl UpstreamError {
             Self::Unhealthy => "the upstream fails and is not called for the moment: try again later",
             Self::Overloaded => "too much is going on: try again later",
             Self::Forbidden | Self::Certificates => "the flow failed",
+            Self::Malformed(_) => "the upstream's answer is malformed",
         }
     }
 }

@@ -95,15 +95,9 @@ pub(crate) async fn forward(
             tokio::time::timeout(limit, begun).await.map_err(|_| Problem::new(Code::FlowTimeout))?
         }
     };
-    let Begun { response, held, mut watch, .. } =
+    let Begun { response, mut watch, .. } =
         begun.map_err(|error| problem(&error, state.as_deref(), received, forward))?;
     let (mut parts, mut body) = response.into_parts();
-    if let Some(why) = heads::ambiguity(&parts) {
-        watch.failed();
-        failed(received, forward, why);
-        return Err(Problem::new(Code::UpstreamMalformed));
-    }
-    held.go_on();
     heads::to_caller(&mut parts, forward, &target.endpoint.response_headers);
     let body = match Beginning::of(&mut body) {
         Beginning::Whole(bytes) => {
@@ -151,6 +145,9 @@ fn problem(
         None => {}
     }
     failed(received, forward, &error.to_string());
+    if let UpstreamError::Malformed(_) = error {
+        return Problem::new(Code::UpstreamMalformed);
+    }
     let (status, code) = error.outcome();
     let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
     let problem = Problem::flow(status, code.to_owned(), error.public().to_owned());

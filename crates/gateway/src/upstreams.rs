@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderName, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -25,7 +26,7 @@ use tollgate_model::environments::RealmSettings;
 
 use crate::payload::Payload;
 use crate::proxying::UploadState;
-use crate::upstreams::client::{Answered, Client, Held, RequestError};
+use crate::upstreams::client::{Answered, Client, RequestError};
 use crate::upstreams::clients::Clients;
 use crate::upstreams::traced::Attempt;
 pub(crate) use crate::upstreams::traced::Traced;
@@ -62,8 +63,6 @@ pub(crate) trait Outgoing {
 /// An answer that has begun.
 pub(crate) struct Begun {
     pub(crate) response: Response<Incoming>,
-    /// The connection that it comes over: whoever takes the answer lets it go on.
-    pub(crate) held: Held,
     /// When the request was made.
     pub(crate) since: Instant,
     /// Held until the answer has ended.
@@ -99,9 +98,8 @@ impl Upstreams {
         let (call, patience, limit) =
             (request.call.clone(), request.read_timeout, request.max_response_bytes);
         let mut outgoing = Whole { request };
-        let Begun { response, held, since, mut watch } =
+        let Begun { response, since, mut watch } =
             self.send(&call, settings, &mut outgoing, Some(patience), traced).await?;
-        held.go_on();
         let (parts, mut body) = response.into_parts();
         let too_large = |len: u64| len > limit;
         if http_body::Body::size_hint(&body).lower() > limit {
@@ -158,7 +156,7 @@ impl Upstreams {
             let mut span = traced.as_mut().map(|traced| traced.begin(target, &mut request));
             let outcome = attempt(&client, target, request, outgoing.upload(), patience).await;
             let is_well = match &outcome {
-                Ok(answered) => !is_ill(answered.response.status()),
+                Ok(response) => !is_ill(response.status()),
                 // What is our own fault, or the caller's, says nothing of the upstream.
                 Err(failure) => failure.is_ours(),
             };
@@ -172,7 +170,7 @@ impl Upstreams {
             let again = !is_well && is_safe && left > 0 && call.upstream.may_retry();
             if let Some(span) = &mut span {
                 match &outcome {
-                    Ok(answered) => span.began(answered.response.status().as_u16()),
+                    Ok(response) => span.began(response.status().as_u16()),
                     Err(failure) => span.failed(failure.name()),
                 }
                 // Nobody reads what an answer says that is not taken.
@@ -182,10 +180,10 @@ impl Upstreams {
             }
             match outcome {
                 _ if again => left -= 1,
-                Ok(Answered { response, held }) => {
+                Ok(response) => {
                     let (upstream, started) = (call.upstream.clone(), self.started);
                     let watch = Watch { upstream, target: index, started, _entered: entered, attempt: span };
-                    return Ok(Begun { response, held, since, watch });
+                    return Ok(Begun { response, since, watch });
                 }
                 Err(failure) => return Err(failure.into()),
             }
@@ -219,6 +217,8 @@ enum Failure {
     Timeout,
     /// The request's body failed.
     Request,
+    /// The answer has two readings: its connection is closed, and it reaches nobody.
+    Malformed(&'static str),
 }
 
 impl Failure {
@@ -229,6 +229,7 @@ impl Failure {
             Self::Broken => "broken",
             Self::Timeout => "timeout",
             Self::Request => "the request's body failed",
+            Self::Malformed(_) => "malformed",
         }
     }
 
@@ -243,6 +244,7 @@ impl From<Failure> for UpstreamError {
             Failure::Connect(error) => error,
             Failure::Broken | Failure::Request => Self::Unreachable,
             Failure::Timeout => Self::Timeout,
+            Failure::Malformed(why) => Self::Malformed(why),
         }
     }
 }
@@ -253,7 +255,7 @@ async fn attempt(
     request: Request<Payload>,
     upload: Option<Arc<UploadState>>,
     patience: Option<Duration>,
-) -> Result<Answered, Failure> {
+) -> Result<Response<Incoming>, Failure> {
     let mut answer = pin!(client.request(target, request));
     let outcome = match patience {
         None => answer.await,
@@ -270,14 +272,50 @@ async fn attempt(
             }
         }
     };
-    outcome.map_err(|error| {
+    let Answered { response, held } = outcome.map_err(|error| {
         tracing::debug!(error = &error as &dyn Error, "an upstream was not reached");
         match error {
             RequestError::Connect(error) => Failure::Connect(error),
             RequestError::Broken(error) if error.is_user() => Failure::Request,
             RequestError::Broken(_) => Failure::Broken,
         }
-    })
+    })?;
+    match ambiguity(&response) {
+        Some(why) => Err(Failure::Malformed(why)),
+        None => {
+            held.go_on();
+            Ok(response)
+        }
+    }
+}
+
+/// What of an upstream's head has two readings.
+///
+/// hyper takes the chunks where there are a length and chunks, and all until the end where there is another coding. A
+/// caller, or a cache in front, could take the other.
+fn ambiguity(answer: &Response<Incoming>) -> Option<&'static str> {
+    let single = |name: &HeaderName| {
+        let mut values = answer.headers().get_all(name).iter();
+        (values.next(), values.next().is_some())
+    };
+    let (length, more_lengths) = single(&CONTENT_LENGTH);
+    let (coding, more_codings) = single(&TRANSFER_ENCODING);
+    if more_lengths || more_codings {
+        return Some("it has two lengths");
+    }
+    if length.is_some() && coding.is_some() {
+        return Some("it has a length and a transfer coding");
+    }
+    if length.is_some_and(|it| it.is_empty() || !it.as_bytes().iter().all(u8::is_ascii_digit)) {
+        return Some("its length is no number");
+    }
+    if coding.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Some("it has a transfer coding other than `chunked`");
+    }
+    if answer.status().is_informational() {
+        return Some("it goes on in another protocol");
+    }
+    None
 }
 
 /// Tells whether an upstream says that it, or what is behind it, does not work.

@@ -285,6 +285,7 @@ async fn upstreams_are_called_and_their_failures_have_statuses() {
         (UpstreamError::Unreachable, 502, "upstream-unreachable"),
         (UpstreamError::TooLarge, 502, "upstream-unreachable"),
         (UpstreamError::Timeout, 504, "upstream-timeout"),
+        (UpstreamError::Malformed("it has two lengths"), 502, "upstream-malformed"),
     ] {
         let outside = Outside { upstream: Some(error), ..Outside::default() };
         let (got, name, _) =

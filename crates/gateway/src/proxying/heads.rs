@@ -193,35 +193,6 @@ fn replace(headers: &mut HeaderMap, fields: &[(HeaderName, HeaderValue)]) {
     }
 }
 
-/// What of an upstream's head has two readings.
-///
-/// hyper takes the chunks where there are a length and chunks, and all until the end where there is another coding. A
-/// caller, or a cache in front, could take the other.
-pub(super) fn ambiguity(head: &http::response::Parts) -> Option<&'static str> {
-    let single = |name: &HeaderName| {
-        let mut values = head.headers.get_all(name).iter();
-        (values.next(), values.next().is_some())
-    };
-    let (length, more_lengths) = single(&CONTENT_LENGTH);
-    let (coding, more_codings) = single(&TRANSFER_ENCODING);
-    if more_lengths || more_codings {
-        return Some("it has two lengths");
-    }
-    if length.is_some() && coding.is_some() {
-        return Some("it has a length and a transfer coding");
-    }
-    if length.is_some_and(|it| it.is_empty() || !it.as_bytes().iter().all(u8::is_ascii_digit)) {
-        return Some("its length is no number");
-    }
-    if coding.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        return Some("it has a transfer coding other than `chunked`");
-    }
-    if head.status.is_informational() {
-        return Some("it goes on in another protocol");
-    }
-    None
-}
-
 /// Makes the head that the caller gets of the one that an upstream sent.
 pub(super) fn to_caller(head: &mut http::response::Parts, forward: &Forward, defaults: &HeaderMap) {
     let headers = &mut head.headers;

@@ -82,6 +82,19 @@ async fn an_answer_is_read_up_to_the_limit() {
 }
 
 #[tokio::test]
+async fn an_answer_with_two_readings_is_none_and_the_next_call_gets_one_of_its_own() {
+    let (one, other) = ("content-length: 5", "transfer-encoding: chunked");
+    let both = format!("HTTP/1.1 200 OK\r\n{one}\r\n{other}\r\n\r\n5\r\n12345\r\n0\r\n\r\n");
+    let url = upstream(&[both.leak().as_bytes(), GOOD]).await;
+    let (upstreams, settings) = (Upstreams::default(), settings(&["127.0.0.1"]));
+    let call = async || upstreams.call(plain(url.clone()), &settings, None).await.map(|it| it.status);
+    let refused = call().await.expect_err("two readings");
+    assert!(matches!(refused, UpstreamError::Malformed(_)), "{refused:?}");
+    assert_eq!(refused.outcome(), (502, "upstream-malformed"));
+    assert_eq!(call().await, Ok(200));
+}
+
+#[tokio::test]
 async fn a_redirect_is_an_answer_and_not_followed() {
     let url =
         upstream(&[b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"])
