@@ -6,6 +6,7 @@
 mod bodies;
 mod heads;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,11 +89,15 @@ pub(crate) async fn forward(
     let limit = (!is_file).then(|| Duration::from_millis(trigger.timeout_ms.get().into()));
     let can_renew = state.is_some() || forward.call.upstream.retries() > 0;
     let (limit, patience) = bounds(limit, forward.settings.response_timeout, can_renew);
-    let begun = gateway.upstreams.send(&forward.call, settings, &mut proxied, patience, traced);
-    let begun = match limit {
-        None => begun.await,
-        Some(limit) => {
-            tokio::time::timeout(limit, begun).await.map_err(|_| Problem::new(Code::FlowTimeout))?
+    let begun = {
+        // In its place from the beginning: moved, it would be copied for each call.
+        let mut begun = pin!(gateway.upstreams.send(&forward.call, settings, &mut proxied, patience, traced));
+        match limit {
+            None => begun.await,
+            Some(limit) => {
+                let begun = tokio::time::timeout(limit, begun.as_mut()).await;
+                begun.map_err(|_| Problem::new(Code::FlowTimeout))?
+            }
         }
     };
     let Begun { response, mut watch, .. } =

@@ -70,8 +70,14 @@ impl Trace {
         if headers.contains_key(TRACEPARENT) {
             return;
         }
-        let text = format!("00-{self}-{:016x}-{:02x}", self.span, u8::from(self.sampled));
-        if let Ok(value) = HeaderValue::try_from(text) {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        let [_, _, _, id @ .., _, _, _] = &mut text;
+        let (id, span) = id.split_at_mut(32);
+        write_hex(id, self.id);
+        write_hex(span.get_mut(1..).unwrap_or_default(), self.span.into());
+        let [.., flags] = &mut text;
+        *flags += u8::from(self.sampled);
+        if let Ok(value) = HeaderValue::from_bytes(&text) {
             headers.insert(TRACEPARENT, value);
             match &self.state {
                 Some(state) => headers.insert(TRACESTATE, state.clone()),
@@ -110,6 +116,15 @@ fn state(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut values = headers.get_all(TRACESTATE).iter();
     let first = values.next().filter(|_| values.next().is_none())?;
     (first.len() <= MAX_STATE_BYTES && first.to_str().is_ok()).then(|| first.clone())
+}
+
+/// Writes a number in as many lower-case hexadecimal digits as there is room for.
+fn write_hex(digits: &mut [u8], mut number: u128) {
+    for digit in digits.iter_mut().rev() {
+        let value = u8::try_from(number & 0xf).unwrap_or_default();
+        *digit = value + if value < 10 { b'0' } else { b'a' - 10 };
+        number >>= 4;
+    }
 }
 
 /// Reads lower-case hexadecimal digits, of which there must be so many.

@@ -1,77 +1,36 @@
 //! Heads that anybody would read in the same way, told in one look.
 //!
 //! Most requests are a head that comes whole, and nothing behind it. Of those nothing has to be known but that each line ends
-//! as it should and that none says how long a body is. That is looked for in blocks, without a branch for each byte, so that
-//! the compiler makes a few instructions for sixteen bytes of it. Whatever looks like anything else is left to whoever
-//! reads line by line.
+//! as it should and that none says how long a body is. What stands within a line is looked through by `memchr`, many bytes at
+//! once. Whatever looks like anything else is left to whoever reads line by line.
 
-/// How many bytes are looked at together.
-const BLOCK: usize = 16;
-
-/// From the end of a line to the last letter of the next that is looked at: `content-l`, `transfer-`.
-const NAME_END: usize = 9;
-
-/// Shortest head that is looked at here. Any real one is longer.
-const MIN_BYTES: usize = BLOCK + NAME_END + 2;
+use memchr::memchr2;
 
 /// Tells whether bytes that came at the beginning of a request are one whole head of a request without a body, with one
 /// reading. What it does not tell, the reader of lines may still find in them.
 ///
 /// A line without a colon is plain here: it is no field for whoever parses the head.
 pub(crate) fn is_plain_head(bytes: &[u8]) -> bool {
-    let Some(lines) = bytes.strip_suffix(b"\r\n") else { return false };
-    lines.len() >= MIN_BYTES
-        && lines.ends_with(b"\r\n")
-        && !matches!(lines.first(), Some(b'\r' | b'\n'))
-        && !has_odd_line(lines)
-        && !may_have_length(lines)
+    let mut lines = bytes;
+    while lines != b"\r\n" {
+        // Empty, or the line before goes on in this one.
+        if matches!(lines.first(), None | Some(b'\r' | b'\n' | b' ' | b'\t')) || may_have_length(lines) {
+            return false;
+        }
+        let end = memchr2(b'\r', b'\n', lines).and_then(|end| lines.get(end..)?.strip_prefix(b"\r\n"));
+        let Some(rest) = end else { return false };
+        lines = rest;
+    }
+    lines.len() < bytes.len()
 }
 
-/// Tells whether a line ends in another way than CR LF, has one of them in it, is empty, or goes on in the next.
-fn has_odd_line(lines: &[u8]) -> bool {
-    any(lines, 1, |[byte, next, ..]| {
-        let is_odd_end = is(byte, b'\r') ^ is(next, b'\n');
-        is_odd_end | is(byte, b'\n') & (is(next, b' ') | is(next, b'\t') | is(next, b'\r'))
-    })
-}
-
-/// Tells whether a line may begin with `Content-Length` or `Transfer-Encoding`. Such a line is too long to begin where no
-/// more bytes are left than are looked at.
-fn may_have_length(lines: &[u8]) -> bool {
-    any(lines, NAME_END, |[byte, next, eighth, ninth]| {
-        let is_length = is(next | 0x20, b'c') & is(eighth, b'-') & is(ninth | 0x20, b'l');
-        let is_coding = is(next | 0x20, b't') & is(ninth, b'-');
-        is(byte, b'\n') & (is_length | is_coding)
-    })
-}
-
-fn is(byte: u8, other: u8) -> u8 {
-    u8::from(byte == other)
-}
-
-/// Tells whether a test says 1 anywhere: of a byte, the next, and where `ahead` reaches so far the eighth and the ninth after
-/// it.
-fn any(bytes: &[u8], ahead: usize, test: impl Fn([u8; 4]) -> u8 + Copy) -> bool {
-    let count = bytes.len().saturating_sub(ahead);
-    let from = |offset: usize| bytes.get(offset..offset + count).unwrap_or_default();
-    let (first, next) = (from(0), from(1));
-    let (eighth, ninth) =
-        if ahead == NAME_END { (from(NAME_END - 1), from(NAME_END)) } else { (first, next) };
-    let block = |a: &[u8; BLOCK], b: &[u8; BLOCK], c: &[u8; BLOCK], d: &[u8; BLOCK]| {
-        let bytes = a.iter().zip(b).zip(c).zip(d);
-        bytes.fold(0, |found, (((a, b), c), d)| found | test([*a, *b, *c, *d]))
-    };
-    let ((a, _), (b, _)) = (first.as_chunks(), next.as_chunks());
-    let ((c, _), (d, _)) = (eighth.as_chunks(), ninth.as_chunks());
-    let blocks = a.iter().zip(b).zip(c).zip(d);
-    let found = blocks.fold(0, |found, (((a, b), c), d)| found | block(a, b, c, d));
-    // What is left of the last block is looked at with some of what was looked at already.
-    let last = match (first.last_chunk(), next.last_chunk(), eighth.last_chunk(), ninth.last_chunk()) {
-        (Some(a), Some(b), Some(c), Some(d)) => block(a, b, c, d),
-        // Too few to tell.
-        _ => 1,
-    };
-    found | last != 0
+/// Tells whether a line may begin with `Content-Length` or `Transfer-Encoding`.
+fn may_have_length(line: &[u8]) -> bool {
+    match line {
+        [b'c' | b'C', _, _, _, _, _, _, b'-', b'l' | b'L', ..] => true,
+        [b't' | b'T', _, _, _, _, _, _, _, b'-', ..] => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]

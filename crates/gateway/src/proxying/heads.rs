@@ -1,6 +1,7 @@
 //! Heads on their way through: what belongs to one connection stays there, what a caller shows of itself stays here, and
 //! what is said of where a call comes from is what we know.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{
@@ -147,7 +148,7 @@ pub(super) fn to_upstream(received: &Received<'_>, forward: &Forward, trace: Opt
 /// Tells where a call comes from: the caller, as trusted proxies tell it, and nothing that a caller could have written.
 fn tell_origin(origin: &Origin<'_>, from: &HeaderMap, headers: &mut HeaderMap) {
     let (host, scheme) = (origin.host(from), origin.scheme(from));
-    let address = origin.caller.to_string();
+    let address = address_text(origin.caller);
     let mut forwarded = String::with_capacity(96);
     let (before, after) = if origin.caller.is_ipv6() { ("for=\"[", "]\"") } else { ("for=", "") };
     for part in [before, &address, after] {
@@ -170,6 +171,19 @@ fn tell_origin(origin: &Origin<'_>, from: &HeaderMap, headers: &mut HeaderMap) {
         headers.insert(X_FORWARDED_HOST, host.clone());
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+}
+
+/// Returns an address as it is displayed; of IPv4 without what displaying costs.
+fn address_text(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else { return address.to_string() };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for (place, octet) in address.octets().into_iter().enumerate() {
+        if place > 0 {
+            text.push('.');
+        }
+        text.push_str(itoa::Buffer::new().format(octet));
+    }
+    text
 }
 
 fn add_via(from: &HeaderMap, version: Version, headers: &mut HeaderMap) {

@@ -88,7 +88,11 @@ impl Client {
         loop {
             let (kept, is_new) = match self.idle.take(&host) {
                 Some(kept) => (kept, false),
-                None => (self.dial(target, &host).await.map_err(RequestError::Connect)?, true),
+                // Most calls make none, and need not carry what making one takes.
+                None => {
+                    let dialled = Box::pin(self.dial(target, &host)).await;
+                    (dialled.map_err(RequestError::Connect)?, true)
+                }
             };
             let outcome = match kept {
                 Kept::Line(mut line) => {
