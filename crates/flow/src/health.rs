@@ -4,12 +4,17 @@
 //! learns of another's upstreams. All of it is atomics: calls never wait for each other here. Time is an argument, in
 //! milliseconds of any clock that never goes back.
 //!
+//! A call fails before its answer begins, or the answer breaks off later, and each is counted in a row of its own: an
+//! answer that begins well says nothing of how it will end, and a stream that goes on for hours must not count as nothing
+//! until then. Only an answer that came whole ends both rows.
+//!
 //! A target that failed so often in a row is not called for a while. Whoever comes first after that puts the end of the
 //! while off again and calls it: a success makes the target well, a failure changes nothing, and a call that is given up
-//! is followed by another when the while is over.
+//! is followed by another when the while is over. Where answers broke off, a success is a whole answer, or one that has
+//! been coming for as long as the while.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use tollgate_model::steps::UpstreamSettings;
 
@@ -41,9 +46,14 @@ struct Settings {
 struct Target {
     /// The sum of the weights up to this one.
     weight_until: u32,
+    /// Calls in a row whose answer did not begin, or was none.
     failures: AtomicU32,
+    /// Answers in a row that broke off.
+    cut_off: AtomicU32,
     /// Until when it is not called; 0 while it is well.
     closed_until: AtomicU64,
+    /// An answer has begun since it was closed, and none failed after that.
+    answers: AtomicBool,
 }
 
 /// A place among the calls of an upstream; given back when it is dropped.
@@ -53,6 +63,19 @@ pub struct Entered(Arc<Upstream>);
 /// The targets that one call has tried.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tried(u32);
+
+/// What was heard of a target that was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// The head of an answer.
+    Begun,
+    /// The end of an answer.
+    Whole,
+    /// No answer, or one that says that it does not work.
+    Failed,
+    /// An answer that broke off.
+    CutOff,
+}
 
 // === impl Upstream ===
 
@@ -64,7 +87,7 @@ impl Upstream {
             .iter()
             .map(|weight| {
                 sum += weight;
-                Target { weight_until: sum, failures: AtomicU32::new(0), closed_until: AtomicU64::new(0) }
+                Target::new(sum)
             })
             .collect();
         Arc::new(Self {
@@ -112,27 +135,19 @@ impl Upstream {
         let chosen = every()
             .filter(|index| !tried.contains(*index))
             .chain(every().filter(|index| tried.contains(*index)))
-            .find(|index| {
-                self.targets.get(*index).is_some_and(|it| it.takes(now_ms, self.settings.open_ms))
-            })?;
+            .find(|index| self.targets.get(*index).is_some_and(|it| it.takes(now_ms, self.settings)))?;
         tried.0 |= bit(chosen);
         Some(chosen)
     }
 
-    /// Notes how a call of a target went.
-    pub fn note(&self, target: usize, is_well: bool, now_ms: u64) {
+    /// Notes what was heard of a target.
+    pub fn note(&self, target: usize, heard: Heard, now_ms: u64) {
         let Some(target) = self.targets.get(target) else { return };
-        if is_well {
-            // Mostly nothing changes, and what is only read stays in the caches of all cores.
-            if target.failures.load(Relaxed) != 0 {
-                target.failures.store(0, Relaxed);
-            }
-            if target.closed_until.load(Relaxed) != 0 {
-                target.closed_until.store(0, Relaxed);
-            }
-        } else if target.failures.fetch_add(1, Relaxed).saturating_add(1) >= self.settings.failures {
-            target.failures.store(self.settings.failures, Relaxed);
-            target.closed_until.store(now_ms.saturating_add(self.settings.open_ms).max(1), Relaxed);
+        match heard {
+            Heard::Begun => target.begun(self.settings),
+            Heard::Whole => target.well(),
+            Heard::Failed => target.failed(&target.failures, self.settings, now_ms),
+            Heard::CutOff => target.failed(&target.cut_off, self.settings, now_ms),
         }
     }
 }
@@ -140,16 +155,74 @@ impl Upstream {
 // === impl Target ===
 
 impl Target {
-    fn takes(&self, now_ms: u64, open_ms: u64) -> bool {
+    fn new(weight_until: u32) -> Self {
+        Self {
+            weight_until,
+            failures: AtomicU32::new(0),
+            cut_off: AtomicU32::new(0),
+            closed_until: AtomicU64::new(0),
+            answers: AtomicBool::new(false),
+        }
+    }
+
+    fn takes(&self, now_ms: u64, settings: Settings) -> bool {
         match self.closed_until.load(Relaxed) {
             0 => true,
             until if until > now_ms => false,
+            // The answer to the call that tried it has been coming since.
+            _ if self.answers.load(Relaxed) => {
+                self.well();
+                true
+            }
             // One call tries it; the others see it closed until that is known.
             until => {
-                let next = now_ms.saturating_add(open_ms).max(1);
+                let next = now_ms.saturating_add(settings.open_ms).max(1);
                 self.closed_until.compare_exchange(until, next, Relaxed, Relaxed).is_ok()
             }
         }
+    }
+
+    fn begun(&self, settings: Settings) {
+        clear(&self.failures);
+        if self.closed_until.load(Relaxed) == 0 {
+            return;
+        }
+        if self.cut_off.load(Relaxed) < settings.failures {
+            self.open();
+        } else {
+            self.answers.store(true, Relaxed);
+        }
+    }
+
+    fn well(&self) {
+        clear(&self.failures);
+        clear(&self.cut_off);
+        self.open();
+    }
+
+    fn open(&self) {
+        if self.closed_until.load(Relaxed) != 0 {
+            self.answers.store(false, Relaxed);
+            self.closed_until.store(0, Relaxed);
+        }
+    }
+
+    fn failed(&self, row: &AtomicU32, settings: Settings, now_ms: u64) {
+        let is_last = |count: u32| count.saturating_add(1) >= settings.failures;
+        // No more than the bound, so that the count never wraps.
+        let count =
+            row.fetch_update(Relaxed, Relaxed, |count| Some(count.saturating_add(1).min(settings.failures)));
+        if count.is_ok_and(is_last) {
+            self.answers.store(false, Relaxed);
+            self.closed_until.store(now_ms.saturating_add(settings.open_ms).max(1), Relaxed);
+        }
+    }
+}
+
+/// Sets a count to zero. Mostly it is, and what is only read stays in the caches of all cores.
+fn clear(count: &AtomicU32) {
+    if count.load(Relaxed) != 0 {
+        count.store(0, Relaxed);
     }
 }
 
@@ -187,38 +260,107 @@ mod tests {
         upstream.choose(now_ms, &mut Tried::default())
     }
 
+    /// Calls by target, of so many.
+    fn shares<const TARGETS: usize>(upstream: &Upstream, calls: usize, now_ms: u64) -> [u32; TARGETS] {
+        let mut shares = [0; TARGETS];
+        for _ in 0..calls {
+            shares[choose(upstream, now_ms).expect("one is well")] += 1;
+        }
+        shares
+    }
+
     #[test]
     fn targets_have_their_share_of_the_calls() {
-        let upstream = upstream(&[3, 1, 2], json!({}));
-        let mut calls = [0; 3];
-        for _ in 0..600 {
-            calls[choose(&upstream, 0).expect("all are well")] += 1;
+        for weights in [[3, 1, 2], [1, 1, 1], [100, 1, 99], [1, 1, 100]] {
+            let upstream = upstream(&weights, json!({}));
+            let sum: u32 = weights.iter().sum();
+            for _ in 0..3 {
+                assert_eq!(shares(&upstream, sum as usize, 0), weights);
+            }
         }
-        assert_eq!(calls, [300, 100, 200]);
     }
 
     #[test]
     fn a_target_that_fails_again_and_again_is_left_alone_and_then_tried_by_one_call() {
         let upstream = upstream(&[1], json!({ "breaker": { "failures": 3, "openMs": 1000 } }));
         for _ in 0..2 {
-            upstream.note(0, false, 10);
+            upstream.note(0, Heard::Failed, 10);
         }
         assert_eq!(choose(&upstream, 10), Some(0), "two of three");
-        upstream.note(0, true, 10);
-        (0..3).for_each(|_| upstream.note(0, false, 20));
+        upstream.note(0, Heard::Begun, 10);
+        (0..3).for_each(|_| upstream.note(0, Heard::Failed, 20));
         assert_eq!((choose(&upstream, 21), choose(&upstream, 1_019)), (None, None));
         assert_eq!((choose(&upstream, 1_020), choose(&upstream, 1_020)), (Some(0), None), "one tries");
-        upstream.note(0, false, 1_500);
+        upstream.note(0, Heard::Failed, 1_500);
         assert_eq!((choose(&upstream, 2_499), choose(&upstream, 2_500)), (None, Some(0)), "still ill");
         assert_eq!(
             (choose(&upstream, 3_499), choose(&upstream, 3_500)),
             (None, Some(0)),
             "a call was given up"
         );
-        upstream.note(0, true, 3_501);
+        upstream.note(0, Heard::Begun, 3_501);
         assert_eq!((choose(&upstream, 3_501), choose(&upstream, 3_501)), (Some(0), Some(0)), "well again");
-        upstream.note(0, false, 3_502);
+        upstream.note(0, Heard::Failed, 3_502);
         assert_eq!(choose(&upstream, 3_502), Some(0), "counted anew");
+    }
+
+    #[test]
+    fn answers_that_begin_well_and_break_off_are_failures_in_a_row() {
+        let upstream = upstream(&[1], json!({ "breaker": { "failures": 3, "openMs": 1000 } }));
+        let call = |end, now_ms| {
+            upstream.note(0, Heard::Begun, now_ms);
+            upstream.note(0, end, now_ms);
+        };
+        (0..2).for_each(|_| call(Heard::CutOff, 0));
+        call(Heard::Whole, 0);
+        (0..2).for_each(|_| call(Heard::CutOff, 0));
+        assert_eq!(choose(&upstream, 0), Some(0), "a whole one was between them");
+        call(Heard::CutOff, 0);
+        assert_eq!(choose(&upstream, 999), None);
+        // The head of an answer does not tell that it will come whole.
+        assert_eq!(choose(&upstream, 1_000), Some(0));
+        upstream.note(0, Heard::Begun, 1_001);
+        assert_eq!(choose(&upstream, 1_999), None);
+        upstream.note(0, Heard::CutOff, 1_999);
+        assert_eq!((choose(&upstream, 2_998), choose(&upstream, 2_999)), (None, Some(0)));
+        upstream.note(0, Heard::Begun, 3_000);
+        upstream.note(0, Heard::Whole, 3_001);
+        assert_eq!((choose(&upstream, 3_001), choose(&upstream, 3_001)), (Some(0), Some(0)), "well again");
+        // One that does not end, but has been coming for as long as others waited, is as good.
+        (0..3).for_each(|_| call(Heard::CutOff, 4_000));
+        assert_eq!(choose(&upstream, 5_000), Some(0));
+        upstream.note(0, Heard::Begun, 5_001);
+        assert_eq!(choose(&upstream, 5_999), None);
+        assert_eq!((choose(&upstream, 6_000), choose(&upstream, 6_000)), (Some(0), Some(0)));
+    }
+
+    #[test]
+    fn of_all_calls_that_come_at_the_same_moment_one_tries_an_ill_target() {
+        let upstream = upstream(&[1], json!({ "breaker": { "failures": 1, "openMs": 1 } }));
+        upstream.note(0, Heard::Failed, 0);
+        let (callers, rounds) = (4, 20_000);
+        let (round, done) = (AtomicU64::new(0), AtomicU64::new(0));
+        let tries: Vec<AtomicU32> = (0..rounds).map(|_| AtomicU32::new(0)).collect();
+        // They wait for each other awake, so that they ask as much at once as the machine lets them.
+        std::thread::scope(|scope| {
+            for _ in 0..callers {
+                scope.spawn(|| {
+                    for (now_ms, tries) in (0..).zip(&tries) {
+                        while round.load(Relaxed) < now_ms {
+                            std::hint::spin_loop();
+                            std::thread::yield_now();
+                        }
+                        tries.fetch_add(u32::from(choose(&upstream, now_ms).is_some()), Relaxed);
+                        if done.fetch_add(1, Relaxed) + 1 == callers * (now_ms + 1) {
+                            round.store(now_ms + 1, Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        let tries: Vec<_> = tries.iter().map(|it| it.load(Relaxed)).collect();
+        assert_eq!(tries[0], 0, "it is closed");
+        assert!(tries[1..].iter().all(|it| *it == 1), "more than one, or none");
     }
 
     #[test]
@@ -229,9 +371,9 @@ mod tests {
         let second = upstream.choose(0, &mut tried).expect("well");
         assert_ne!(first, second);
         assert!(upstream.choose(0, &mut tried).is_some(), "again, when all were tried");
-        upstream.note(0, false, 0);
+        upstream.note(0, Heard::Failed, 0);
         assert!((0..10).all(|_| choose(&upstream, 1) == Some(1)));
-        upstream.note(1, false, 1);
+        upstream.note(1, Heard::Failed, 1);
         assert_eq!(choose(&upstream, 2), None);
     }
 

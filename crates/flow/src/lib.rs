@@ -22,7 +22,7 @@ mod watch;
 
 pub use compile::{Flow, FlowError, compile};
 pub use forward::{Forward, ForwardSettings};
-pub use health::{Entered, Tried, Upstream};
+pub use health::{Entered, Heard, Tried, Upstream};
 pub use host::{
     BoxFuture, Host, IssueTokenError, Overloaded, UpstreamCall, UpstreamError, UpstreamRequest,
     UpstreamResponse, VerifyError,

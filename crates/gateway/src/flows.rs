@@ -33,7 +33,7 @@ use crate::proxying;
 use crate::request::{API_KEY, API_KEY_PARAMETER, decode_segment};
 use crate::tokens::{TokenChecks, TokenError};
 use crate::trace::Trace;
-use crate::upstreams::Traced;
+use crate::upstreams::{Deadline, Traced};
 use crate::watch::{Unwatched, Watch};
 use crate::why::Why;
 
@@ -56,6 +56,10 @@ pub(crate) struct Run<'a> {
     pub(crate) client: Option<IpAddr>,
     /// The headers of the call; a schedule has none.
     pub(crate) headers: Option<&'a HeaderMap>,
+    /// How long the flow may take.
+    pub(crate) timeout: Duration,
+    /// When it ends at the latest.
+    pub(crate) deadline: Deadline,
 }
 
 /// Answers a call, for which the checks gave a permit, by its flow.
@@ -105,8 +109,7 @@ where
     let (message, share) =
         read_message(target, parameters, &received.parts.headers, body, timeouts, &gateway.bodies).await?;
     let host = host(gateway, &permit, target, received)?;
-    let timeout = Duration::from_millis(endpoint.trigger.timeout_ms.get().into());
-    let mut response = run(flow, permit, message, target.head.authorization, timeout, &host).await?;
+    let mut response = run(flow, permit, message, target.head.authorization, &host).await?;
     response.body = share.keep_with(response.body);
     Ok(write(&response, &endpoint.response_headers))
 }
@@ -136,8 +139,7 @@ where
     }
     let message = first_message(target, parameters, &received.parts.headers)?;
     let host = host(gateway, &permit, target, received)?;
-    let timeout = Duration::from_millis(target.endpoint.trigger.timeout_ms.get().into());
-    let mut response = run(flow, permit, message, target.head.authorization, timeout, &host).await?;
+    let mut response = run(flow, permit, message, target.head.authorization, &host).await?;
     match response.forward.take() {
         Some(order) => {
             proxying::forward(gateway, target, received, parameters, stream(body), &order, settings).await
@@ -162,6 +164,7 @@ fn host<'a>(
         execution_id: ExecutionId::new(received.now, gateway.random_bytes()).to_string(),
         request_id: received.request_id.to_string(),
     };
+    let timeout = Duration::from_millis(endpoint.trigger.timeout_ms.get().into());
     Ok(Run {
         gateway,
         scope: target.scope(Check::FlowReady)?,
@@ -171,6 +174,8 @@ fn host<'a>(
         request_id: received.request_id,
         client: Some(received.remote),
         headers: Some(&received.parts.headers),
+        timeout,
+        deadline: Deadline::after(timeout),
     })
 }
 
@@ -267,7 +272,6 @@ pub(crate) async fn run(
     mut permit: Permit,
     message: Message,
     authorization: Option<&HeaderValue>,
-    timeout: Duration,
     run: &Run<'_>,
 ) -> Result<FlowResponse, Problem> {
     let broken = |broken: &Broken| Why::broken(broken, Code::CheckUnavailable, Check::FlowReady);
@@ -287,7 +291,7 @@ pub(crate) async fn run(
         bearer: bearer(authorization),
         sensitive_fields: sensitive_fields.clone(),
     };
-    let response = tokio::time::timeout(timeout, flow.run(call, values, run))
+    let response = tokio::time::timeout(run.timeout, flow.run(call, values, run))
         .await
         .map_err(|_| Problem::new(Code::FlowTimeout))?;
     match response.failure {
@@ -374,7 +378,8 @@ impl Host for Run<'_> {
         if traced.is_none() {
             trace.write(&mut request.headers);
         }
-        Box::pin(async move { self.gateway.upstreams.call(request, &settings, traced).await })
+        let deadline = Some(self.deadline);
+        Box::pin(async move { self.gateway.upstreams.call(request, &settings, deadline, traced).await })
     }
 
     fn issue_token(

@@ -51,7 +51,7 @@ use crate::refusals::{Refusals, Refused, realm_of};
 use crate::request::{Head, HeadLimits};
 use crate::spans::{Sample, ScheduledSpan, Spans};
 use crate::trace::Trace;
-use crate::upstreams::Upstreams;
+use crate::upstreams::{Deadline, Upstreams};
 use crate::usage::{PassedCall, Usage};
 use crate::watch::{Unwatched, Watch};
 use crate::why::Why;
@@ -385,6 +385,7 @@ impl Gateway {
                 execution_id: execution_id.to_string(),
                 request_id: request_id.to_string(),
             };
+            let timeout = Duration::from_millis(schedule.trigger.timeout_ms.get().into());
             let run = Run {
                 gateway: self,
                 scope,
@@ -394,9 +395,10 @@ impl Gateway {
                 request_id,
                 client: None,
                 headers: None,
+                timeout,
+                deadline: Deadline::after(timeout),
             };
-            let timeout = Duration::from_millis(schedule.trigger.timeout_ms.get().into());
-            flows::run(flow, Permit::of_schedule(), Message::default(), None, timeout, &run).await
+            flows::run(flow, Permit::of_schedule(), Message::default(), None, &run).await
         })
         .await;
         let (status, error) = match outcome {

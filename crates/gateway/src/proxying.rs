@@ -26,7 +26,7 @@ use crate::proxying::bodies::{Beginning, Download, Lender, Upload, UploadEnd};
 use crate::proxying::heads::TrailerRules;
 use crate::request::API_KEY_PARAMETER;
 use crate::trace::Trace;
-use crate::upstreams::{Begun, Outgoing, Traced};
+use crate::upstreams::{Begun, Deadline, Outgoing, Traced};
 
 /// A call on its way to an upstream.
 struct Proxied {
@@ -89,9 +89,12 @@ pub(crate) async fn forward(
     let limit = (!is_file).then(|| Duration::from_millis(trigger.timeout_ms.get().into()));
     let can_renew = state.is_some() || forward.call.upstream.retries() > 0;
     let (limit, patience) = bounds(limit, forward.settings.response_timeout, can_renew);
+    let deadline = limit.map(Deadline::after);
     let begun = {
         // In its place from the beginning: moved, it would be copied for each call.
-        let mut begun = pin!(gateway.upstreams.send(&forward.call, settings, &mut proxied, patience, traced));
+        let upstreams = &gateway.upstreams;
+        let sent = upstreams.send(&forward.call, settings, &mut proxied, patience, deadline, traced);
+        let mut begun = pin!(sent);
         match limit {
             None => begun.await,
             Some(limit) => {

@@ -262,7 +262,7 @@ impl Host for TrialHost<'_> {
     fn http(&self, mut request: UpstreamRequest) -> BoxFuture<'_, Result<UpstreamResponse, UpstreamError>> {
         self.calls.fetch_add(1, Relaxed);
         Trace::of(&HeaderMap::new(), self.request_id).write(&mut request.headers);
-        Box::pin(self.gateway.upstreams.call(request, &self.settings, None))
+        Box::pin(self.gateway.upstreams.call(request, &self.settings, None, None))
     }
 
     fn issue_token(

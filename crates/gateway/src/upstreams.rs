@@ -20,7 +20,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
 use tollgate_flow::{
-    Entered, Tried, Upstream, UpstreamCall, UpstreamError, UpstreamRequest, UpstreamResponse,
+    Entered, Heard, Tried, Upstream, UpstreamCall, UpstreamError, UpstreamRequest, UpstreamResponse,
 };
 use tollgate_model::environments::RealmSettings;
 
@@ -69,12 +69,36 @@ pub(crate) struct Begun {
     pub(crate) watch: Watch,
 }
 
+/// When a call ends whether it was answered or not. Whoever calls upstreams is dropped then, as when its caller hangs up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    at: Instant,
+    /// How long there is until then, from the beginning of the call.
+    whole: Duration,
+}
+
+/// An attempt that is waited for. When the call ends meanwhile, its upstream has failed, unless others took the time.
+#[derive(Debug)]
+struct Awaited<'a> {
+    upstream: &'a Upstream,
+    target: usize,
+    started: Instant,
+    since: Instant,
+    upload: Option<&'a UploadState>,
+    /// What has failed then.
+    fails_as: Heard,
+    /// `None` when it is over, or when only the caller can end it.
+    deadline: Option<Deadline>,
+}
+
 /// Holds the place of a call among those of its upstream, and tells how it went on.
 #[derive(Debug)]
 pub(crate) struct Watch {
     upstream: Arc<Upstream>,
     target: usize,
     started: Instant,
+    /// The answer does not say that the upstream does not work.
+    is_well: bool,
     _entered: Entered,
     /// The span of the attempt that is answered.
     attempt: Option<Attempt>,
@@ -93,53 +117,66 @@ impl Upstreams {
         &self,
         request: UpstreamRequest,
         settings: &Arc<RealmSettings>,
+        deadline: Option<Deadline>,
         traced: Option<Traced<'_>>,
     ) -> Result<UpstreamResponse, UpstreamError> {
         let (call, patience, limit) =
             (request.call.clone(), request.read_timeout, request.max_response_bytes);
         let mut outgoing = Whole { request };
         let Begun { response, since, mut watch } =
-            self.send(&call, settings, &mut outgoing, Some(patience), traced).await?;
+            self.send(&call, settings, &mut outgoing, Some(patience), deadline, traced).await?;
         let (parts, mut body) = response.into_parts();
         let too_large = |len: u64| len > limit;
         if http_body::Body::size_hint(&body).lower() > limit {
             return Err(UpstreamError::TooLarge);
         }
         let mut bytes = BytesMut::new();
+        let mut awaited = Awaited {
+            upstream: &call.upstream,
+            target: watch.target,
+            started: self.started,
+            since,
+            upload: None,
+            fails_as: Heard::CutOff,
+            deadline,
+        };
         loop {
             match timeout_at(since + patience, body.frame()).await {
-                Ok(None) => {
-                    watch.ended();
-                    break;
-                }
+                Ok(None) => break,
                 Ok(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
                     if u64::try_from(bytes.len() + data.len()).is_ok_and(too_large) {
+                        awaited.is_over();
                         return Err(UpstreamError::TooLarge);
                     }
                     bytes.extend_from_slice(&data);
                 }
                 Ok(Some(Err(_))) => {
+                    awaited.is_over();
                     watch.failed();
                     return Err(UpstreamError::Unreachable);
                 }
                 Err(_) => {
+                    awaited.is_over();
                     watch.failed();
                     return Err(UpstreamError::Timeout);
                 }
             }
         }
+        awaited.is_over();
+        watch.ended();
         Ok(UpstreamResponse { status: parts.status.as_u16(), headers: parts.headers, body: bytes.freeze() })
     }
 
     /// Calls an upstream until its answer begins, again and elsewhere where that is safe. Each attempt has so much patience;
-    /// without, the caller must bound them all.
+    /// without, the caller must bound them all. `deadline` says when the caller drops the future by itself.
     pub(crate) async fn send(
         &self,
         call: &UpstreamCall,
         settings: &Arc<RealmSettings>,
         outgoing: &mut impl Outgoing,
         patience: Option<Duration>,
+        deadline: Option<Deadline>,
         mut traced: Option<Traced<'_>>,
     ) -> Result<Begun, UpstreamError> {
         let entered = call.upstream.enter().ok_or(UpstreamError::Overloaded)?;
@@ -154,14 +191,26 @@ impl Upstreams {
             let since = Instant::now();
             let mut request = outgoing.request(target, left == 0);
             let mut span = traced.as_mut().map(|traced| traced.begin(target, &mut request));
-            let outcome = attempt(&client, target, request, outgoing.upload(), patience).await;
+            let upload = outgoing.upload();
+            let mut awaited = Awaited {
+                upstream: &call.upstream,
+                target: index,
+                started: self.started,
+                since,
+                upload: upload.as_deref(),
+                fails_as: Heard::Failed,
+                deadline,
+            };
+            let outcome = attempt(&client, target, request, upload.as_deref(), patience).await;
+            awaited.is_over();
             let is_well = match &outcome {
                 Ok(response) => !is_ill(response.status()),
                 // What is our own fault, or the caller's, says nothing of the upstream.
                 Err(failure) => failure.is_ours(),
             };
             if !matches!(&outcome, Err(failure) if failure.is_ours()) {
-                call.upstream.note(index, is_well, self.now_ms());
+                let heard = if is_well { Heard::Begun } else { Heard::Failed };
+                call.upstream.note(index, heard, self.now_ms());
             }
             let is_safe = match &outcome {
                 Err(Failure::Connect(error)) => *error != UpstreamError::Forbidden && outgoing.is_untouched(),
@@ -182,7 +231,8 @@ impl Upstreams {
                 _ if again => left -= 1,
                 Ok(response) => {
                     let (upstream, started) = (call.upstream.clone(), self.started);
-                    let watch = Watch { upstream, target: index, started, _entered: entered, attempt: span };
+                    let watch =
+                        Watch { upstream, target: index, started, is_well, _entered: entered, attempt: span };
                     return Ok(Begun { response, since, watch });
                 }
                 Err(failure) => return Err(failure.into()),
@@ -253,7 +303,7 @@ async fn attempt(
     client: &Client,
     target: &Uri,
     request: Request<Payload>,
-    upload: Option<Arc<UploadState>>,
+    upload: Option<&UploadState>,
     patience: Option<Duration>,
 ) -> Result<Response<Incoming>, Failure> {
     let mut answer = pin!(client.request(target, request));
@@ -265,7 +315,7 @@ async fn attempt(
                 match timeout(wait, answer.as_mut()).await {
                     Ok(outcome) => break outcome,
                     Err(_) => {
-                        let left = upload.as_ref().and_then(|upload| upload.patience_left(patience));
+                        let left = upload.and_then(|upload| upload.patience_left(patience));
                         wait = left.ok_or(Failure::Timeout)?;
                     }
                 }
@@ -274,9 +324,11 @@ async fn attempt(
     };
     let Answered { response, held } = outcome.map_err(|error| {
         tracing::debug!(error = &error as &dyn Error, "an upstream was not reached");
+        // What breaks on HTTP/2 because the caller's body does is told as the stream's end.
+        let is_callers = upload.is_some_and(|upload| upload.ended().is_some());
         match error {
             RequestError::Connect(error) => Failure::Connect(error),
-            RequestError::Broken(error) if error.is_user() => Failure::Request,
+            RequestError::Broken(error) if is_callers || error.is_user() => Failure::Request,
             RequestError::Broken(_) => Failure::Broken,
         }
     })?;
@@ -328,12 +380,44 @@ fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS)
 }
 
+// === impl Deadline ===
+
+impl Deadline {
+    /// Returns the end of a call that begins now.
+    pub(crate) fn after(whole: Duration) -> Self {
+        Self { at: Instant::now() + whole, whole }
+    }
+}
+
+// === impl Awaited ===
+
+impl Awaited<'_> {
+    fn is_over(&mut self) {
+        self.deadline = None;
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        let Some(Deadline { at, whole }) = self.deadline else { return };
+        let now = Instant::now();
+        let idle = match self.upload {
+            Some(upload) => upload.idle().min(now - self.since),
+            None => now - self.since,
+        };
+        // Before the end it was the caller who hung up. Whoever had less than half of the time is not the one who took it.
+        if now >= at && idle >= whole / 2 {
+            self.upstream.note(self.target, self.fails_as, millis(self.started));
+        }
+    }
+}
+
 // === impl Watch ===
 
 impl Watch {
     /// Notes that the answer did not end as it should.
     pub(crate) fn failed(&mut self) {
-        self.upstream.note(self.target, false, millis(self.started));
+        self.upstream.note(self.target, Heard::CutOff, millis(self.started));
         if let Some(attempt) = &mut self.attempt {
             attempt.failed("the answer broke off");
         }
@@ -341,6 +425,9 @@ impl Watch {
 
     /// Notes that all of the answer came.
     pub(crate) fn ended(&mut self) {
+        if self.is_well {
+            self.upstream.note(self.target, Heard::Whole, millis(self.started));
+        }
         if let Some(attempt) = &mut self.attempt {
             attempt.ended();
         }

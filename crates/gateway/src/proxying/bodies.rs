@@ -42,7 +42,7 @@ pub(crate) struct UploadState {
 /// Why an upload ended before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum UploadEnd {
+pub(crate) enum UploadEnd {
     TooLarge = 1,
     TooSlow = 2,
     CutOff = 3,
@@ -191,7 +191,7 @@ impl UploadState {
     }
 
     /// Returns why it ended before its end, if it did.
-    pub(super) fn ended(&self) -> Option<UploadEnd> {
+    pub(crate) fn ended(&self) -> Option<UploadEnd> {
         match self.end.load(Relaxed) {
             1 => Some(UploadEnd::TooLarge),
             2 => Some(UploadEnd::TooSlow),
@@ -202,11 +202,15 @@ impl UploadState {
 
     /// Tells how long an upstream may still take no piece, of the patience that there is with it.
     pub(crate) fn patience_left(&self, patience: Duration) -> Option<Duration> {
+        patience.checked_sub(self.idle()).filter(|left| !left.is_zero())
+    }
+
+    /// Returns how long the upstream has taken no piece; nothing while the caller is waited for.
+    pub(crate) fn idle(&self) -> Duration {
         if self.waits_for_caller.load(Relaxed) {
-            return Some(patience);
+            return Duration::ZERO;
         }
-        let idle = Duration::from_millis(self.now().saturating_sub(self.last_piece.load(Relaxed)));
-        patience.checked_sub(idle).filter(|left| !left.is_zero())
+        Duration::from_millis(self.now().saturating_sub(self.last_piece.load(Relaxed)))
     }
 }
 

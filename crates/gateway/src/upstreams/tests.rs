@@ -62,7 +62,7 @@ fn plain(url: Uri) -> UpstreamRequest {
 }
 
 async fn outcome(request: UpstreamRequest) -> Result<(u16, String), UpstreamError> {
-    let response = Upstreams::default().call(request, &settings(&["127.0.0.1"]), None).await?;
+    let response = Upstreams::default().call(request, &settings(&["127.0.0.1"]), None, None).await?;
     Ok((response.status, String::from_utf8_lossy(&response.body).into_owned()))
 }
 
@@ -87,7 +87,7 @@ async fn an_answer_with_two_readings_is_none_and_the_next_call_gets_one_of_its_o
     let both = format!("HTTP/1.1 200 OK\r\n{one}\r\n{other}\r\n\r\n5\r\n12345\r\n0\r\n\r\n");
     let url = upstream(&[both.leak().as_bytes(), GOOD]).await;
     let (upstreams, settings) = (Upstreams::default(), settings(&["127.0.0.1"]));
-    let call = async || upstreams.call(plain(url.clone()), &settings, None).await.map(|it| it.status);
+    let call = async || upstreams.call(plain(url.clone()), &settings, None, None).await.map(|it| it.status);
     let refused = call().await.expect_err("two readings");
     assert!(matches!(refused, UpstreamError::Malformed(_)), "{refused:?}");
     assert_eq!(refused.outcome(), (502, "upstream-malformed"));
@@ -116,7 +116,7 @@ async fn the_address_that_a_name_stands_for_is_checked() {
     let port = url.port_u16().expect("a port");
     let named = |host: &str| format!("http://{host}:{port}/").parse::<Uri>().expect("a URL");
     let call = async |url: Uri, networks: &[&str]| {
-        Upstreams::default().call(plain(url), &settings(networks), None).await.map(|it| it.status)
+        Upstreams::default().call(plain(url), &settings(networks), None, None).await.map(|it| it.status)
     };
     for host in [
         "127.0.0.1",
@@ -147,9 +147,9 @@ async fn the_address_that_a_name_stands_for_is_checked() {
 async fn a_realm_does_not_ride_on_the_connections_of_another() {
     let url = upstream(&[GOOD]).await;
     let upstreams = Upstreams::default();
-    let first = upstreams.call(plain(url.clone()), &settings(&["127.0.0.1"]), None).await;
+    let first = upstreams.call(plain(url.clone()), &settings(&["127.0.0.1"]), None, None).await;
     assert_eq!(first.map(|it| it.status), Ok(200));
-    let other = upstreams.call(plain(url), &settings(&[]), None).await;
+    let other = upstreams.call(plain(url), &settings(&[]), None, None).await;
     assert_eq!(other.map(|it| it.status), Err(UpstreamError::Forbidden));
 }
 
@@ -175,14 +175,15 @@ async fn a_target_that_fails_is_left_alone() {
     let breaker = serde_json::json!({ "breaker": { "failures": 2, "openMs": 900_000 } });
     let first = request(vec![gone().await], breaker);
     let upstreams = Upstreams::default();
-    let call =
-        async || upstreams.call(first.clone(), &settings(&["127.0.0.1"]), None).await.map(|it| it.status);
+    let call = async || {
+        upstreams.call(first.clone(), &settings(&["127.0.0.1"]), None, None).await.map(|it| it.status)
+    };
     for expected in [UpstreamError::Unreachable, UpstreamError::Unreachable, UpstreamError::Unhealthy] {
         assert_eq!(call().await, Err(expected));
     }
     let forbidden = request(vec![gone().await], serde_json::json!({ "breaker": { "failures": 1 } }));
     for _ in 0..3 {
-        let refused = upstreams.call(forbidden.clone(), &settings(&[]), None).await.map(|it| it.status);
+        let refused = upstreams.call(forbidden.clone(), &settings(&[]), None, None).await.map(|it| it.status);
         assert_eq!(refused, Err(UpstreamError::Forbidden), "our own refusal says nothing of it");
     }
 }

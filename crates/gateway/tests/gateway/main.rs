@@ -22,4 +22,5 @@ mod remembered;
 mod tcp;
 mod traffic;
 mod trailers;
+mod upstream_health;
 mod world;

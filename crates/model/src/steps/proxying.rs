@@ -111,7 +111,7 @@ pub struct UpstreamSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Breaker {
-    /// Failures in a row: no connection, no answer in time, one cut off, or status 502, 503 or 504. 1 to 1000.
+    /// Failures in a row: no connection, no answer in time, or status 502, 503 or 504; or answers in a row that broke off. 1 to 1000.
     pub failures: Failures,
     /// How long, in milliseconds: 1 to 900000.
     pub open_ms: TimeoutMs,
