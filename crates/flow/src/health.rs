@@ -27,6 +27,10 @@ const MAX_SAVED: u32 = 10 * RETRY_COST;
 #[derive(Debug)]
 pub struct Upstream {
     targets: Vec<Target>,
+    /// The sum of all weights.
+    sum: u32,
+    /// How far two calls that follow one another stand apart among the weights, when all targets are well.
+    stride: u32,
     /// Counts calls; their share of the weights follows from it.
     turn: AtomicU32,
     in_flight: AtomicU32,
@@ -44,8 +48,7 @@ struct Settings {
 
 #[derive(Debug)]
 struct Target {
-    /// The sum of the weights up to this one.
-    weight_until: u32,
+    weight: u32,
     /// Calls in a row whose answer did not begin, or was none.
     failures: AtomicU32,
     /// Answers in a row that broke off.
@@ -82,16 +85,11 @@ pub enum Heard {
 impl Upstream {
     /// Returns an upstream with targets of these weights, all well.
     pub fn new(weights: &[u32], settings: &UpstreamSettings) -> Arc<Self> {
-        let mut sum = 0;
-        let targets = weights
-            .iter()
-            .map(|weight| {
-                sum += weight;
-                Target::new(sum)
-            })
-            .collect();
+        let sum = weights.iter().sum();
         Arc::new(Self {
-            targets,
+            targets: weights.iter().map(|weight| Target::new(*weight)).collect(),
+            sum,
+            stride: stride(sum),
             turn: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
             saved: AtomicU32::new(MAX_SAVED),
@@ -128,16 +126,47 @@ impl Upstream {
     ///
     /// `None` when none is well.
     pub fn choose(&self, now_ms: u64, tried: &mut Tried) -> Option<usize> {
-        let sum = self.targets.last().map_or(1, |last| last.weight_until);
-        let turn = if self.targets.len() == 1 { 0 } else { self.turn.fetch_add(1, Relaxed) % sum };
-        let first = self.targets.iter().position(|target| turn < target.weight_until).unwrap_or_default();
-        let every = || (first..self.targets.len()).chain(0..first);
-        let chosen = every()
-            .filter(|index| !tried.contains(*index))
-            .chain(every().filter(|index| tried.contains(*index)))
-            .find(|index| self.targets.get(*index).is_some_and(|it| it.takes(now_ms, self.settings)))?;
+        // A further try of a call takes no turn of another one.
+        let turn = match (self.targets.len(), tried.0) {
+            (1, _) => 0,
+            (_, 0) => self.turn.fetch_add(1, Relaxed),
+            _ => self.turn.load(Relaxed),
+        };
+        let chosen = self
+            .choose_among(turn, now_ms, |index| !tried.contains(index))
+            .or_else(|| self.choose_among(turn, now_ms, |index| tried.contains(index)))?;
         tried.0 |= bit(chosen);
         Some(chosen)
+    }
+
+    /// Chooses by weight among some targets. What an ill one does not get the others share by their weights.
+    fn choose_among(&self, turn: u32, now_ms: u64, among: impl Fn(usize) -> bool) -> Option<usize> {
+        let mut lost = 0;
+        loop {
+            let open = || {
+                let all = self.targets.iter().enumerate();
+                all.filter(|(index, target)| {
+                    among(*index) && lost & bit(*index) == 0 && target.may_take(now_ms)
+                })
+            };
+            let sum: u32 = open().map(|(_, target)| target.weight).sum();
+            if sum == 0 {
+                return None;
+            }
+            let stride = if sum == self.sum { self.stride } else { stride(sum) };
+            // Such a number is below the sum, which is one.
+            let place = u64::from(turn) * u64::from(stride) % u64::from(sum);
+            let mut until = 0;
+            let (index, target) = open().find(|(_, target)| {
+                until += u64::from(target.weight);
+                place < until
+            })?;
+            if target.takes(now_ms, self.settings) {
+                return Some(index);
+            }
+            // Another call tries it.
+            lost |= bit(index);
+        }
     }
 
     /// Notes what was heard of a target.
@@ -152,17 +181,35 @@ impl Upstream {
     }
 }
 
+/// Returns how far apart the places of calls that follow one another are, so that each target's calls are spread out and
+/// every place comes once: the golden section of the sum, or the next number that has no factor in common with it.
+fn stride(sum: u32) -> u32 {
+    let golden = u32::try_from(u64::from(sum) * 618 / 1_000).unwrap_or_default().max(1);
+    let gcd = |mut a: u32, mut b: u32| {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    (golden..).find(|stride| gcd(*stride, sum) == 1).unwrap_or(1)
+}
+
 // === impl Target ===
 
 impl Target {
-    fn new(weight_until: u32) -> Self {
+    fn new(weight: u32) -> Self {
         Self {
-            weight_until,
+            weight,
             failures: AtomicU32::new(0),
             cut_off: AtomicU32::new(0),
             closed_until: AtomicU64::new(0),
             answers: AtomicBool::new(false),
         }
+    }
+
+    /// Tells whether it is well, or may be tried.
+    fn may_take(&self, now_ms: u64) -> bool {
+        self.closed_until.load(Relaxed) <= now_ms
     }
 
     fn takes(&self, now_ms: u64, settings: Settings) -> bool {
@@ -278,6 +325,32 @@ mod tests {
                 assert_eq!(shares(&upstream, sum as usize, 0), weights);
             }
         }
+    }
+
+    #[test]
+    fn the_calls_of_a_target_are_spread_over_all_calls() {
+        let upstream = upstream(&[90, 10], json!({}));
+        for _ in 0..10 {
+            let [_, few] = shares(&upstream, 20, 0);
+            assert!((1..=3).contains(&few), "{few} of 20, where 2 are its share");
+        }
+    }
+
+    #[test]
+    fn what_an_ill_target_does_not_get_the_others_share_by_their_weights() {
+        let upstream = upstream(&[60, 10, 20, 10], json!({ "breaker": { "failures": 1, "openMs": 1000 } }));
+        upstream.note(0, Heard::Failed, 0);
+        assert_eq!(shares(&upstream, 400, 1), [0, 100, 200, 100]);
+        // A second try is for those that were not tried, by weight: here a third of them each.
+        let mut second = [0; 4];
+        for _ in 0..400 {
+            let mut tried = Tried::default();
+            upstream.choose(1, &mut tried).expect("well");
+            second[upstream.choose(1, &mut tried).expect("well")] += 1;
+        }
+        assert!(second[0] == 0 && second[1..].iter().all(|it| (125..=142).contains(it)), "{second:?}");
+        upstream.note(2, Heard::Failed, 1);
+        assert_eq!(shares(&upstream, 40, 2), [0, 20, 0, 20]);
     }
 
     #[test]
