@@ -26,6 +26,7 @@ use tokio::time::{MissedTickBehavior, Sleep, sleep, timeout};
 use crate::at_once::AtOnce;
 use crate::clients::ClientCertificate;
 use crate::exchanges::Exchanges;
+use crate::frames::Frames;
 use crate::head_timeout::{Exchange, HeadTimeout};
 use crate::linger::Linger;
 use crate::places::Place;
@@ -225,6 +226,7 @@ where
             }
         }
     });
+    let stream = WriteTimeout::new(opened.stream, settings.write_timeout);
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_header_list_size(settings.max_head_bytes)
@@ -235,7 +237,7 @@ where
         .max_local_error_reset_streams(MAX_OWN_RESETS)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(WriteTimeout::new(opened.stream, settings.write_timeout)), service);
+        .serve_connection(TokioIo::new(Frames::new(stream, exchanges.clone())), service);
     let mut connection = pin!(connection);
     let mut stopping = pin!(stopped(shutdown));
     let mut watching =
@@ -249,8 +251,8 @@ where
                 is_stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = exchanges.abused() => {
-                tracing::warn!(remote = %opened.remote.ip(), "a connection was closed: it takes back most of its requests");
+            abuse = exchanges.abused() => {
+                tracing::warn!(remote = %opened.remote.ip(), "a connection was closed: {}", abuse.words());
                 return Ok(());
             }
             _ = watching.tick() => {

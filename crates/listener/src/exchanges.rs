@@ -1,9 +1,9 @@
 //! What goes on on one connection of HTTP/2, and what is no longer patience.
 //!
 //! On HTTP/1.1 an answer that nobody takes stops the connection, and the connection is what is waited for. On HTTP/2 each
-//! request has a window of its own: a caller can leave a hundred answers untaken on a connection that looks alive, and
-//! can take back requests as fast as it makes them. So each request is watched here, and a caller who abuses them loses
-//! the connection.
+//! request has a window of its own: a caller can leave a hundred answers untaken on a connection that looks alive, can
+//! take back requests as fast as it makes them, and can send frames that carry nothing. So each request is watched here, and
+//! a caller who abuses them loses the connection.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -20,11 +20,32 @@ use tokio::time::Instant;
 /// So many requests may be taken back before it matters how many are not.
 const FREE_CANCELS: u32 = 100;
 
+/// So many frames that carry nothing may come at once, and so many come back each second: keeping a connection alive, and
+/// measuring it, needs a few.
+const FREE_FRAMES: u32 = 10_000;
+const FREE_FRAMES_A_SECOND: u32 = 100;
+
+/// What a request may need of them: its priority, the end of its body, taking it back.
+const FRAMES_OF_A_REQUEST: u32 = 10;
+
+/// What a piece of an answer may need of them, and each so many bytes of it: two windows that are opened again, and a PING.
+const FRAMES_OF_A_PIECE: u32 = 4;
+const BYTES_OF_A_FRAME: usize = 4 * 1024;
+
 /// The requests of one connection.
 #[derive(Debug)]
 pub(crate) struct Exchanges {
     state: Mutex<State>,
     abused: Notify,
+}
+
+/// How a caller abuses a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Abuse {
+    /// It takes back more requests than it lets be answered.
+    TakesBack,
+    /// It sends more frames that carry nothing than requests and answers can need.
+    Frames,
 }
 
 #[derive(Debug)]
@@ -36,6 +57,10 @@ struct State {
     next_id: u64,
     done: u32,
     cancelled: u32,
+    abuse: Option<Abuse>,
+    /// Frames that carry nothing and may still come, at `counted_at`.
+    frames_left: u32,
+    counted_at: Instant,
 }
 
 /// A request, until its whole answer is sent or given up.
@@ -63,17 +88,33 @@ pub(crate) struct Piece {
     exchange: Arc<Exchange>,
 }
 
+// === impl Abuse ===
+
+impl Abuse {
+    /// Says it in words, for the log.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::TakesBack => "it takes back most of its requests",
+            Self::Frames => "it floods with frames that carry nothing",
+        }
+    }
+}
+
 // === impl Exchanges ===
 
 impl Exchanges {
     pub(crate) fn new() -> Arc<Self> {
+        let now = Instant::now();
         let state = State {
             open: 0,
-            last_used: Instant::now(),
+            last_used: now,
             waiting: BTreeMap::new(),
             next_id: 0,
             done: 0,
             cancelled: 0,
+            abuse: None,
+            frames_left: FREE_FRAMES,
+            counted_at: now,
         };
         Arc::new(Self { state: Mutex::new(state), abused: Notify::new() })
     }
@@ -83,6 +124,7 @@ impl Exchanges {
         let mut state = self.lock();
         state.open += 1;
         state.next_id += 1;
+        state.allow(FRAMES_OF_A_REQUEST);
         let (ended, cut) = (AtomicBool::new(false), AtomicBool::new(false));
         Exchange { exchanges: self.clone(), id: state.next_id, ended, cut }
     }
@@ -98,13 +140,44 @@ impl Exchanges {
         self.lock().waiting.values().any(|since| since.elapsed() >= patience)
     }
 
-    /// Completes when the caller takes back more requests than it lets be answered.
-    pub(crate) async fn abused(&self) {
-        self.abused.notified().await;
+    /// Counts frames that carry nothing; tells whether the caller may send as many.
+    pub(crate) fn spend(&self, frames: u32) -> bool {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let seconds = u32::try_from((now - state.counted_at).as_secs()).unwrap_or(u32::MAX);
+        if seconds > 0 {
+            state.counted_at += Duration::from_secs(seconds.into());
+            state.allow(seconds.saturating_mul(FREE_FRAMES_A_SECOND));
+        }
+        let left = state.frames_left.checked_sub(frames);
+        state.frames_left = left.unwrap_or_default();
+        if left.is_none() {
+            state.abuse.get_or_insert(Abuse::Frames);
+            self.abused.notify_one();
+        }
+        left.is_some()
+    }
+
+    /// Completes when the caller abuses the connection.
+    pub(crate) async fn abused(&self) -> Abuse {
+        loop {
+            if let Some(abuse) = self.lock().abuse {
+                return abuse;
+            }
+            self.abused.notified().await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn allow(&mut self, frames: u32) {
+        self.frames_left = self.frames_left.saturating_add(frames).min(FREE_FRAMES);
     }
 }
 
@@ -127,6 +200,14 @@ impl Exchange {
             state.waiting.remove(&self.id);
         }
     }
+
+    /// Notes that the caller takes a piece of the answer.
+    fn took(&self, bytes: usize) {
+        let mut state = self.exchanges.lock();
+        state.waiting.insert(self.id, Instant::now());
+        let of_bytes = u32::try_from(bytes / BYTES_OF_A_FRAME).unwrap_or(u32::MAX);
+        state.allow(of_bytes.saturating_add(FRAMES_OF_A_PIECE));
+    }
 }
 
 impl Drop for Exchange {
@@ -139,6 +220,7 @@ impl Drop for Exchange {
         let count = if is_done { &mut state.done } else { &mut state.cancelled };
         *count = count.saturating_add(1);
         if state.cancelled > FREE_CANCELS && state.cancelled > state.done {
+            state.abuse.get_or_insert(Abuse::TakesBack);
             self.exchanges.abused.notify_one();
         }
     }
@@ -187,7 +269,7 @@ impl Buf for Piece {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
-        self.exchange.waits(true);
+        self.exchange.took(count);
     }
 }
 
@@ -245,6 +327,28 @@ mod tests {
         assert_eq!(exchanges.idle(), Some(PATIENCE));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn frames_that_carry_nothing_come_with_time_requests_and_answers() {
+        let exchanges = Exchanges::new();
+        let left = || exchanges.lock().frames_left;
+        assert!(exchanges.spend(FREE_FRAMES) && exchanges.lock().abuse.is_none());
+        assert!(!exchanges.spend(1));
+        assert_eq!(exchanges.abused().await, Abuse::Frames);
+        tokio::time::advance(Duration::from_millis(2_500)).await;
+        assert!(exchanges.spend(1));
+        assert_eq!(left(), 2 * FREE_FRAMES_A_SECOND - 1);
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert!(exchanges.spend(3 * FREE_FRAMES_A_SECOND - 1) && !exchanges.spend(1), "halves add up");
+        let body = exchanges.begin().answer(Full::new(Bytes::from(vec![0; 3 * BYTES_OF_A_FRAME])));
+        let piece = take(body, 2 * BYTES_OF_A_FRAME).await;
+        assert_eq!(left(), FRAMES_OF_A_REQUEST + FRAMES_OF_A_PIECE + 2);
+        drop(piece);
+        assert!(!exchanges.spend(100) && left() == 0, "what is too much takes all");
+        tokio::time::advance(Duration::from_secs(3_600)).await;
+        assert!(exchanges.spend(1));
+        assert_eq!(left(), FREE_FRAMES - 1, "not more than at the beginning");
+    }
+
     #[tokio::test]
     async fn taking_back_more_requests_than_are_answered_is_abuse() {
         let exchanges = Exchanges::new();
@@ -257,12 +361,12 @@ mod tests {
         assert_eq!(counts(&exchanges.lock()), (300, 150));
         let abused = |exchanges: &Arc<Exchanges>| {
             let exchanges = exchanges.clone();
-            async move { tokio::time::timeout(Duration::ZERO, exchanges.abused()).await.is_ok() }
+            async move { tokio::time::timeout(Duration::ZERO, exchanges.abused()).await.ok() }
         };
-        assert!(!abused(&exchanges).await);
+        assert_eq!(abused(&exchanges).await, None);
         for _ in 0..151 {
             drop(take(exchanges.begin().answer(full("answer")), 5).await);
         }
-        assert!(abused(&exchanges).await);
+        assert_eq!(abused(&exchanges).await, Some(Abuse::TakesBack));
     }
 }

@@ -8,7 +8,8 @@
 //! 3. HTTP/1.1: [`strict`] lets through only what [`framing`] reads in one way ([`plain_heads`] in one look); [`stalls`] ends patience with callers who
 //!    do not take their answer, [`head_timeout`] with those who do not finish a head, [`linger`] lets them read why they
 //!    are refused; [`at_once`] begins each call where it can end at once;
-//! 4. HTTP/2: [`exchanges`] watches each request, since the connection as a whole tells nothing of them;
+//! 4. HTTP/2: [`exchanges`] watches each request, since the connection as a whole tells nothing of them; [`frames`] counts what
+//!    carries none;
 //! 5. [`clients`]: the certificate of the caller, where the listener asks for one, as a typed extension of each request;
 //! 6. [`proxies`]: the address that the call comes from, as trusted proxies tell it.
 
@@ -16,6 +17,7 @@ mod at_once;
 mod clients;
 mod connection;
 mod exchanges;
+mod frames;
 mod framing;
 mod head_timeout;
 mod joined;

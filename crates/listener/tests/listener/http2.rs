@@ -18,24 +18,24 @@ use crate::world::{HOUR, SOON, Server, echo, exchange, ok, start};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 
 /// `GET /` of `http://a`, in HPACK.
-const GET: &[u8] = b"\x82\x84\x86\x41\x01a";
+pub(crate) const GET: &[u8] = b"\x82\x84\x86\x41\x01a";
 
-fn cleartext() -> Entrance {
+pub(crate) fn cleartext() -> Entrance {
     Entrance { cleartext_http2: true, ..Entrance::default() }
 }
 
 /// Settings under which only an attack ends a connection.
-fn patient() -> ListenerSettings {
+pub(crate) fn patient() -> ListenerSettings {
     ListenerSettings {
         header_timeout: HOUR,
         write_timeout: HOUR,
@@ -44,7 +44,7 @@ fn patient() -> ListenerSettings {
     }
 }
 
-async fn client(server: &Server) -> SendRequest<Full<Bytes>> {
+pub(crate) async fn client(server: &Server) -> SendRequest<Full<Bytes>> {
     let stream = TcpStream::connect(server.address).await.expect("listening");
     let (sender, connection) =
         handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("speaks HTTP/2");
@@ -52,25 +52,25 @@ async fn client(server: &Server) -> SendRequest<Full<Bytes>> {
     sender
 }
 
-fn request(method: Method, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+pub(crate) fn request(method: Method, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     let builder = Request::builder().method(method).uri("http://gateway.example/path?q");
     builder.version(Version::HTTP_2).body(Full::new(body.into())).expect("a request")
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// A connection on which frames are written by hand.
-async fn raw(server: &Server, settings: &[u8]) -> TcpStream {
+pub(crate) async fn raw(server: &Server, settings: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).await.expect("listening");
     stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, settings)].concat()).await.expect("taken");
     stream
 }
 
 /// Reads the next frame: its kind and its payload.
-async fn next(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+pub(crate) async fn next(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
     let mut head = [0; 9];
     stream.read_exact(&mut head).await.ok()?;
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
@@ -90,7 +90,7 @@ async fn frame_of(stream: &mut TcpStream, kind: u8) -> Vec<u8> {
 }
 
 /// Reads frames until the connection is closed; returns their kinds.
-async fn kinds(mut stream: TcpStream) -> Vec<u8> {
+pub(crate) async fn kinds(mut stream: TcpStream) -> Vec<u8> {
     let mut kinds = Vec::new();
     while let Some((kind, _)) = timeout(SOON, next(&mut stream)).await.expect("closed in time") {
         kinds.push(kind);

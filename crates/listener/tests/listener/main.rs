@@ -1,6 +1,7 @@
 //! Listeners over real sockets: what callers and attackers send, byte by byte.
 
 mod bounds;
+mod floods;
 mod framing;
 mod http2;
 mod mtls;
