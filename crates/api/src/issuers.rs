@@ -37,7 +37,7 @@ struct KeysView {
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     fetched_at: Option<String>,
-    /// Those that can verify tokens.
+    /// Those that can verify tokens; an RSA key without `alg` once for each algorithm of RSA that is listed.
     keys: Vec<KeyView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tried_at: Option<String>,

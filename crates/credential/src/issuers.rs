@@ -4,11 +4,14 @@
 //! list and fits the key. Nothing in a token leads anywhere: `jku`, `x5u`, `jwk` and `x5c` are not read, `crit` is refused.
 //! Symmetric keys in a key set are left out, so that no public key can become the secret of an HMAC.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519,
+    EcdsaVerificationAlgorithm, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
+    RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
+    RsaParameters, RsaPublicKeyComponents,
 };
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -21,17 +24,31 @@ use crate::verified_tokens::{KeyFingerprint, VerifiedTokens};
 
 /// Most keys of a set that are looked at.
 const MAX_KEYS: usize = 100;
-/// Sizes of the modulus of an RSA key, in bytes.
-const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
+/// Sizes of the modulus of an RSA key, in bits.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// The keys that an issuer publishes, as far as they can verify tokens.
 pub struct IssuerKeys(Vec<IssuerKey>);
 
-struct IssuerKey {
+/// A key with the one algorithm that it is used with.
+pub(crate) struct IssuerKey {
     kid: Option<String>,
     algorithm: IssuerAlgorithm,
+    /// Whether the set or the kind of the key says so. Else it is an RSA key that is here once for each algorithm of RSA, and
+    /// the settings say which of them counts.
+    algorithm_is_said: bool,
     public: ParsedPublicKey,
     fingerprint: KeyFingerprint,
+}
+
+/// What verifies the signatures of an algorithm.
+enum Verifies {
+    /// ECDSA, signatures being `r` and `s` of a fixed length (RFC 7518 section 3.4), with the bytes of a coordinate.
+    Ecdsa(&'static EcdsaVerificationAlgorithm, usize),
+    /// Ed25519.
+    EdDsa,
+    /// RSA; a salt is as long as the hash (RFC 7518 section 3.5).
+    Rsa(&'static RsaParameters),
 }
 
 /// Why what an issuer publishes is no set of keys.
@@ -114,9 +131,28 @@ impl IssuerKeys {
         if usable.is_empty() { Err(ParseIssuerKeysError::NoneUsable) } else { Ok(Self(usable)) }
     }
 
-    /// Returns the id and the algorithm of each key, for people.
-    pub fn names(&self) -> impl Iterator<Item = (Option<&str>, IssuerAlgorithm)> {
-        self.0.iter().map(|key| (key.kid.as_deref(), key.algorithm))
+    /// Returns the id and the algorithm of each key, for people: of a key whose algorithm is not said, with each that is listed.
+    pub fn names(
+        &self,
+        listed: &BTreeSet<IssuerAlgorithm>,
+    ) -> impl Iterator<Item = (Option<&str>, IssuerAlgorithm)> {
+        let told = self.0.iter().filter(|key| key.algorithm_is_said || listed.contains(&key.algorithm));
+        told.map(|key| (key.kid.as_deref(), key.algorithm))
+    }
+
+    /// Returns the key that verifies a token of this header: one of the algorithm that the header names, which must be listed.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyTokenError::Algorithm`] and [`VerifyTokenError::UnknownKey`].
+    pub(crate) fn key_of(
+        &self,
+        header: &Header,
+        listed: &BTreeSet<IssuerAlgorithm>,
+    ) -> Result<&IssuerKey, VerifyTokenError> {
+        let algorithm = listed.iter().find(|it| it.as_str() == header.alg);
+        let algorithm = *algorithm.ok_or(VerifyTokenError::Algorithm)?;
+        self.find(header, algorithm).ok_or(VerifyTokenError::UnknownKey)
     }
 
     /// Finds the key that a header names. Without a name there must be one key only that it could be.
@@ -134,70 +170,104 @@ impl IssuerKeys {
 
 impl fmt::Debug for IssuerKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.names()).finish()
+        f.debug_list().entries(self.names(&BTreeSet::from(IssuerAlgorithm::ALL))).finish()
+    }
+}
+
+// === impl IssuerKey ===
+
+impl IssuerKey {
+    /// Verifies the signature of a token.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyTokenError::Malformed`] and [`VerifyTokenError::Signature`].
+    pub(crate) fn check_signature(&self, parts: &Parts<'_>) -> Result<(), VerifyTokenError> {
+        let signature = tokens::decode(parts.signature).ok_or(VerifyTokenError::Malformed)?;
+        let verified = self.public.verify_sig(parts.signed.as_bytes(), &signature);
+        verified.map_err(|_| VerifyTokenError::Signature)
+    }
+}
+
+// === impl Verifies ===
+
+impl Verifies {
+    fn of(algorithm: IssuerAlgorithm) -> Self {
+        match algorithm {
+            IssuerAlgorithm::Es256 => Self::Ecdsa(&ECDSA_P256_SHA256_FIXED, 32),
+            IssuerAlgorithm::Es384 => Self::Ecdsa(&ECDSA_P384_SHA384_FIXED, 48),
+            IssuerAlgorithm::Es512 => Self::Ecdsa(&ECDSA_P521_SHA512_FIXED, 66),
+            IssuerAlgorithm::EdDsa => Self::EdDsa,
+            IssuerAlgorithm::Ps256 => Self::Rsa(&RSA_PSS_2048_8192_SHA256),
+            IssuerAlgorithm::Ps384 => Self::Rsa(&RSA_PSS_2048_8192_SHA384),
+            IssuerAlgorithm::Ps512 => Self::Rsa(&RSA_PSS_2048_8192_SHA512),
+            IssuerAlgorithm::Rs256 => Self::Rsa(&RSA_PKCS1_2048_8192_SHA256),
+            IssuerAlgorithm::Rs384 => Self::Rsa(&RSA_PKCS1_2048_8192_SHA384),
+            IssuerAlgorithm::Rs512 => Self::Rsa(&RSA_PKCS1_2048_8192_SHA512),
+        }
     }
 }
 
 // === impl Jwk ===
 
 impl Jwk {
-    /// Returns the key once for each algorithm that it may be used with.
+    /// Returns the key once for each algorithm that it may be used with: the one that it names, if that fits its kind; without
+    /// one, those of its kind.
     fn usable(&self) -> Vec<IssuerKey> {
+        use IssuerAlgorithm as A;
         let for_signatures = self.r#use.as_deref().is_none_or(|it| it == "sig")
             && self.key_ops.as_ref().is_none_or(|it| it.iter().any(|operation| operation == "verify"));
         if !for_signatures {
             return Vec::new();
         }
-        let algorithms: &[IssuerAlgorithm] = match (self.kty.as_str(), self.crv.as_deref()) {
-            ("EC", Some("P-256")) => &[IssuerAlgorithm::Es256],
-            ("EC", Some("P-384")) => &[IssuerAlgorithm::Es384],
-            ("OKP", Some("Ed25519")) => &[IssuerAlgorithm::EdDsa],
-            ("RSA", None) => &[IssuerAlgorithm::Rs256, IssuerAlgorithm::Ps256],
+        let of_its_kind: &[A] = match (self.kty.as_str(), self.crv.as_deref()) {
+            ("EC", Some("P-256")) => &[A::Es256],
+            ("EC", Some("P-384")) => &[A::Es384],
+            ("EC", Some("P-521")) => &[A::Es512],
+            ("OKP", Some("Ed25519")) => &[A::EdDsa],
+            ("RSA", None) => &[A::Ps256, A::Ps384, A::Ps512, A::Rs256, A::Rs384, A::Rs512],
             _ => &[],
         };
-        let named =
-            |algorithm: &&IssuerAlgorithm| self.alg.as_deref().is_none_or(|it| it == algorithm.as_str());
-        algorithms.iter().filter(named).filter_map(|algorithm| self.key(*algorithm)).collect()
+        let algorithm_is_said = self.alg.is_some() || of_its_kind.len() == 1;
+        let named = |algorithm: &&A| self.alg.as_deref().is_none_or(|it| it == algorithm.as_str());
+        let key = |algorithm: &A| {
+            let (public, members) = self.public(*algorithm)?;
+            let fingerprint = KeyFingerprint::of(algorithm.as_str(), &members);
+            let kid = self.kid.clone();
+            Some(IssuerKey { kid, algorithm: *algorithm, algorithm_is_said, public, fingerprint })
+        };
+        of_its_kind.iter().filter(named).filter_map(key).collect()
     }
 
-    fn key(&self, algorithm: IssuerAlgorithm) -> Option<IssuerKey> {
+    /// Returns what verifies with an algorithm, and the members that make it; `None` when it is no good.
+    fn public(&self, algorithm: IssuerAlgorithm) -> Option<(ParsedPublicKey, Value)> {
         let decode = |part: &Option<String>| part.as_deref().and_then(tokens::decode);
-        let (public, members) = match algorithm {
-            IssuerAlgorithm::Es256 | IssuerAlgorithm::Es384 => {
-                let (verifies, size): (&'static dyn aws_lc_rs::signature::VerificationAlgorithm, usize) =
-                    match algorithm {
-                        IssuerAlgorithm::Es256 => (&ECDSA_P256_SHA256_FIXED, 32),
-                        _ => (&ECDSA_P384_SHA384_FIXED, 48),
-                    };
+        match Verifies::of(algorithm) {
+            Verifies::Ecdsa(verifies, size) => {
                 let (x, y) = (decode(&self.x)?, decode(&self.y)?);
                 if x.len() != size || y.len() != size {
                     return None;
                 }
                 let point = [&[4][..], &x, &y].concat();
                 let members = json!({ "crv": self.crv, "kty": "EC", "x": self.x, "y": self.y });
-                (ParsedPublicKey::new(verifies, point).ok()?, members)
+                Some((ParsedPublicKey::new(verifies, point).ok()?, members))
             }
-            IssuerAlgorithm::EdDsa => {
+            Verifies::EdDsa => {
                 let x = decode(&self.x).filter(|x| x.len() == 32)?;
                 let members = json!({ "crv": "Ed25519", "kty": "OKP", "x": self.x });
-                (ParsedPublicKey::new(&ED25519, x).ok()?, members)
+                Some((ParsedPublicKey::new(&ED25519, x).ok()?, members))
             }
-            IssuerAlgorithm::Rs256 | IssuerAlgorithm::Ps256 => {
+            Verifies::Rsa(parameters) => {
                 let (n, e) = (decode(&self.n)?, decode(&self.e)?);
+                let bits = (n.len() * 8).checked_sub(usize::try_from(n.first()?.leading_zeros()).ok()?)?;
                 // An exponent of one would make every text a signature of itself.
-                if !RSA_BYTES.contains(&n.len()) || matches!(e.as_slice(), [] | [0..=2]) {
+                if !RSA_BITS.contains(&bits) || matches!(e.as_slice(), [] | [0..=2]) {
                     return None;
                 }
-                let parameters = match algorithm {
-                    IssuerAlgorithm::Rs256 => &RSA_PKCS1_2048_8192_SHA256,
-                    _ => &RSA_PSS_2048_8192_SHA256,
-                };
                 let members = json!({ "e": self.e, "kty": "RSA", "n": self.n });
-                (RsaPublicKeyComponents { n, e }.to_parsed_public_key(parameters).ok()?, members)
+                Some((RsaPublicKeyComponents { n, e }.to_parsed_public_key(parameters).ok()?, members))
             }
-        };
-        let fingerprint = KeyFingerprint::of(algorithm.as_str(), &members);
-        Some(IssuerKey { kid: self.kid.clone(), algorithm, public, fingerprint })
+        }
     }
 }
 
@@ -243,14 +313,10 @@ impl<'a> OpenedToken<'a> {
         if settings.access_tokens_only && !matches!(typ.as_str(), "at+jwt" | "application/at+jwt") {
             return Err(VerifyTokenError::Header);
         }
-        let algorithm = settings.algorithms.iter().find(|it| it.as_str() == self.header.alg);
-        let algorithm = *algorithm.ok_or(VerifyTokenError::Algorithm)?;
-        let key = keys.find(&self.header, algorithm).ok_or(VerifyTokenError::UnknownKey)?;
+        let key = keys.key_of(&self.header, &settings.algorithms)?;
         let fact = memory.fact(&key.fingerprint, self.token);
         if !fact.as_ref().is_some_and(|fact| memory.knows(fact)) {
-            let signature = tokens::decode(self.parts.signature).ok_or(VerifyTokenError::Malformed)?;
-            let signed = self.parts.signed.as_bytes();
-            key.public.verify_sig(signed, &signature).map_err(|_| VerifyTokenError::Signature)?;
+            key.check_signature(&self.parts)?;
             fact.iter().for_each(|fact| memory.learn(fact));
         }
         self.check(demands)

@@ -17,10 +17,14 @@ const PIPELINE: &str = "kind: Pipeline\nname: orders\nproject: store\n\
     trigger: { type: rest, externalApi: true, apiKey: true, jwt: { issuers: [corp], scopes: [read] } }\n\
     steps: [{ json: { me: \"{{ consumer.name }}\", team: \"{{ claims.team }}\" } }]\n";
 
-fn token(issuer: &FakeIssuer, client: &str, seconds: i64) -> String {
+fn claims(client: &str, seconds: i64) -> Value {
     let now = Timestamp::now().as_second();
-    issuer.token(&json!({ "aud": "orders", "sub": "u1", "azp": client, "jti": format!("{client}-{now}"),
-        "iat": now, "exp": now + seconds, "scope": "read", "team": "blue" }))
+    json!({ "aud": "orders", "sub": "u1", "azp": client, "jti": format!("{client}-{now}"),
+        "iat": now, "exp": now + seconds, "scope": "read", "team": "blue" })
+}
+
+fn token(issuer: &FakeIssuer, client: &str, seconds: i64) -> String {
+    issuer.token(&claims(client, seconds))
 }
 
 async fn call(server: &Server<'_>, key: &str, token: &str) -> Reply {
@@ -150,6 +154,54 @@ async fn tokens_of_an_issuer_are_taken_through_rotation_failure_and_a_start_with
     server.cli(&["issuer", "delete", "corp", "--env", "test"]).expect_code(0);
     server.cli(&["issuer", "get", "corp", "--env", "test"]).expect_code(4);
     home.assert_secrets_stayed_secret();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_every_algorithm_that_is_listed_are_taken() {
+    let issuer = FakeIssuer::start().await.expect("an issuer");
+    issuer.rotate_to_every_algorithm();
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let file = home.file("orders.yaml", PIPELINE);
+    server.cli(&["apply", "-f", &file]).expect_code(0);
+    let url = issuer.url();
+    let create = |algorithms: &[&str]| {
+        let words = "issuer create corp --env test --audience orders --consumer-claim azp --internal-addresses --issuer";
+        let mut words: Vec<_> = words.split(' ').chain([url.as_str()]).collect();
+        algorithms.iter().for_each(|algorithm| words.extend(["--algorithm", algorithm]));
+        server.cli(&words)
+    };
+    for wrong in ["HS256", "HS512", "none", "ES521", "es512"] {
+        create(&["ES256", wrong]).expect_code(2).expect_words("is not an algorithm for tokens of issuers");
+    }
+    let algorithms = issuer.algorithms();
+    assert_eq!(algorithms.len(), 10);
+    create(&algorithms).expect_code(0);
+    server.cli(&["deploy", "orders", "--env", "test"]).expect_code(0);
+    let made = server.json(&["consumer", "create", "shop", "--env", "test", "--pipeline", "orders"]);
+    let key = made["items"][0]["key"]["key"].as_str().expect("a key").to_owned();
+    let token = |algorithm: &&'static str| (*algorithm, issuer.token_with(algorithm, &claims("shop", 600)));
+    let tokens: Vec<_> = algorithms.iter().map(token).collect();
+    comes(&server, "the keys of the issuer", &key, &tokens[0].1, "").await;
+    for (algorithm, token) in &tokens {
+        let reply = call(&server, &key, token).await;
+        assert_eq!((reply.status, reply.code()), (200, ""), "{algorithm}");
+    }
+    let told = keys_of(&server)["keys"].take();
+    let told = told.as_array().expect("keys").iter().filter_map(|key| key["algorithm"].as_str());
+    assert_eq!(told.collect::<Vec<_>>(), algorithms);
+
+    // What is taken off the list counts no more, also for tokens that were taken before.
+    let narrow = json!({ "kind": "Issuer", "name": "corp", "environments": { "test": { "issuer": url, "audience": "orders",
+        "algorithms": ["PS384", "ES512"], "consumer": { "claim": "azp" }, "internalAddresses": true } } });
+    let narrow = home.file("issuer.json", &narrow.to_string());
+    server.cli(&["apply", "-f", &narrow]).expect_code(0);
+    for (algorithm, token) in &tokens {
+        let listed = ["PS384", "ES512"].contains(algorithm);
+        let (status, code) = if listed { (200, "") } else { (401, "jwt-invalid") };
+        comes(&server, "the shorter list", &key, token, code).await;
+        call(&server, &key, token).await.expect(status, code);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -150,20 +150,38 @@ pub enum IssuerAlgorithm {
     /// ECDSA on P-384 with SHA-384.
     #[serde(rename = "ES384")]
     Es384,
+    /// ECDSA on P-521 with SHA-512.
+    #[serde(rename = "ES512")]
+    Es512,
     /// Ed25519.
     #[serde(rename = "EdDSA")]
     EdDsa,
     /// RSASSA-PSS with SHA-256.
     #[serde(rename = "PS256")]
     Ps256,
+    /// RSASSA-PSS with SHA-384.
+    #[serde(rename = "PS384")]
+    Ps384,
+    /// RSASSA-PSS with SHA-512.
+    #[serde(rename = "PS512")]
+    Ps512,
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     #[serde(rename = "RS256")]
     Rs256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    #[serde(rename = "RS384")]
+    Rs384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    #[serde(rename = "RS512")]
+    Rs512,
 }
 
 /// A text that names no such algorithm.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an algorithm for tokens of issuers: use ES256, ES384, EdDSA, PS256 or RS256")]
+#[error(
+    "`{0}` is not an algorithm for tokens of issuers: use ES256, ES384, ES512, EdDSA, PS256, PS384, PS512, RS256, RS384 \
+     or RS512"
+)]
 pub struct ParseIssuerAlgorithmError(String);
 
 /// The URL of an issuer or of its keys: `https`, or `http` for one at an internal address.
@@ -284,16 +302,32 @@ impl From<TokenConsumer> for TokenConsumerFields {
 
 impl IssuerAlgorithm {
     /// Every algorithm.
-    pub const ALL: [Self; 5] = [Self::Es256, Self::Es384, Self::EdDsa, Self::Ps256, Self::Rs256];
+    pub const ALL: [Self; 10] = [
+        Self::Es256,
+        Self::Es384,
+        Self::Es512,
+        Self::EdDsa,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+    ];
 
     /// Returns the name as registered with IANA.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
             Self::EdDsa => "EdDSA",
             Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
             Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
         }
     }
 }
@@ -436,6 +470,19 @@ mod tests {
     }
 
     #[test]
+    fn an_algorithm_reads_back_under_the_one_name_that_it_has_everywhere() {
+        for algorithm in IssuerAlgorithm::ALL {
+            let name = algorithm.to_string();
+            assert_eq!(name.parse(), Ok(algorithm));
+            assert_eq!(serde_json::to_value(algorithm).expect("JSON"), name.as_str());
+            let listed = settings(&serde_json::json!({ "algorithms": [name] })).expect("settings");
+            assert_eq!(listed.algorithms, BTreeSet::from([algorithm]));
+        }
+        let refused = "HS256".parse::<IssuerAlgorithm>().expect_err("symmetric").to_string();
+        assert!(IssuerAlgorithm::ALL.iter().all(|it| refused.contains(it.as_str())), "{refused}");
+    }
+
+    #[test]
     fn settings_that_would_take_too_much_are_refused() {
         for change in [
             serde_json::json!({ "issuer": "ftp://login.example" }),
@@ -448,6 +495,9 @@ mod tests {
             serde_json::json!({ "algorithms": [] }),
             serde_json::json!({ "algorithms": ["none"] }),
             serde_json::json!({ "algorithms": ["HS256"] }),
+            serde_json::json!({ "algorithms": ["ES512", "HS512"] }),
+            serde_json::json!({ "algorithms": ["ES521"] }),
+            serde_json::json!({ "algorithms": ["es512"] }),
             serde_json::json!({ "consumer": {} }),
             serde_json::json!({ "consumer": { "name": "shop", "claim": "azp" } }),
             serde_json::json!({ "consumer": { "name": "shop", "values": { "a": "shop" } } }),

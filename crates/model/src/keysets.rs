@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::EnvironmentName;
 
-/// A signature algorithm of JOSE (RFC 7518 section 3.1, RFC 8037).
+/// An algorithm that an environment's own tokens are signed with (RFC 7518 section 3.1, RFC 8037).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Algorithm {
     /// ECDSA on P-256 with SHA-256.

@@ -4,8 +4,6 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -13,8 +11,10 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tollgate_model::issuers::IssuerAlgorithm;
 
 use crate::Acceptor;
+use crate::issuer_keys::IssuerKeyPair;
 
 /// An issuer on a free loopback port; stops answering when it is dropped.
 pub struct FakeIssuer {
@@ -42,7 +42,7 @@ pub enum IssuerMood {
 
 struct State {
     mood: IssuerMood,
-    keys: Vec<(String, EcdsaKeyPair)>,
+    keys: Vec<(String, IssuerKeyPair)>,
     made: usize,
     asked: usize,
 }
@@ -50,7 +50,7 @@ struct State {
 // === impl FakeIssuer ===
 
 impl FakeIssuer {
-    /// Starts an issuer with one key.
+    /// Starts an issuer with one key, for ES256.
     ///
     /// # Errors
     ///
@@ -59,7 +59,7 @@ impl FakeIssuer {
         Self::start_behind(Acceptor::default()).await
     }
 
-    /// Starts an issuer with one key, which takes connections as it is told; behind TLS it is called `localhost`.
+    /// Starts an issuer with one key, for ES256, which takes connections as it is told; behind TLS it is called `localhost`.
     ///
     /// # Errors
     ///
@@ -83,17 +83,37 @@ impl FakeIssuer {
         self.base.to_string()
     }
 
-    /// Signs with a new key from now on, and publishes only that.
+    /// Signs with a new key for ES256 from now on, and publishes only that.
     ///
     /// # Panics
     ///
     /// When there is no randomness.
     pub fn rotate(&self) {
+        self.replace(vec![IssuerKeyPair::generate(IssuerAlgorithm::Es256)]);
+    }
+
+    /// Has a new key for each algorithm from now on, and publishes only those.
+    ///
+    /// # Panics
+    ///
+    /// When there is no randomness.
+    pub fn rotate_to_every_algorithm(&self) {
+        self.replace(IssuerKeyPair::of_every_algorithm());
+    }
+
+    fn replace(&self, keys: Vec<IssuerKeyPair>) {
         let mut state = lock(&self.state);
-        state.made += 1;
-        let kid = format!("k{}", state.made);
-        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("randomness");
-        state.keys = vec![(kid, key)];
+        state.keys.clear();
+        for key in keys {
+            state.made += 1;
+            let kid = format!("k{}", state.made);
+            state.keys.push((kid, key));
+        }
+    }
+
+    /// Returns the names of the algorithms of its keys.
+    pub fn algorithms(&self) -> Vec<&'static str> {
+        lock(&self.state).keys.iter().map(|(_, key)| key.algorithm().as_str()).collect()
     }
 
     /// Answers otherwise from now on.
@@ -112,16 +132,26 @@ impl FakeIssuer {
     ///
     /// When the key does not sign.
     pub fn token(&self, claims: &Value) -> String {
+        self.sign(claims, |_| true)
+    }
+
+    /// As [`FakeIssuer::token`], signed with the algorithm of this name.
+    ///
+    /// # Panics
+    ///
+    /// When it has no key for the algorithm, or the key does not sign.
+    pub fn token_with(&self, algorithm: &str, claims: &Value) -> String {
+        self.sign(claims, |key| key.algorithm().as_str() == algorithm)
+    }
+
+    fn sign(&self, claims: &Value, fits: impl Fn(&IssuerKeyPair) -> bool) -> String {
         let mut claims = claims.clone();
         if let Some(claims) = claims.as_object_mut() {
             claims.insert("iss".to_owned(), self.url().into());
         }
         let state = lock(&self.state);
-        let (kid, key) = state.keys.first().expect("an issuer has a key");
-        let header = json!({ "alg": "ES256", "kid": kid, "typ": "at+jwt" });
-        let signed = format!("{}.{}", base64url(header.to_string()), base64url(claims.to_string()));
-        let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).expect("signs");
-        format!("{signed}.{}", base64url(signature))
+        let (kid, key) = state.keys.iter().find(|(_, key)| fits(key)).expect("the issuer has such a key");
+        key.token(kid, &claims)
     }
 }
 
@@ -183,38 +213,6 @@ async fn serve(
 
 fn jwks(state: &Mutex<State>) -> String {
     let state = lock(state);
-    let keys = state.keys.iter().filter_map(|(kid, key)| {
-        let (x, y) = key.public_key().as_ref().strip_prefix(&[4])?.split_at_checked(32)?;
-        Some(json!({ "kty": "EC", "crv": "P-256", "use": "sig", "kid": kid, "x": base64url(x), "y": base64url(y) }))
-    });
-    json!({ "keys": keys.collect::<Vec<_>>() }).to_string()
-}
-
-/// base64url without padding (RFC 4648 section 5).
-fn base64url(bytes: impl AsRef<[u8]>) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for chunk in bytes.as_ref().chunks(3) {
-        let bits = chunk.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte))
-            << (8 * (3 - chunk.len()));
-        for place in 0..=chunk.len() {
-            let letter = ALPHABET.get(bits >> (18 - 6 * place) & 63).copied().unwrap_or_default();
-            text.push(letter.into());
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64url_is_that_of_rfc_4648() {
-        for (bytes, text) in
-            [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("\u{3ff}", "z78")]
-        {
-            assert_eq!(base64url(bytes), text);
-        }
-    }
+    let keys: Vec<_> = state.keys.iter().map(|(kid, key)| key.public_jwk(kid)).collect();
+    json!({ "keys": keys }).to_string()
 }

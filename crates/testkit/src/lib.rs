@@ -5,6 +5,7 @@
 mod authority;
 mod collector;
 mod issuer;
+mod issuer_keys;
 mod postgres;
 mod proxy;
 mod sources;
@@ -16,6 +17,7 @@ mod waiting;
 pub use authority::{Authority, Leaf};
 pub use collector::{Collector, SentLine, SentSpan};
 pub use issuer::{FakeIssuer, IssuerMood};
+pub use issuer_keys::IssuerKeyPair;
 pub use postgres::Postgres;
 pub use proxy::FaultProxy;
 pub use sources::{FixedClock, SeededRandom};

@@ -1,6 +1,7 @@
 //! Issuers outside, and what is told of them.
 
 use tollgate_app::pipelines::SavePipeline;
+use tollgate_model::issuers::IssuerAlgorithm;
 
 use crate::world::{Reply, World};
 
@@ -78,6 +79,24 @@ async fn an_issuer_is_set_changed_and_deleted_on_pages() {
     let deleted = world.post(&format!("{CORP}/delete"), &[("revision", now.as_str())]).await;
     assert_eq!(deleted.status, 303, "{}", deleted.text);
     assert_eq!(world.get(CORP).await.status, 404);
+}
+
+#[tokio::test]
+async fn every_algorithm_that_issuers_may_use_is_offered_and_those_ticked_count() {
+    let world = World::start().await;
+    let new = world.get("/realms/default/new-issuer?environment=test").await.text;
+    for algorithm in IssuerAlgorithm::ALL {
+        assert!(new.contains(&format!("name=\"algorithm\" value=\"{algorithm}\"")), "{algorithm}: {new}");
+    }
+    assert!(!new.contains("value=\"HS256\""));
+    let ticked = [("algorithm", "ES512"), ("algorithm", "PS384"), ("algorithm", "RS512")];
+    assert_eq!(world.post(ISSUERS, &form(&ticked)).await.status, 303);
+    assert!(world.get(&format!("{ISSUERS}?environment=test")).await.text.contains("ES512, PS384, RS512"));
+    let page = world.get(CORP).await.text;
+    for algorithm in IssuerAlgorithm::ALL {
+        let checked = page.contains(&format!("value=\"{algorithm}\" checked"));
+        assert_eq!(checked, ticked.contains(&("algorithm", algorithm.as_str())), "{algorithm}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
-use aws_lc_rs::signature::{
-    ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PSS_SHA256, RsaKeyPair,
-};
+mod algorithms;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tollgate_model::keysets::Algorithm;
@@ -35,9 +34,13 @@ fn with(base: &Value, change: &Value) -> Value {
 }
 
 fn token(key: &PrivateKey, header: &Value, payload: &str) -> String {
+    signed_by(|signed| key.sign(signed).expect("signs"), header, payload)
+}
+
+fn signed_by(sign: impl FnOnce(&[u8]) -> Vec<u8>, header: &Value, payload: &str) -> String {
     let signed =
         format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
-    let signature = key.sign(signed.as_bytes()).expect("signs");
+    let signature = sign(signed.as_bytes());
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
@@ -58,59 +61,6 @@ fn verdict(
     let now = Timestamp::from_second(NOW).expect("in range");
     let demands = TokenDemands { settings, max_lifetime_ms: 3_600_000, now };
     OpenedToken::open(token)?.verify(demands, keys, memory)
-}
-
-#[test]
-fn a_token_of_each_algorithm_is_taken_and_remembered() {
-    for algorithm in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
-        let (key, memory) = (key(algorithm), VerifiedTokens::new(8, &Counter::default()));
-        let keys = keys(&[key.public_jwk("k1").expect("public")]).expect("keys");
-        let token = token(&key, &header(&key), &payload().to_string());
-        let claims = verdict(&token, &settings(&json!({})), &keys, &memory).expect("good");
-        assert_eq!((claims.subject.as_str(), claims.jti.as_str()), ("u1", "j1"));
-        assert!(claims.has_scope(&Scope::parse("a:b").expect("a scope")));
-        assert_eq!(memory.len(), 1);
-        assert_eq!(verdict(&token, &settings(&json!({})), &keys, &memory), Ok(claims));
-    }
-}
-
-#[test]
-fn tokens_of_the_larger_curve_and_of_the_newer_padding_are_taken_where_listed() {
-    let random = aws_lc_rs::rand::SystemRandom::new();
-    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    let pair = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).expect("makes");
-    let (x, y) = pair.public_key().as_ref()[1..].split_at(48);
-    let ec = json!({ "kty": "EC", "crv": "P-384", "kid": "ec", "x": encode(x), "y": encode(y) });
-    let rsa = RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).expect("makes");
-    let public = rsa.public_key();
-    let n = encode(public.modulus().big_endian_without_leading_zero());
-    let pss = json!({ "kty": "RSA", "kid": "pss", "n": n, "e": "AQAB" });
-    let keys = keys(&[ec, pss]).expect("keys");
-    let sign = |alg: &str, kid: &str| {
-        let header = json!({ "alg": alg, "kid": kid, "typ": "at+jwt" });
-        let signed =
-            format!("{}.{}", encode(header.to_string().as_bytes()), encode(payload().to_string().as_bytes()));
-        let signature = if kid == "ec" {
-            pair.sign(&random, signed.as_bytes()).expect("signs").as_ref().to_vec()
-        } else {
-            let mut signature = vec![0; rsa.public_modulus_len()];
-            rsa.sign(&RSA_PSS_SHA256, &random, signed.as_bytes(), &mut signature).expect("signs");
-            signature
-        };
-        format!("{signed}.{}", encode(&signature))
-    };
-    let newer = settings(&json!({ "algorithms": ["ES384", "PS256"] }));
-    let memory = VerifiedTokens::none();
-    for (alg, kid) in [("ES384", "ec"), ("PS256", "pss")] {
-        assert!(verdict(&sign(alg, kid), &newer, &keys, &memory).is_ok(), "{alg}");
-        assert_eq!(
-            verdict(&sign(alg, kid), &settings(&json!({})), &keys, &memory),
-            Err(VerifyTokenError::Algorithm)
-        );
-    }
-    // One padding said, the other used.
-    let both = settings(&json!({ "algorithms": ["RS256", "PS256"] }));
-    assert_eq!(verdict(&sign("RS256", "pss"), &both, &keys, &memory), Err(VerifyTokenError::Signature));
 }
 
 #[test]
@@ -282,6 +232,11 @@ fn of_a_key_set_only_what_can_verify_is_kept() {
         ("a point that is not on the curve", vec![jwk(&ec, json!({ "y": URL_SAFE_NO_PAD.encode([1; 32]) }))]),
         ("half a point", vec![jwk(&ec, json!({ "y": "AAAA" }))]),
         ("an RSA key of 1024 bits", vec![jwk(&rsa, json!({ "n": URL_SAFE_NO_PAD.encode([0xff; 128]) }))]),
+        ("an RSA key of 2047 bits", vec![jwk(&rsa, json!({ "n": modulus(0x7f, 256) }))]),
+        ("an RSA key of 8193 bits", vec![jwk(&rsa, json!({ "n": modulus(1, 1025) }))]),
+        ("an RSA key that begins with zero", vec![jwk(&rsa, json!({ "n": modulus(0, 257) }))]),
+        ("an RSA key for encryption", vec![jwk(&rsa, json!({ "alg": "RSA-OAEP-256" }))]),
+        ("an RSA key on a curve", vec![jwk(&rsa, json!({ "crv": "P-256" }))]),
         ("an RSA exponent of one", vec![jwk(&rsa, json!({ "e": "AQ" }))]),
         ("a curve that is not offered", vec![jwk(&ec, json!({ "crv": "secp256k1" }))]),
         ("no key at all", vec![json!("k1"), json!(null)]),
@@ -292,11 +247,20 @@ fn of_a_key_set_only_what_can_verify_is_kept() {
     for junk in [&b""[..], b"[]", b"{}", b"{\"keys\":{}}", b"<html>", &[0xff]] {
         assert_eq!(IssuerKeys::parse(junk).err(), Some(ParseIssuerKeysError::NoSet));
     }
-    // An RSA key without `alg` is there for both paddings; two keys of one name are one, the first.
-    let mut bare = jwk(&rsa, json!({}));
-    bare.as_object_mut().expect("an object").shift_remove("alg");
-    let set = keys(&[bare, jwk(&ec, json!({})), jwk(&key(Algorithm::Es256), json!({}))]).expect("keys");
-    assert_eq!(format!("{set:?}"), "[(Some(\"k1\"), Rs256), (Some(\"k1\"), Ps256), (Some(\"k1\"), Es256)]");
+    for modulus in [modulus(0x80, 256), modulus(0xff, 1024)] {
+        assert!(keys(&[jwk(&rsa, json!({ "n": modulus }))]).is_ok(), "of 2048 and 8192 bits");
+    }
+    // Two keys of one name and one algorithm are one, the first.
+    let set = keys(&[jwk(&rsa, json!({})), jwk(&ec, json!({})), jwk(&key(Algorithm::Es256), json!({}))])
+        .expect("keys");
+    assert_eq!(format!("{set:?}"), "[(Some(\"k1\"), Rs256), (Some(\"k1\"), Es256)]");
+}
+
+/// An odd number of so many bytes.
+fn modulus(first: u8, bytes: usize) -> String {
+    let mut modulus = vec![0xff; bytes];
+    modulus[0] = first;
+    URL_SAFE_NO_PAD.encode(modulus)
 }
 
 #[test]

@@ -7,11 +7,12 @@ use tollgate_credential::issuers::IssuerKeys;
 use tollgate_credential::keysets::{KeySet, KeySetKey, TokenRequest};
 use tollgate_credential::private_keys::PrivateKey;
 use tollgate_model::consumers::Consumer;
-use tollgate_model::issuers::Issuer;
+use tollgate_model::issuers::{Issuer, IssuerAlgorithm};
 use tollgate_model::keysets::{Algorithm, SigningKey, SigningKeyState};
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::triggers::Scope;
 use tollgate_snapshot::FetchedKeys;
+use tollgate_testkit::IssuerKeyPair;
 
 use crate::world::{Reply, World, get};
 
@@ -93,11 +94,15 @@ impl Setting {
 
     /// Publishes the snapshot and puts what the issuer publishes now in the place of its keys.
     fn fetch(&self) {
+        self.fetched(&self.corp.0.jwks(self.world.now()));
+    }
+
+    /// Publishes the snapshot and puts a JWK Set in the place of the issuer's keys.
+    fn fetched(&self, jwks: &Value) {
         let snapshot = self.world.publish();
         let ring = self.world.gateway.issuer_keys();
         ring.keep(&snapshot.issuers().map(|entry| entry.source).collect());
-        let now = self.world.now();
-        let jwks = self.corp.0.jwks(now).to_string().into_bytes();
+        let (now, jwks) = (self.world.now(), jwks.to_string().into_bytes());
         for entry in snapshot.issuers() {
             let keys = IssuerKeys::parse(&jwks).expect("keys");
             let slot = ring.slot(&entry.source).expect("a place");
@@ -140,6 +145,40 @@ async fn a_token_is_taken_where_the_trigger_lists_its_issuer_and_nowhere_else() 
     assert_eq!(setting.code("own", &own).await, "");
     assert_eq!(setting.code("both", &own).await, "");
     assert_eq!(setting.code("corp", &own).await, "jwt-invalid", "login flows are not listed");
+}
+
+#[tokio::test]
+async fn a_token_of_each_algorithm_is_taken_where_that_is_listed_and_nowhere_else() {
+    let mut setting = Setting::new();
+    let now = setting.world.now().as_second();
+    let claims = json!({ "iss": URL, "aud": "orders", "sub": "alice", "client_id": "alice", "jti": "j1",
+        "iat": now, "exp": now + 600, "scope": "read" });
+    let keys = IssuerKeyPair::of_every_algorithm();
+    let tokens: Vec<_> =
+        keys.iter().map(|key| (key.algorithm(), key.token(key.algorithm().as_str(), &claims))).collect();
+    let said: Vec<_> = keys.iter().map(|key| key.public_jwk(key.algorithm().as_str())).collect();
+    let unsaid = said.iter().cloned().map(|mut jwk| {
+        jwk.as_object_mut().expect("an object").remove("alg");
+        jwk
+    });
+    for jwks in [json!({ "keys": said }), json!({ "keys": unsaid.collect::<Vec<_>>() })] {
+        for listed in IssuerAlgorithm::ALL {
+            setting.set(&json!({ "algorithms": [listed] }));
+            setting.fetched(&jwks);
+            for (algorithm, token) in &tokens {
+                let code = if *algorithm == listed { "" } else { "jwt-invalid" };
+                assert_eq!(setting.code("corp", token).await, code, "{algorithm} where {listed} is listed");
+                assert_eq!(setting.code("corp", token).await, code, "the second time");
+            }
+        }
+    }
+    // One key of RSA under the name of one algorithm, used with another that is listed, too.
+    setting.set(&json!({ "algorithms": IssuerAlgorithm::ALL }));
+    setting.fetched(&json!({ "keys": said }));
+    for (key, other) in [("RS256", "PS256"), ("PS512", "RS512"), ("RS384", "RS512"), ("PS384", "PS256")] {
+        let other = keys.iter().find(|it| it.algorithm().as_str() == other).expect("a key");
+        assert_eq!(setting.code("corp", &other.token(key, &claims)).await, "jwt-invalid", "{key}");
+    }
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ pub(crate) struct CreateArguments {
     /// The `aud` that a token must carry.
     #[arg(long)]
     audience: String,
-    /// An algorithm that counts: ES256, ES384, EdDSA, PS256 or RS256; repeatable.
+    /// An algorithm that counts: ES256, ES384, ES512, EdDSA, PS256, PS384, PS512, RS256, RS384 or RS512; repeatable.
     #[arg(long = "algorithm", value_name = "ALGORITHM", required = true)]
     algorithms: Vec<IssuerAlgorithm>,
     /// The consumer whose every token is.

@@ -81,7 +81,7 @@ impl IssuerTask {
         let source = KeySource::of(realm, issuer);
         let keys = self.ring.slot(&source)?.keys();
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner).get(&source).cloned();
-        let names = keys.iter().flat_map(|keys| keys.keys.names());
+        let names = keys.iter().flat_map(|keys| keys.keys.names(&issuer.settings.algorithms));
         Some(IssuerKeysState {
             fetched_at: keys.as_ref().map(|keys| keys.fetched_at),
             usable: keys.as_ref().is_some_and(|keys| keys.are_fresh(issuer, self.clock.now())),

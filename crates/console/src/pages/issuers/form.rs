@@ -251,7 +251,7 @@ mod tests {
             json!({ "claim": "azp", "values": { "a = b": "shop", "client-7": "bank" } }),
         ] {
             let settings = json!({ "issuer": "https://login.example", "jwksUrl": "http://127.0.0.1/keys",
-                "audience": "orders", "algorithms": ["RS256", "EdDSA"], "consumer": consumer,
+                "audience": "orders", "algorithms": ["RS256", "EdDSA", "ES512", "PS384"], "consumer": consumer,
                 "scopesClaim": "scp", "accessTokensOnly": false, "leewaySeconds": 0, "refreshSeconds": 10,
                 "maxStaleSeconds": 604_800, "internalAddresses": true });
             let settings: IssuerSettings = serde_json::from_value(settings).expect("settings");

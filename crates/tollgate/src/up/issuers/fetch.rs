@@ -203,7 +203,7 @@ mod tests {
 
     async fn outcome(settings: &IssuerSettings) -> Result<usize, String> {
         let fetched = Fetcher::new().expect("a client").fetch(settings).await;
-        fetched.map(|(keys, _)| keys.names().count()).map_err(|error| error.to_string())
+        fetched.map(|(keys, _)| keys.names(&settings.algorithms).count()).map_err(|error| error.to_string())
     }
 
     #[tokio::test]
