@@ -6,7 +6,7 @@ use tollgate_credential::keysets::{KeySet, KeySetKey};
 use tollgate_credential::private_keys::PrivateKey;
 use tollgate_credential::tokens;
 use tollgate_model::consumers::Consumer;
-use tollgate_model::keysets::{Algorithm, SigningKey, SigningKeyState, TokenRevocation};
+use tollgate_model::keysets::{Algorithm, Jti, SigningKey, SigningKeyState, TokenRevocation};
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::next_steps::NextStep;
 use tollgate_model::objects::keys;
@@ -134,12 +134,12 @@ impl SigningKeys {
     ) -> Result<TokenRevocation, Error> {
         op.demand_in(Permission::TokenRevoke, Place::environment(environment))?;
         self.0.environment(&op.realm, environment).await?;
-        let shaped = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-        if !(1..=64).contains(&jti.len()) || !jti.bytes().all(shaped) {
-            return Err(Error::invalid("this is no `jti` of a token of ours")
+        let jti = Jti::parse(jti).map_err(|error| {
+            Error::invalid(error.to_string())
                 .hint("inspect the token: its `jti` is shown")
-                .next(NextStep::InspectToken { environment: environment.clone() }));
-        }
+                .next(NextStep::InspectToken { environment: environment.clone() })
+        })?;
+        let jti = jti.as_str();
         let key = keys::token_revocation(environment, jti);
         if let Some(stored) = self.0.store().get::<TokenRevocation>(&op.realm, &key).await? {
             return Ok(stored.value);

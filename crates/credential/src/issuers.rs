@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tollgate_model::issuers::{IssuerAlgorithm, IssuerSettings, TokenConsumer};
+use tollgate_model::keysets::Jti;
 
 use crate::keysets::{VerifyTokenError, read_header};
 use crate::tokens::{self, All, Claims, Header, Parts, Scopes};
@@ -354,7 +355,9 @@ impl<'a> OpenedToken<'a> {
             return Err(VerifyTokenError::Lifetime);
         }
         let (subject, jti) = (text("sub"), text("jti"));
-        if settings.access_tokens_only && (subject.is_none() || jti.is_none()) {
+        // A token that could not be revoked by itself is none for us.
+        let has_id = jti.is_some_and(|jti| Jti::parse(jti).is_ok());
+        if settings.access_tokens_only && (subject.is_none() || !has_id) {
             return Err(VerifyTokenError::Malformed);
         }
         Ok(Claims {

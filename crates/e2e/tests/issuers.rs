@@ -100,6 +100,29 @@ async fn tokens_of_an_issuer_are_taken_through_rotation_failure_and_a_start_with
     comes(&server, "the new key", &key, &rotated, "").await;
     call(&server, &key, &good).await.expect(401, "jwt-invalid");
     assert_eq!(keys_of(&server)["keys"][0]["kid"], "k2");
+    // Nobody asks, and they are fetched again all the same.
+    let asked = issuer.asked();
+    wait_until("a fetch in the background", PATIENCE, async || issuer.asked() > asked).await;
+
+    // A token is revoked by its id, whatever its issuer takes for ids.
+    let now = Timestamp::now().as_second();
+    let of = |jti: &str| {
+        issuer.token(
+            &json!({ "aud": "orders", "sub": "u1", "azp": "shop", "jti": jti, "iat": now, "exp": now + 600,
+            "scope": "read", "team": "blue" }),
+        )
+    };
+    for jti in ["urn:uuid:0b6f41b1-3b6d-4f0e-9d7a-000000000001", "AT.1/a+b=", &"x".repeat(256)] {
+        let stolen = of(jti);
+        call(&server, &key, &stolen).await.expect(200, "");
+        server.cli(&["jwt", "revoke", "--env", "test", "--jti", jti]).expect_code(0);
+        call(&server, &key, &stolen).await.expect(401, "jwt-invalid");
+    }
+    server
+        .cli(&["jwt", "revoke", "--env", "test", "--jti", "a b"])
+        .expect_code(1)
+        .expect_words("256 visible");
+    call(&server, &key, &rotated).await.expect(200, "");
 
     // However it fails, what was fetched goes on to count.
     for mood in [IssuerMood::Broken, IssuerMood::Huge, IssuerMood::Redirecting, IssuerMood::Confused] {

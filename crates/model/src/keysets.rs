@@ -79,6 +79,17 @@ pub struct TokenRevocation {
     pub forget_after: Timestamp,
 }
 
+/// Names a token (RFC 7519 section 4.1.7): 1 to 256 visible ASCII characters.
+///
+/// What issuers outside take for it has colons, dots, slashes and equals signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jti<'a>(&'a str);
+
+/// A text that names no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a `jti` has 1 to 256 visible ASCII characters")]
+pub struct ParseJtiError;
+
 /// A text that names no algorithm.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an algorithm for tokens: use one of ES256, EdDSA, RS256, HS256")]
@@ -115,5 +126,41 @@ impl FromStr for Algorithm {
             .into_iter()
             .find(|algorithm| algorithm.as_str() == input)
             .ok_or_else(|| ParseAlgorithmError(input.chars().take(40).collect()))
+    }
+}
+
+// === impl Jti ===
+
+impl<'a> Jti<'a> {
+    /// Reads the id of a token.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseJtiError`] when no token that is taken could have it.
+    pub fn parse(input: &'a str) -> Result<Self, ParseJtiError> {
+        let is_one = (1..=256).contains(&input.len()) && input.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_one { Ok(Self(input)) } else { Err(ParseJtiError) }
+    }
+
+    /// Returns the text.
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_token_is_a_text_that_somebody_can_write_down() {
+        let longest = "x".repeat(256);
+        for good in ["j", "urn:uuid:0b6f41b1-3b6d-4f0e", "AT.1/2+3=", "a~b!c", &longest] {
+            assert_eq!(Jti::parse(good).map(Jti::as_str), Ok(good));
+        }
+        let longer = "x".repeat(257);
+        for bad in ["", " ", "a b", "a\nb", "a\u{0}", "\u{202e}a", "ä", &longer] {
+            assert_eq!(Jti::parse(bad), Err(ParseJtiError), "{bad:?}");
+        }
     }
 }
