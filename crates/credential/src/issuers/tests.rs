@@ -182,6 +182,65 @@ fn every_attack_on_a_token_of_an_issuer_has_its_refusal() {
 }
 
 #[test]
+fn the_type_is_that_of_an_access_token_unless_the_settings_take_any() {
+    let ours = key(Algorithm::Es256);
+    let keys = keys(&[ours.public_jwk("k1").expect("public")]).expect("keys");
+    let verdict = |settings: &IssuerSettings, typ: &Value, payload: &Value| {
+        let token = token(&ours, &with(&header(&ours), &json!({ "typ": typ })), &payload.to_string());
+        verdict(&token, settings, &keys, &VerifiedTokens::none()).err()
+    };
+    let (strict, any) = (settings(&json!({})), settings(&json!({ "accessTokensOnly": false })));
+    for typ in ["at+jwt", "AT+JWT", "application/at+jwt", "application/AT+jwt"] {
+        assert_eq!(verdict(&strict, &json!(typ), &payload()), None, "{typ}");
+    }
+    for typ in [
+        json!("JWT"),
+        json!(""),
+        json!(null),
+        json!("at+jwt "),
+        json!("at"),
+        json!("jwt+at"),
+        json!("text/at+jwt"),
+        json!("at+jwt; charset=utf-8"),
+        json!("id_token+jwt"),
+    ] {
+        assert_eq!(verdict(&strict, &typ, &payload()), Some(VerifyTokenError::Header), "{typ}");
+        assert_eq!(verdict(&any, &typ, &payload()), None, "{typ}");
+    }
+    let bare = json!({ "iss": "https://login.example", "aud": "orders", "iat": NOW, "exp": NOW + 600 });
+    assert_eq!(verdict(&strict, &json!("at+jwt"), &bare), Some(VerifyTokenError::Malformed));
+    assert_eq!(verdict(&any, &json!("at+jwt"), &bare), None);
+    let expired = with(&bare, &json!({ "exp": NOW - 31 }));
+    assert_eq!(
+        verdict(&any, &json!("JWT"), &expired),
+        Some(VerifyTokenError::Expired),
+        "all else is checked"
+    );
+}
+
+#[test]
+fn two_keys_that_are_published_both_count_and_one_that_is_gone_does_not() {
+    let (old, new) = (key(Algorithm::Es256), key(Algorithm::Es256));
+    let jwk = |key: &PrivateKey, kid: &str| key.public_jwk(kid).expect("public");
+    let (settings, memory) = (settings(&json!({})), VerifiedTokens::new(8, &Counter::default()));
+    let by = |key: &PrivateKey, kid: &str| {
+        token(key, &with(&header(key), &json!({ "kid": kid })), &payload().to_string())
+    };
+    let (of_old, of_new) = (by(&old, "old"), by(&new, "new"));
+    let overlap = keys(&[jwk(&old, "old"), jwk(&new, "new")]).expect("keys");
+    for token in [&of_old, &of_new] {
+        assert!(verdict(token, &settings, &overlap, &memory).is_ok());
+    }
+    assert_eq!(memory.len(), 2);
+    let after = keys(&[jwk(&new, "new")]).expect("keys");
+    assert_eq!(verdict(&of_old, &settings, &after, &memory).err(), Some(VerifyTokenError::UnknownKey));
+    assert!(verdict(&of_new, &settings, &after, &memory).is_ok());
+    // Another key under the id of one whose token is remembered.
+    let swapped = keys(&[jwk(&old, "new")]).expect("keys");
+    assert_eq!(verdict(&of_new, &settings, &swapped, &memory).err(), Some(VerifyTokenError::Signature));
+}
+
+#[test]
 fn scopes_are_read_from_the_claim_that_was_named_and_no_element_smuggles_in_two() {
     let ours = key(Algorithm::Es256);
     let keys = keys(&[ours.public_jwk("k1").expect("public")]).expect("keys");
