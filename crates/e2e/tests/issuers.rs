@@ -155,8 +155,10 @@ async fn tokens_of_an_issuer_are_taken_through_rotation_failure_and_a_start_with
     assert_eq!(server.stop(), Some(0));
     issuer.mood(IssuerMood::Silent);
     let server = Server::start(&home, &[]);
-    comes(&server, "the keys from disk", &key, &unknown, "").await;
-    call(&server, &key, &rotated).await.expect(401, "jwt-invalid");
+    server.call("test", "/readyz", &[], None).await.expect(200, "");
+    call(&server, &key, &unknown).await.expect(200, "");
+    let gone = call(&server, &key, &rotated).await;
+    assert!(["jwt-invalid", "check-unavailable"].contains(&gone.code()), "by the age of the keys: {gone:?}");
 
     // Its definition is a file as well, and each change stands in the journal.
     let file = json!({ "kind": "Issuer", "name": "corp", "environments": { "test": { "issuer": url, "audience": "billing",

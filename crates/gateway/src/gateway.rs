@@ -482,8 +482,10 @@ impl Gateway {
         };
         let head = Head::read(parts, limits)?;
         watch.passed(Check::RequestForm, || None);
-        let confirmed_at = self.snapshot.confirmed_at();
-        if let Some(answer) = pages::answer(&head, &listener.environment, snapshot, confirmed_at, now) {
+        let (confirmed_at, environment) = (self.snapshot.confirmed_at(), &listener.environment);
+        if let Some(answer) =
+            pages::answer(&head, environment, snapshot, confirmed_at, &self.issuer_keys, now)
+        {
             return answer.map(|answer| {
                 watch.passed(Check::Route, || Some("a page of the gateway itself answers".to_owned()));
                 Decided::Answer(answer)

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tollgate_model::names::{EnvironmentName, RealmName};
 use tollgate_model::triggers::Method;
-use tollgate_snapshot::Snapshot;
+use tollgate_snapshot::{KeyRing, Snapshot};
 
 use crate::payload::Payload;
 use crate::problem::{Answer, Code, Problem};
@@ -27,11 +27,12 @@ pub(crate) fn answer(
     environment: &EnvironmentName,
     snapshot: Option<&Snapshot>,
     confirmed_at: Option<Timestamp>,
+    issuer_keys: &KeyRing,
     now: Timestamp,
 ) -> Option<Result<Answer, Problem>> {
     let page = match head.path {
         "/healthz" => Ok(text("ok\n", "text/plain; charset=utf-8")),
-        "/readyz" => readiness(environment, snapshot, confirmed_at, now),
+        "/readyz" => readiness(environment, snapshot, confirmed_at, issuer_keys, now),
         path => jwks(realm_of(path)?, environment, snapshot, now),
     };
     if matches!(head.method, Some(Method::Get | Method::Head)) {
@@ -68,16 +69,21 @@ fn jwks(
 ///
 /// A gateway that is cut off from the store goes on serving and stays ready, by design: its age tells. What is broken in
 /// one realm keeps no other from being called, so it is counted here and costs the readiness only when no realm is whole.
+/// The keys of issuers are waited for at the start and never again: one that is out of reach later is its tokens' trouble.
 fn readiness(
     environment: &EnvironmentName,
     snapshot: Option<&Snapshot>,
     confirmed_at: Option<Timestamp>,
+    issuer_keys: &KeyRing,
     now: Timestamp,
 ) -> Result<Answer, Problem> {
     let not_ready = |detail| Err(Problem::new(Code::CheckUnavailable).detail(detail));
     let Some(snapshot) = snapshot else { return not_ready("there is no configuration yet") };
     if !snapshot.is_ready(environment) {
         return not_ready("there are no policies and key set of this environment yet");
+    }
+    if !issuer_keys.is_ready(snapshot, environment, now) {
+        return not_ready("the keys of an issuer are not fetched yet");
     }
     let age = confirmed_at.map(|at| now.duration_since(at).as_secs_f64().max(0.0));
     let state = json!({

@@ -17,9 +17,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tollgate_credential::issuers::IssuerKeys;
 use tollgate_model::issuers::Issuer;
-use tollgate_model::names::RealmName;
+use tollgate_model::names::{EnvironmentName, RealmName};
 
-use crate::files;
+use crate::{Snapshot, files};
 
 /// How soon after keys were fetched an unknown key id does not have them fetched again: then the id is wrong.
 pub const REFETCH_AFTER: SignedDuration = SignedDuration::from_secs(5);
@@ -41,7 +41,11 @@ pub struct IssuerEntry {
 
 /// The keys of all issuers, as far as they were fetched.
 #[derive(Debug, Default)]
-pub struct KeyRing(ArcSwap<HashMap<KeySource, Arc<KeySlot>>>);
+pub struct KeyRing {
+    slots: ArcSwap<HashMap<KeySource, Arc<KeySlot>>>,
+    /// Whether each issuer was asked once since the start. It stays true.
+    begun: AtomicBool,
+}
 
 /// The place for the keys of one issuer.
 #[derive(Debug, Default)]
@@ -127,17 +131,40 @@ impl IssuerEntry {
 impl KeyRing {
     /// Returns the place for the keys of an issuer; `None` when nobody fetches them yet.
     pub fn slot(&self, source: &KeySource) -> Option<Arc<KeySlot>> {
-        self.0.load().get(source).cloned()
+        self.slots.load().get(source).cloned()
     }
 
     /// Has a place for each of these issuers and forgets all others.
     pub fn keep(&self, sources: &HashSet<KeySource>) {
-        let held = self.0.load();
+        let held = self.slots.load();
         if held.len() == sources.len() && sources.iter().all(|source| held.contains_key(source)) {
             return;
         }
         let slot = |source| held.get(source).cloned().unwrap_or_default();
-        self.0.store(Arc::new(sources.iter().map(|source| (*source, slot(source))).collect()));
+        self.slots.store(Arc::new(sources.iter().map(|source| (*source, slot(source))).collect()));
+    }
+
+    /// Notes that each issuer was asked once, or that nobody waits for those that were not.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whether [`KeyRing::begin`] was called.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether there are keys of an issuer that count now.
+    pub fn has_keys_of(&self, entry: &IssuerEntry, now: Timestamp) -> bool {
+        let keys = self.slot(&entry.source).and_then(|slot| slot.keys());
+        keys.is_some_and(|keys| keys.are_fresh(&entry.issuer, now))
+    }
+
+    /// Tells whether an environment can be called as far as the keys of its issuers are concerned: they are there, or each
+    /// issuer was asked once. One that is out of reach thus holds up a start, and nothing after it.
+    pub fn is_ready(&self, snapshot: &Snapshot, environment: &EnvironmentName, now: Timestamp) -> bool {
+        let mut issuers = snapshot.issuers().filter(|entry| entry.issuer.environment == *environment);
+        self.has_begun() || issuers.all(|entry| self.has_keys_of(entry, now))
     }
 
     /// Writes all keys to a file, whole or not at all, so that a gateway starts with them while issuers are out of reach.
@@ -147,7 +174,7 @@ impl KeyRing {
     ///
     /// When the directory is not writable or the disk is full; the file that was there stays.
     pub fn save(&self, path: &Path) -> std::io::Result<()> {
-        let held = self.0.load();
+        let held = self.slots.load();
         let fetched = held.iter().filter_map(|(source, slot)| Some((source, slot.keys()?)));
         let mut kept: Vec<KeptKeys> = fetched
             .map(|(source, keys)| KeptKeys {

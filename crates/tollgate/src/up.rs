@@ -230,6 +230,7 @@ async fn serve_with(
     };
 
     let restored = restore(&data, &parts).await;
+    parts.issuers.restore().await;
     let mut tasks = JoinSet::new();
     let Listeners { console, metrics, environments } = listeners;
     let mut bound = Vec::new();
@@ -327,7 +328,14 @@ async fn control(
         async move { follower.run(shutdown).await }
     }));
     wait_for_snapshot(followed, &store).await?;
-    parts.takes_calls.send_replace(true);
+    if !*parts.takes_calls.borrow() {
+        // The process that goes has the keys of issuers: none of its callers is to be answered 503 by this one.
+        tokio::select! {
+            () = parts.issuers.begun() => {}
+            () = stopping(parts.shutdown.clone()) => {}
+        }
+        parts.takes_calls.send_replace(true);
+    }
     store_watch.look(&store, &parts.shared, &*parts.clock).await;
     let (shared, clock, shutdown) = (parts.shared.clone(), parts.clock.clone(), parts.shutdown.clone());
     tasks.spawn(supervise("store watch", shutdown.clone(), move || {

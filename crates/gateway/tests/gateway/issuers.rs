@@ -247,6 +247,45 @@ async fn whose_a_token_is_the_settings_say_and_a_token_of_nobody_is_refused() {
 }
 
 #[tokio::test]
+async fn a_token_from_outside_that_was_seen_ends_like_any_other() {
+    let mut setting = Setting::new();
+    let token = setting.corp.token(&setting.world, "alice", 10);
+    assert_eq!(setting.code("corp", &token).await, "");
+    setting.world.clock.advance(Duration::from_secs(629));
+    assert_eq!(setting.code("corp", &token).await, "");
+    setting.world.clock.advance(Duration::from_secs(1));
+    assert_eq!(setting.code("corp", &token).await, "jwt-invalid");
+
+    // Another key under the id that a token names, which was seen under the one before.
+    let token = setting.corp.token(&setting.world, "alice", 10);
+    assert_eq!(setting.code("corp", &token).await, "");
+    setting.corp = Outside::new(&setting.world, URL, "k1");
+    setting.fetch();
+    assert_eq!(setting.code("corp", &token).await, "jwt-invalid");
+}
+
+#[tokio::test]
+async fn a_start_waits_for_the_keys_of_issuers_where_they_are_known_and_for_none_later() {
+    let setting = Setting::new();
+    let ready = async |environment: EnvironmentName| {
+        let reply = setting.world.call(&environment, get("/readyz", &[])).await;
+        (reply.status.as_u16(), reply.code().to_owned())
+    };
+    let (yes, no) = ((200, String::new()), (503, "check-unavailable".to_owned()));
+    let ring = setting.world.gateway.issuer_keys();
+    assert_eq!(ready(EnvironmentName::test()).await, yes, "they were fetched");
+    setting.world.clock.advance(Duration::from_secs(3601));
+    assert_eq!(ready(EnvironmentName::test()).await, no, "they are too old, and nobody was asked");
+    setting.fetch();
+    assert_eq!(ready(EnvironmentName::test()).await, yes);
+    ring.keep(&Default::default());
+    assert_eq!(ready(EnvironmentName::test()).await, no);
+    assert_eq!(ready(EnvironmentName::prod()).await, yes, "nobody is known there");
+    ring.begin();
+    assert_eq!(ready(EnvironmentName::test()).await, yes, "one that does not answer holds nothing up");
+}
+
+#[tokio::test]
 async fn a_token_from_outside_is_revoked_like_any_other() {
     let mut setting = Setting::new();
     let token = setting.corp.token(&setting.world, "alice", 10);
@@ -267,10 +306,16 @@ async fn a_token_that_lives_longer_than_the_policies_allow_is_refused() {
     assert_eq!(setting.code("corp", &of(&setting, 10)).await, "");
     let long = of(&setting, 11);
     assert_eq!(setting.code("corp", &long).await, "jwt-invalid");
-    let rules = json!({ "maxTokenLifetimeMs": 660_000, "apiKey": true });
-    setting.world.policy(json!({ "name": "login-flows", "environments": { "test": rules } }));
+    let lax = json!({ "maxTokenLifetimeMs": 660_000, "apiKey": true });
+    setting.world.policy(json!({ "name": "login-flows", "environments": { "prod": lax } }));
+    setting.fetch();
+    assert_eq!(setting.code("corp", &long).await, "jwt-invalid", "what holds in prod does not hold in test");
+    setting.world.policy(json!({ "name": "login-flows", "environments": { "test": lax } }));
     setting.fetch();
     assert_eq!(setting.code("corp", &long).await, "");
+    setting.world.policy(json!({ "name": "login-flows", "environments": { "test": rules } }));
+    setting.fetch();
+    assert_eq!(setting.code("corp", &long).await, "jwt-invalid", "though it was seen");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::task::Poll;
 use jiff::SignedDuration;
 use tollgate_gateway::{Exposition, ListenerId};
 use tollgate_model::environments::Exposure;
+use tollgate_model::keysets::SigningKey;
 use tollgate_model::names::EnvironmentName;
 use tollgate_model::policies::Policies;
 
@@ -151,7 +152,18 @@ async fn readiness_tells_revision_and_age_and_wants_policies_and_keys() {
     // An environment that does not exist.
     let moon = crate::world::environment("moon");
     assert_eq!(world.call(&moon, get("/readyz", &[])).await.status, 503);
-    world.delete::<Policies>(|_| true);
+    // What does not parse is as if it were not there.
+    let spoils: [fn(&mut World); 3] =
+        [World::spoil::<Policies>, World::spoil::<SigningKey>, |world| world.delete::<Policies>(|_| true)];
+    for spoil in spoils {
+        let mut world = World::new();
+        world.publish();
+        assert_eq!(ready(&world).await.status, 200);
+        spoil(&mut world);
+        world.publish();
+        assert_eq!(ready(&world).await.code(), "check-unavailable");
+    }
+    world.delete::<SigningKey>(|_| true);
     world.publish();
     assert_eq!(ready(&world).await.status, 503);
 }

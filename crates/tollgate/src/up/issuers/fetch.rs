@@ -53,6 +53,8 @@ pub(super) enum FetchError {
     Certificates,
     #[error("`{0}`: {1}")]
     Keys(String, #[source] ParseIssuerKeysError),
+    #[error("reading what it answered failed, which is a fault of Tollgate")]
+    Panicked,
 }
 
 /// What is read of a discovery document (OpenID Connect Discovery 1.0 section 3).
