@@ -74,7 +74,7 @@ async fn a_rotated_key_is_shown_with_its_successor_and_its_last_use_within_ten_s
         })
         .await;
     }
-    wait_until("both last uses", Duration::from_secs(20), async || {
+    wait_until("both last uses", Duration::from_secs(10), async || {
         let keys = server.json(&["key", "list", "shop", "--env", "test"]);
         keys["items"]
             .as_array()

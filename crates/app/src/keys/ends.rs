@@ -14,6 +14,9 @@ use crate::errors::Error;
 /// The shortest time without calls after which a key ends: what gateways counted must be written by then.
 const MIN_UNUSED_SECONDS: u32 = 60;
 
+/// How late a call may be written: gateways write every five seconds.
+const WRITTEN_AFTER: SignedDuration = SignedDuration::from_secs(10);
+
 /// How long an old key works beside its successor, where its calls decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UntilUnused {
@@ -53,7 +56,8 @@ impl Keys {
 
     /// Ends a key that was rotated until it is unused, if it is by now; tells whether it did.
     ///
-    /// Its last call counts as written by the gateways, which is at most ten seconds late.
+    /// Its last call counts as written by the gateways, which is at most ten seconds late; so it ends ten seconds after its
+    /// time, and no call is overlooked.
     ///
     /// # Errors
     ///
@@ -73,7 +77,8 @@ impl Keys {
         };
         let last_used = self.0.last_used(id).await?;
         let since = last_used.max(key.rotated_at).unwrap_or(key.created_at);
-        if op.now.duration_since(since) < SignedDuration::from_secs(unused_seconds.into()) {
+        let unused = SignedDuration::from_secs(unused_seconds.into());
+        if op.now.duration_since(since) < unused + WRITTEN_AFTER {
             return Ok(false);
         }
         key.expires_at = Some(op.now);

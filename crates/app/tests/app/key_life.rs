@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tollgate_app::errors::ErrorKind;
 use tollgate_app::gateways::{GatewayBeat, GatewayState};
-use tollgate_app::keys::UntilUnused;
+use tollgate_app::keys::{NewKey, UntilUnused};
 use tollgate_model::consumers::CredentialState;
 use tollgate_model::sources::Clock as _;
 
@@ -18,7 +18,7 @@ fn until(unused_seconds: u32, at_latest_seconds: u32) -> UntilUnused {
 }
 
 #[tokio::test]
-async fn a_key_that_was_rotated_ends_when_it_had_no_call_for_its_time_and_at_its_stop() {
+async fn a_key_that_was_rotated_ends_when_it_had_no_call_for_its_time() {
     let mut world = World::start().await;
     world.consumer("ann").await;
     let (test, ann) = (world.test.clone(), consumer("ann"));
@@ -43,6 +43,9 @@ async fn a_key_that_was_rotated_ends_when_it_had_no_call_for_its_time_and_at_its
     let (app, op) = later(6 * 86_400).await;
     assert!(!app.keys().retire_if_unused(&op, &test, key.id).await.unwrap(), "six days after a call");
     let (app, op) = later(86_400).await;
+    let told = app.keys().retire_if_unused(&op, &test, key.id).await.unwrap();
+    assert!(!told, "a call of a moment ago may not be written yet");
+    let (app, op) = later(10).await;
     assert!(!app.keys().retire_if_unused(&op, &test, successor.id).await.unwrap(), "nobody asked for that");
     assert!(app.keys().retire_if_unused(&op, &test, key.id).await.unwrap());
     assert!(!app.keys().retire_if_unused(&op, &test, key.id).await.unwrap(), "once");
@@ -50,6 +53,34 @@ async fn a_key_that_was_rotated_ends_when_it_had_no_call_for_its_time_and_at_its
     let states: Vec<_> =
         keys.iter().filter(|it| it.key.id == key.id).map(|it| it.key.state(op.now)).collect();
     assert_eq!(states, [CredentialState::Expired]);
+}
+
+#[tokio::test]
+async fn a_key_that_is_used_all_the_time_ends_at_its_hard_stop() {
+    let mut world = World::start().await;
+    world.consumer("ann").await;
+    let (test, ann, start) = (world.test.clone(), consumer("ann"), world.op.now);
+    let key = world.app.keys().create(&world.op, &test, &ann, new_key()).await.unwrap().key;
+    let short = NewKey { expires_at: Some(start + SignedDuration::from_secs(600)), ..new_key() };
+    let short = world.app.keys().create(&world.op, &test, &ann, short).await.unwrap().key;
+    let stop = start + SignedDuration::from_secs(4 * i64::from(WEEK));
+    for (id, ends_at) in [(key.id, Some(stop)), (short.id, short.expires_at)] {
+        let keys = world.app.keys();
+        keys.rotate_until_unused(&world.op, &test, id, until(60, 4 * WEEK), None).await.unwrap();
+        let keys = keys.list(&world.op, &test, &ann).await.unwrap();
+        let old = keys.into_iter().find(|it| it.key.id == id).unwrap().key;
+        assert_eq!(old.expires_at, ends_at, "no rotation makes a key live longer");
+    }
+    for day in 1..=28 {
+        world.clock.advance(Duration::from_secs(86_400));
+        world.op.now = world.clock.now();
+        world.app.usage().flush(&[(key.id.into(), world.op.now)]).await.unwrap();
+        assert!(!world.app.keys().retire_if_unused(&world.op, &test, key.id).await.unwrap(), "day {day}");
+    }
+    let keys = world.app.keys().list(&world.op, &test, &ann).await.unwrap();
+    let old = keys.into_iter().find(|it| it.key.id == key.id).unwrap();
+    assert_eq!(old.key.state(stop - SignedDuration::from_secs(1)), CredentialState::Active);
+    assert_eq!((old.key.state(stop), old.last_used_at), (CredentialState::Expired, Some(stop)));
 }
 
 #[tokio::test]

@@ -25,6 +25,9 @@ use traffic::PendingTraffic;
 /// How often calls are written down.
 const EVERY: Duration = Duration::from_secs(5);
 
+/// When a credential was used last is known after so long at most.
+const _: () = assert!(EVERY.as_secs() * 2 <= 10);
+
 /// Every how many times old counts are deleted: about hourly.
 const FORGET_EVERY: u32 = 720;
 
