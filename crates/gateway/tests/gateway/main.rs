@@ -1,6 +1,7 @@
 //! Calls through [`tollgate_gateway::Gateway::handle`], in process, against a snapshot built from stored objects.
 
 mod answers;
+mod api_keys;
 mod attacks;
 mod calls;
 mod client_address;
