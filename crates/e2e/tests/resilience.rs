@@ -217,6 +217,70 @@ async fn of_two_processes_on_one_store_each_sees_the_other_s_changes_within_a_se
     .await;
 }
 
+/// Pipelines of which one issues tokens, and the other takes them.
+const TOKENS: [&str; 2] = [
+    "kind: Pipeline\nname: login\nproject: store\ntrigger: { type: rest, methods: [POST], externalApi: true, apiKey: true }\n\
+     steps: [{ json: { user: ann } }, { jwtGenerate: { expiresInMs: 900000 } }]\n",
+    "kind: Pipeline\nname: orders\nproject: store\ntrigger: { type: rest, externalApi: true, apiKey: true, jwt: true }\n\
+     steps: [{ json: { ok: true } }]\n",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_revoked_is_dead_here_at_once_and_on_the_other_process_within_a_second() {
+    let postgres = Postgres::start().await.expect("PostgreSQL is installed");
+    let (first_home, second_home) = (Home::new(), Home::new());
+    let first = Server::start(&first_home, &["--database", &postgres.url()]);
+    let master = first_home.data().join("master.key").display().to_string();
+    let second = Server::start(&second_home, &["--database", &postgres.url(), "--master-key-file", &master]);
+    for (name, text) in ["login", "orders"].into_iter().zip(TOKENS) {
+        first.cli(&["apply", "-f", &first_home.file("pipeline.yaml", text)]).expect_code(0);
+        first.cli(&["deploy", name, "--env", "test"]).expect_code(0);
+    }
+    let make = ["consumer", "create", "shop", "--env", "test", "--pipeline", "login", "--pipeline", "orders"];
+    let made = first.json(&make);
+    let key = made["items"][0]["key"]["key"].as_str().expect("shown once");
+    let sign_in = async || {
+        let headers = [("apikey", key)];
+        let reply = first.call("test", "/pipeline/default/v1/login", &headers, Some(&json!({}))).await;
+        reply.expect(200, "").headers["authorization"].clone()
+    };
+    let call = async |server: &Server<'_>, token: &str| {
+        let headers = [("apikey", key), ("authorization", token)];
+        server.call("test", "/pipeline/default/v1/orders", &headers, None).await
+    };
+    let inspect = |token: &str| {
+        let said = first.cli_with_input(&["-o", "json", "jwt", "inspect", "--env", "test"], token);
+        said.expect_code(0).json()
+    };
+    wait_until("the deployments on the other", Duration::from_secs(5), async || {
+        let token = sign_in().await;
+        call(&second, &token).await.status == 200
+    })
+    .await;
+    for what in ["--jti", "--consumer", "--kid"] {
+        let mut token = String::new();
+        // One that was issued in the second in which the consumer's were revoked is among them.
+        wait_until("a token that is good on both", Duration::from_secs(5), async || {
+            token = sign_in().await;
+            call(&first, &token).await.status == 200 && call(&second, &token).await.status == 200
+        })
+        .await;
+        let said = inspect(&token);
+        let which = match what {
+            "--jti" => &said["claims"]["jti"],
+            "--consumer" => &json!("shop"),
+            _ => &said["header"]["kid"],
+        };
+        let which = which.as_str().expect("a name");
+        first.cli(&["jwt", "revoke", "--env", "test", what, which]).expect_code(0);
+        call(&first, &token).await.expect(401, "jwt-invalid");
+        wait_until("the revocation on the other", Duration::from_secs(1), async || {
+            call(&second, &token).await.code() == "jwt-invalid"
+        })
+        .await;
+    }
+}
+
 #[test]
 fn a_data_directory_serves_one_process() {
     let home = Home::new();
