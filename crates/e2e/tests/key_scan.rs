@@ -56,6 +56,41 @@ fn leaked_keys_are_told_with_owner_and_state_and_only_dead_ones_pass() {
     server.cli(&["key", "scan", "app/dead.env", "--identify"]).expect_code(0);
     let sarif = server.cli(&["key", "scan", "app", "--identify", "--format", "sarif"]).expect_code(3).json();
     assert_eq!(sarif["runs"][0]["results"][1]["level"], "error");
+    let message = field(&sarif, "/runs/0/results/1/message/text");
+    assert!(message.contains("LIVE, key default of consumer shop"), "{message}");
+
+    // In the history of a repository, too, once it is in no file any more.
+    let git = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.arg("-C").arg(home.path().join("app")).args([
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@example.org",
+        ]);
+        let done = command.args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null").output().expect("git runs");
+        assert!(done.status.success(), "{done:?}");
+    };
+    git(&["init", "--quiet", "--initial-branch=main"]);
+    git(&["add", "--all"]);
+    git(&["commit", "--quiet", "--message", "begin"]);
+    git(&["rm", "--quiet", "live.env"]);
+    git(&["commit", "--quiet", "--message", "take it out"]);
+    let (code, text) = scan(&["app", "--no-history"]);
+    assert!(code == Some(3) && !text.contains("live.env"), "{text}");
+    let (code, text) = scan(&["app"]);
+    assert!(code == Some(3) && text.contains(":live.env:2:5 (app): API key tg_test_…"), "{text}");
+    let told = server.cli(&["key", "scan", "app", "--identify", "--format", "sarif"]).expect_code(3).json();
+    let messages: Vec<_> = told["runs"][0]["results"]
+        .as_array()
+        .expect("results")
+        .iter()
+        .map(|it| (it["level"].clone(), field(it, "/message/text").to_owned()))
+        .collect();
+    let of_history = |message: &str| message.contains("LIVE, key default of consumer shop");
+    assert!(messages.iter().any(|(level, it)| level == "error" && of_history(it)), "{messages:?}");
+    std::fs::remove_dir_all(home.path().join("app/.git")).expect("removes");
+    home.file("app/live.env", &format!("# here\nKEY={live}\n"));
 
     // A key in an environment that the server does not have; a server that cannot be asked; stdin.
     let nowhere = ["--realm", "nowhere", "key", "scan", "app", "--identify"];
