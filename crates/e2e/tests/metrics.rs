@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tollgate_e2e::{Home, Server};
-use tollgate_testkit::{free_port, wait_until};
+use tollgate_testkit::{FakeIssuer, free_port, wait_until};
 
 const LISTEN: [&str; 6] = ["console", "test", "prod", "test.internal", "prod.internal", "metrics"];
+const DOCS: &str = include_str!("../../../docs/metrics.md");
 const MISSING: &str =
     "the tests need Prometheus: run `cargo xtask test`, or install Debian's package `prometheus`";
 
@@ -55,7 +56,30 @@ async fn prometheus_scrapes_and_answers_how_many_calls_there_were() {
         server.call("test", "/pipeline/default/v1/orders", &[], None).await.expect(401, "api-key-missing");
     }
 
-    let text = server.call("metrics", "/metrics", &[], None).await.expect(200, "").text;
+    let issuer = FakeIssuer::start().await.expect("an issuer");
+    let create = format!(
+        "issuer create corp --env test --issuer {} --audience a --algorithm ES256 --consumer-claim azp --internal-addresses",
+        issuer.url()
+    );
+    server.cli(&create.split_whitespace().collect::<Vec<_>>()).expect_code(0);
+    server.cli(&["consumer", "create", "shop", "--env", "test", "--pipeline", "orders"]).expect_code(0);
+    server.cli(&["key", "create", "shop", "--env", "test", "--expires-in", "3d"]).expect_code(0);
+
+    // With a sample in every family.
+    let mut text = String::new();
+    wait_until("samples", Duration::from_secs(20), async || {
+        text = server.call("metrics", "/metrics", &[], None).await.expect(200, "").text;
+        text.contains("tollgate_issuer_keys_age_seconds{")
+    })
+    .await;
+    let families: Vec<_> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert!(families.len() > 20, "{families:?}");
+    for family in families {
+        assert!(text.lines().any(|line| line.starts_with(family)), "{family} has no sample");
+        let named = family.starts_with("process_") || DOCS.contains(&format!("`{family}`"));
+        assert!(named, "docs/metrics.md does not tell of {family}");
+    }
     let linted = lint(&text);
     assert!(
         linted.status.success() && linted.stdout.is_empty() && linted.stderr.is_empty(),
