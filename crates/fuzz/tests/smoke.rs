@@ -6,6 +6,8 @@ use tollgate_fuzz::{Mutator, TARGETS, Target, target};
 
 /// Inputs that are made of each corpus.
 const MADE: usize = 3_000;
+/// Most bytes of a corpus: what each input shows is to be read by people, and what shows nothing new is left out.
+const MOST_BYTES: usize = 16 * 1024;
 
 fn corpus(target: &Target) -> Vec<Vec<u8>> {
     let directory = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus")).join(target.name);
@@ -14,7 +16,14 @@ fn corpus(target: &Target) -> Vec<Vec<u8>> {
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
     assert!(!paths.is_empty(), "{} is empty", directory.display());
-    paths.iter().map(|path| std::fs::read(path).expect("reads")).collect()
+    let inputs: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).expect("reads")).collect();
+    let bytes = inputs.iter().map(Vec::len).sum::<usize>();
+    assert!(
+        bytes <= MOST_BYTES,
+        "{} has {bytes} bytes: minimise it (libFuzzer's -merge=1)",
+        directory.display()
+    );
+    inputs
 }
 
 /// Runs a target on an input, and shows the input when something does not hold.
