@@ -1,6 +1,7 @@
 //! What holds for the workspace as a whole.
 
 mod dependencies;
+mod lints;
 mod pages;
 
 use std::process::Command;

@@ -64,6 +64,12 @@ const BANNED: &[(&str, &str)] = &[
     ("git2", "histories are read through the program git"),
 ];
 
+/// Crates that are banned and stand in the lock files all the same, since others could be built with them.
+const NEVER_BUILT: &[(&str, &str)] = &[("ring", "rustls and webpki take it or aws-lc")];
+
+/// All that is built here: the workspace, and the programs of libFuzzer outside of it.
+const LOCK_FILES: [&str; 2] = ["Cargo.lock", "fuzz/Cargo.lock"];
+
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// A package of the lock file.
@@ -79,12 +85,17 @@ struct Locked {
 /// Reads a lock file: the few lines of each package that matter here.
 fn locked(file: &str) -> Vec<Locked> {
     let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let packages = parse(&text);
+    assert!(packages.len() > 100, "{file} is not read as it should");
+    packages
+}
+
+fn parse(text: &str) -> Vec<Locked> {
     let field = |block: &str, name: &str| {
         let line = block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
         line.map(|value| value.trim_matches('"').to_owned())
     };
-    let packages: Vec<Locked> = text
-        .split("[[package]]\n")
+    text.split("[[package]]\n")
         .skip(1)
         .map(|block| Locked {
             name: field(block, "name").expect("a name"),
@@ -92,9 +103,7 @@ fn locked(file: &str) -> Vec<Locked> {
             source: field(block, "source"),
             checksum: field(block, "checksum").is_some(),
         })
-        .collect();
-    assert!(packages.len() > 100, "{file} is not read as it should");
-    packages
+        .collect()
 }
 
 /// Returns what is built on this system, tests and all: name, version and licence of each crate.
@@ -148,37 +157,89 @@ fn every_crate_has_a_licence_that_is_allowed() {
     }
 }
 
+/// Returns what comes from elsewhere than the registry, or without a checksum.
+fn strangers(packages: &[Locked]) -> Vec<String> {
+    let is_strange = |it: &&Locked| {
+        let ours = it.name == "xtask" || it.name == "tollgate" || it.name.starts_with("tollgate-");
+        it.source.as_deref() != (!ours).then_some(REGISTRY) || it.checksum == ours
+    };
+    packages.iter().filter(is_strange).map(|it| format!("{} {}", it.name, it.version)).collect()
+}
+
+/// Returns the crates that are there in several versions.
+fn several(packages: Vec<Locked>) -> BTreeMap<String, BTreeSet<String>> {
+    let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in packages {
+        versions.entry(package.name).or_default().insert(package.version);
+    }
+    versions.retain(|_, versions| versions.len() > 1);
+    versions
+}
+
+/// Returns the crates that are banned, and why.
+fn banned<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, &'static str> {
+    names.filter_map(|name| BANNED.iter().find(|it| it.0 == name).map(|it| (name, it.1))).collect()
+}
+
 #[test]
 fn every_crate_comes_from_the_registry_with_a_checksum() {
-    for file in ["Cargo.lock", "fuzz/Cargo.lock"] {
-        for Locked { name, version, source, checksum } in locked(file) {
-            let ours = name == "xtask" || name.starts_with("tollgate");
-            let from = source.as_deref();
-            assert_eq!(from, (!ours).then_some(REGISTRY), "{file}: {name} {version}");
-            assert_eq!(checksum, !ours, "{file}: {name} {version} has no checksum");
-        }
+    for file in LOCK_FILES {
+        assert_eq!(
+            strangers(&locked(file)),
+            [""; 0],
+            "{file}: these come from elsewhere, or have no checksum"
+        );
+    }
+    let package = |name: &str, source: &str, checksum: &str| {
+        parse(&format!("[[package]]\nname = \"{name}\"\nversion = \"1.0.0\"\n{source}{checksum}\n"))
+    };
+    let (registry, sum) = (format!("source = \"{REGISTRY}\"\n"), "checksum = \"00\"\n");
+    for (name, source, checksum, is_strange) in [
+        ("serde", registry.as_str(), sum, false),
+        ("tollgate-model", "", "", false),
+        ("serde", &registry, "", true),
+        ("serde", "source = \"git+https://example.org/serde#0\"\n", "", true),
+        ("serde", "source = \"registry+https://example.org/index\"\n", sum, true),
+        // A directory of somebody's, and a crate of somebody's that is called as if it were ours.
+        ("serde", "", "", true),
+        ("tollgate-model", &registry, sum, true),
+        ("tollgates", "", "", true),
+    ] {
+        let strangers = strangers(&package(name, source, checksum));
+        assert_eq!(!strangers.is_empty(), is_strange, "{name} {source}{checksum}");
     }
 }
 
 #[test]
 fn no_crate_is_there_in_several_versions_that_nobody_looked_at() {
-    let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for package in locked("Cargo.lock") {
-        versions.entry(package.name).or_default().insert(package.version);
-    }
-    let several: BTreeSet<&str> =
-        versions.iter().filter(|(_, versions)| versions.len() > 1).map(|(name, _)| name.as_str()).collect();
+    let several_now = several(locked("Cargo.lock"));
+    let names: BTreeSet<&str> = several_now.keys().map(String::as_str).collect();
     let reviewed: BTreeSet<&str> = SEVERAL_VERSIONS.iter().map(|(name, _)| *name).collect();
-    let new: Vec<_> = several.difference(&reviewed).map(|name| (name, &versions[*name])).collect();
+    let new: Vec<_> = names.difference(&reviewed).map(|name| (name, &several_now[*name])).collect();
     assert!(new.is_empty(), "find who needs them (`cargo tree -d`), then list them: {new:?}");
-    let gone: Vec<_> = reviewed.difference(&several).collect();
+    let gone: Vec<_> = reviewed.difference(&names).collect();
     assert!(gone.is_empty(), "these are there once only, take them off the list: {gone:?}");
+    let sample = ["a 1.0.0", "b 1.0.0", "a 2.0.0"].map(|it| {
+        let (name, version) = it.split_once(' ').expect("both");
+        Locked { name: name.to_owned(), version: version.to_owned(), ..Locked::default() }
+    });
+    let found = several(sample.into());
+    assert_eq!(found, BTreeMap::from([("a".to_owned(), ["1.0.0", "2.0.0"].map(str::to_owned).into())]));
 }
 
 #[test]
 fn nothing_that_is_banned_is_built() {
-    for (name, version, _) in built() {
-        let why = BANNED.iter().find(|(banned, _)| *banned == name).map(|(_, why)| why);
-        assert!(why.is_none(), "{name} {version} is banned: {}", why.unwrap_or(&""));
+    let built = built();
+    assert_eq!(banned(built.iter().map(|it| it.0.as_str())), BTreeMap::new(), "banned, and why");
+    // What is built on other systems, and for fuzzing, stands in the lock files.
+    for file in LOCK_FILES {
+        let packages = locked(file);
+        let mut locked = banned(packages.iter().map(|it| it.name.as_str()));
+        for (name, _) in NEVER_BUILT {
+            assert!(locked.remove(name).is_some(), "{name} is not in {file} any more: take it off the list");
+        }
+        assert_eq!(locked, BTreeMap::new(), "{file}: banned, and why");
     }
+    let sample = ["serde", "ring", "openssl-probe", "openssl-sys"];
+    assert_eq!(banned(sample.into_iter()).into_keys().collect::<Vec<_>>(), ["openssl-sys", "ring"]);
 }
