@@ -3,6 +3,9 @@
 //! An address may send so many bad credentials at once, and gets one attempt back every second; a password counts more,
 //! because checking it costs more. Beyond that, further bad ones are answered 429 and the connection is closed.
 //!
+//! Passwords are counted apart from what was made by a machine: a flood of made-up keys must not keep those out who share its
+//! address and have a password.
+//!
 //! Good credentials always work, whatever else comes from their address: behind one address there may be a whole company.
 //! So an API key and a token are looked at all the same, which costs next to nothing, and only the answer to a bad one
 //! changes. A password is slow to check; from an address that is over its bound it is looked at only if it was right
@@ -34,12 +37,15 @@ pub(crate) enum Guess {
     Password,
 }
 
+/// When the guesses of an address will all be forgotten, in nanoseconds since 1970, by [`Guess`].
+type ForgottenAt = [u64; 2];
+
 /// How many bad credentials came from each address, as the time at which all will be forgotten (see
 /// [`crate::rate_limits`]).
 #[derive(Debug)]
 pub(crate) struct BadCredentials {
     hasher: RandomState,
-    shards: Vec<Mutex<BoundedMap<IpAddr, u64>>>,
+    shards: Vec<Mutex<BoundedMap<IpAddr, ForgottenAt>>>,
     /// How far ahead of now that time may be, in nanoseconds.
     bound: u64,
 }
@@ -51,6 +57,14 @@ impl Guess {
         match self {
             Self::Made => 1,
             Self::Password => 5,
+        }
+    }
+
+    /// Returns the place of its count.
+    fn place(self) -> usize {
+        match self {
+            Self::Made => 0,
+            Self::Password => 1,
         }
     }
 }
@@ -69,10 +83,11 @@ impl BadCredentials {
     }
 
     /// Returns the seconds after which an address has an attempt left; `None` when it has one now.
-    pub(crate) fn wait(&self, address: IpAddr, now: Timestamp) -> Option<u64> {
+    pub(crate) fn wait(&self, address: IpAddr, guess: Guess, now: Timestamp) -> Option<u64> {
         let address = subscriber(address);
         let shard = self.shard(address)?;
-        let forgotten_at = shard.lock().unwrap_or_else(PoisonError::into_inner).get(&address).copied()?;
+        let known = shard.lock().unwrap_or_else(PoisonError::into_inner).get(&address).copied()?;
+        let forgotten_at = known.get(guess.place()).copied()?;
         let free_at = forgotten_at.saturating_add(attempt_nanos()).saturating_sub(self.bound);
         let wait = free_at.saturating_sub(nanos(now));
         // A clock that was set back locks nobody out for longer than the bound.
@@ -85,13 +100,14 @@ impl BadCredentials {
         let Some(shard) = self.shard(address) else { return };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let latest = now.saturating_add(self.bound);
-        shard.change(address, |forgotten_at| {
+        shard.change(address, |known| {
+            let Some(forgotten_at) = known.get_mut(guess.place()) else { return };
             let before = (*forgotten_at).clamp(now, latest);
             *forgotten_at = before.saturating_add(guess.attempts() * attempt_nanos()).min(latest);
         });
     }
 
-    fn shard(&self, address: IpAddr) -> Option<&Mutex<BoundedMap<IpAddr, u64>>> {
+    fn shard(&self, address: IpAddr) -> Option<&Mutex<BoundedMap<IpAddr, ForgottenAt>>> {
         let index = usize::try_from(self.hasher.hash_one(address)).unwrap_or_default() % SHARDS;
         self.shards.get(index)
     }
@@ -120,18 +136,34 @@ mod tests {
     #[test]
     fn an_address_gets_its_attempts_back_one_by_one_however_long_it_went_on() {
         let (bad, it) = (BadCredentials::new(10), address("192.0.2.1"));
+        let wait = |second| bad.wait(it, Guess::Made, at(second));
         for _ in 0..10 {
-            assert_eq!(bad.wait(it, at(0)), None);
+            assert_eq!(wait(0), None);
             bad.note(it, Guess::Made, at(0));
         }
         for _ in 0..1_000 {
-            assert_eq!(bad.wait(it, at(0)), Some(1));
+            assert_eq!(wait(0), Some(1));
             bad.note(it, Guess::Made, at(0));
         }
-        assert_eq!(bad.wait(it, at(1)), None);
-        bad.note(it, Guess::Password, at(5));
-        assert_eq!((bad.wait(it, at(5)), bad.wait(it, at(6))), (Some(1), None));
-        assert_eq!(bad.wait(address("192.0.2.2"), at(0)), None);
+        assert_eq!(wait(1), None);
+        bad.note(it, Guess::Made, at(5));
+        bad.note(it, Guess::Made, at(5));
+        (0..4).for_each(|_| bad.note(it, Guess::Made, at(5)));
+        assert_eq!((wait(5), wait(6)), (Some(1), None));
+        assert_eq!(bad.wait(address("192.0.2.2"), Guess::Made, at(0)), None);
+    }
+
+    #[test]
+    fn passwords_count_more_and_apart() {
+        let (bad, it) = (BadCredentials::new(10), address("192.0.2.1"));
+        let waits = |second| [Guess::Made, Guess::Password].map(|guess| bad.wait(it, guess, at(second)));
+        (0..1_000).for_each(|_| bad.note(it, Guess::Made, at(0)));
+        assert_eq!(waits(0), [Some(1), None]);
+        bad.note(it, Guess::Password, at(0));
+        assert_eq!(waits(0), [Some(1), None]);
+        bad.note(it, Guess::Password, at(0));
+        assert_eq!(waits(0), [Some(1), Some(1)], "two of five each");
+        assert_eq!(waits(1), [None, None]);
     }
 
     #[test]
@@ -139,7 +171,7 @@ mod tests {
         for (one, other) in [("2001:db8::1", "2001:db8::ffff:9"), ("192.0.2.1", "::ffff:192.0.2.1")] {
             let bad = BadCredentials::new(1);
             bad.note(address(one), Guess::Made, at(0));
-            assert_eq!(bad.wait(address(other), at(0)), Some(1), "{one}");
+            assert_eq!(bad.wait(address(other), Guess::Made, at(0)), Some(1), "{one}");
         }
     }
 
@@ -147,8 +179,8 @@ mod tests {
     fn a_clock_set_back_locks_nobody_out_for_longer_than_the_bound() {
         let (bad, it) = (BadCredentials::new(5), address("192.0.2.1"));
         bad.note(it, Guess::Password, at(3_600));
-        assert_eq!(bad.wait(it, at(0)), Some(5));
-        bad.note(it, Guess::Made, at(0));
-        assert_eq!(bad.wait(it, at(1)), None);
+        assert_eq!(bad.wait(it, Guess::Password, at(0)), Some(5));
+        bad.note(it, Guess::Password, at(0));
+        assert_eq!(bad.wait(it, Guess::Password, at(1)), None);
     }
 }

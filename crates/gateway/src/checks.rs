@@ -131,7 +131,7 @@ impl Checks<'_> {
     /// Counts a bad credential, and refuses it in another way when its address sends too many.
     fn guarded<W: Watch>(&self, target: &Target<'_>, problem: Problem) -> Problem {
         let Some(guess) = problem.guess() else { return problem };
-        let wait = self.bad_credentials.wait(target.remote, target.now);
+        let wait = self.bad_credentials.wait(target.remote, guess, target.now);
         if !W::REHEARSAL {
             self.bad_credentials.note(target.remote, guess, target.now);
         }
@@ -311,11 +311,11 @@ impl Checks<'_> {
         let scope = target.scope(Check::BasicAuthValid)?;
         let entry = scope.basic.get(&credentials.username);
         let stored = entry.map(|entry| entry.password_hash.clone());
-        let wait = self.bad_credentials.wait(target.remote, target.now);
+        let wait = self.bad_credentials.wait(target.remote, Guess::Password, target.now);
         if let Some(seconds) =
             wait.filter(|_| !self.passwords.remembers(&credentials.password, stored.as_deref()))
         {
-            let why = Why::Said("its address sent too many bad credentials; the password was not looked at");
+            let why = Why::Said("its address sent too many bad passwords; this one was not looked at");
             let problem = Problem::new(Code::TooManyBadCredentials).at(Check::BasicAuthValid).because(why);
             return Err(problem.retry_after(seconds).close());
         }

@@ -123,6 +123,27 @@ async fn guessing_passwords_becomes_slow_and_a_password_that_was_right_goes_on()
     assert_eq!(call("bob", "another long password").await.status, 200);
 }
 
+#[tokio::test]
+async fn a_flood_of_made_up_keys_keeps_nobody_out_who_has_a_password() {
+    let test = EnvironmentName::test();
+    let settings = GatewaySettings { bad_credentials_per_address: 10, ..GatewaySettings::default() };
+    let mut world = World::with_settings(settings);
+    world.deploy(&pipeline("keyed", "apiKey: true"));
+    world.deploy(&pipeline("basic", "basicAuth: true"));
+    let alice = world.consumer(&test, "alice", &["basic"]);
+    world.basic(&test, alice, "alice", "correct horse battery");
+    world.publish();
+    for _ in 0..100 {
+        world.call(&test, get("/pipeline/default/v1/keyed", &[("apikey", "junk")])).await;
+    }
+    let guess = world.call(&test, get("/pipeline/default/v1/keyed", &[("apikey", "junk")])).await;
+    assert_eq!(guess.code(), "too-many-bad-credentials");
+    // A password that was never right before, and so must be looked at.
+    let credentials = format!("Basic {}", BASE64_STANDARD.encode("alice:correct horse battery"));
+    let call = get("/pipeline/default/v1/basic", &[("authorization", &credentials)]);
+    assert_eq!(world.call(&test, call).await.status, 200);
+}
+
 type Call = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// A call that waits for its body.
@@ -211,4 +232,34 @@ async fn all_calls_together_have_a_bound_and_the_pages_of_the_gateway_none() {
         text.contains("\ntollgate_calls_running 0\n") && text.contains("\ntollgate_calls_waiting 0\n"),
         "{text}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_for_a_place_among_all_until_the_deadline_and_no_longer() {
+    let settings = GatewaySettings {
+        max_calls: 1,
+        call_queue: 1,
+        call_queue_timeout: Duration::from_millis(700),
+        ..GatewaySettings::default()
+    };
+    let mut world = World::with_settings(settings);
+    world.deploy(&pipeline("one", ""));
+    world.deploy(&pipeline("two", ""));
+    world.publish();
+    let (one, two) = ("/pipeline/default/v1/one", "/pipeline/default/v1/two");
+    let mut first = begin(&world, one, &[]);
+    assert!(is_waiting(&mut first).await);
+    let mut queued = begin(&world, two, &[]);
+    assert!(is_waiting(&mut queued).await);
+    assert_eq!(code(&world.gateway.handle(&listener(), remote(), get(two, &[])).await), "overloaded");
+    let started = tokio::time::Instant::now();
+    let late = queued.await;
+    assert_eq!((code(&late), retry_after(&late)), ("overloaded", "1"));
+    assert_eq!(started.elapsed(), Duration::from_millis(700));
+    // Whoever gets the place in time is served.
+    let gateway = world.gateway.clone();
+    let queued = tokio::spawn(async move { gateway.handle(&listener(), remote(), get(two, &[])).await });
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    drop(first);
+    assert_eq!(queued.await.expect("no panic").status(), 200);
 }

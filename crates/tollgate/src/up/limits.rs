@@ -19,7 +19,7 @@ pub(crate) struct LimitArguments {
     #[arg(long, value_name = "MILLISECONDS", default_value = "1000", env = "TOLLGATE_CALL_QUEUE_TIMEOUT")]
     call_queue_timeout: NonZeroU32,
     /// Bad API keys and tokens that one address may send at once, before further bad ones are answered 429; it gets one
-    /// back every second. A wrong password counts five.
+    /// back every second. A wrong password counts five, and is counted apart.
     #[arg(long, value_name = "NUMBER", default_value = "60", env = "TOLLGATE_BAD_CREDENTIALS_PER_ADDRESS")]
     bad_credentials_per_address: NonZeroU32,
     /// Of how many calls that went well the log has a line, 0 to 1. Refusals, errors and calls whose caller hung up always
@@ -64,8 +64,17 @@ mod tests {
         let (default, mut settings) = (GatewaySettings::default(), GatewaySettings::default());
         Only::parse_from(["x"]).limits.apply(&mut settings);
         assert_eq!(format!("{settings:?}"), format!("{default:?}"));
-        Only::parse_from(["x", "--max-calls=7", "--call-queue=0"]).limits.apply(&mut settings);
+        let given = [
+            "x",
+            "--max-calls=7",
+            "--call-queue=0",
+            "--call-queue-timeout=250",
+            "--bad-credentials-per-address=3",
+        ];
+        Only::parse_from(given).limits.apply(&mut settings);
         assert_eq!((settings.max_calls, settings.call_queue), (7, 0));
+        assert_eq!(settings.call_queue_timeout, Duration::from_millis(250));
+        assert_eq!(settings.bad_credentials_per_address, 3);
         for bad in ["-0.1", "1.1", "NaN", "many"] {
             assert!(Only::try_parse_from(["x", &format!("--access-log-sample={bad}")]).is_err(), "{bad}");
         }
