@@ -1,7 +1,8 @@
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tollgate_model::networks::Network;
 
 use super::*;
@@ -32,6 +33,20 @@ async fn upstream(answers: &[&'static [u8]]) -> Uri {
 async fn gone() -> Uri {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     format!("http://{}/", listener.local_addr().expect("bound")).parse().expect("a URL")
+}
+
+/// Returns an address that does not answer: its queue is full, nobody takes from it, and the system drops what would begin
+/// another connection.
+pub(super) async fn silent() -> (SocketAddr, impl Send) {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    let listener = socket.listen(0).expect("listens");
+    let address = listener.local_addr().expect("bound");
+    let mut queued = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        queued.push(stream.expect("in the queue"));
+    }
+    (address, (listener, queued))
 }
 
 fn settings(networks: &[&str]) -> Arc<RealmSettings> {
@@ -108,6 +123,17 @@ async fn a_silent_a_closed_and_a_short_answer_are_told_apart() {
     assert_eq!(outcome(silent).await, Err(UpstreamError::Timeout));
     assert_eq!(outcome(plain(gone().await)).await, Err(UpstreamError::Unreachable));
     assert_eq!(outcome(plain(upstream(&[BREAKS]).await)).await, Err(UpstreamError::Unreachable));
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_come_about_is_given_up_in_time() {
+    let (address, _queued) = silent().await;
+    let url = format!("http://{address}/").parse().expect("a URL");
+    let mut request = plain(url);
+    request.call.connect_timeout = Duration::from_millis(50);
+    request.read_timeout = Duration::from_secs(600);
+    let given_up = timeout(Duration::from_secs(20), outcome(request)).await;
+    assert_eq!(given_up, Ok(Err(UpstreamError::Timeout)));
 }
 
 #[tokio::test]
