@@ -300,6 +300,30 @@ mod tests {
         }
     }
 
+    /// Whoever guesses a key character by character, and measures how long each is looked for, must learn nothing: only
+    /// digests are compared, and which of them are alike nobody can choose.
+    #[test]
+    fn how_near_a_key_is_to_a_good_one_shows_in_nothing_that_is_compared() {
+        let test = EnvironmentName::test();
+        let good = "sk-live-0123456789abcdef0123456789abcdef";
+        let imported = IssuedKey::import(good, &test).expect("a key");
+        let mut closest = 0;
+        for at in 8..good.len() {
+            for to in ('0'..='9').chain('a'..='z').filter(|to| !good[at..].starts_with(*to)) {
+                let mut near = good.to_owned();
+                near.replace_range(at..=at, to.encode_utf8(&mut [0; 4]));
+                // One character is wrong; or all that follow are not known yet.
+                for guess in [near.clone(), near[..=at].to_owned()] {
+                    let Ok(presented) = PresentedKey::parse(guess.as_bytes(), &test) else { continue };
+                    let (found, stored) = (presented.digest(), imported.digest);
+                    let differs = found.0.iter().zip(stored.0).position(|(found, stored)| *found != stored);
+                    closest = closest.max(differs.expect("another digest"));
+                }
+            }
+        }
+        assert!(closest <= 2, "{closest} bytes of 32 are alike");
+    }
+
     #[test]
     fn debug_hides_the_key() {
         let issued = key(&EnvironmentName::test());

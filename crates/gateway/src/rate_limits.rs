@@ -444,6 +444,27 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_come_at_once_get_what_the_limits_say_and_not_one_more() {
+        let limits = [limit(Interval::Second, 1_000), limit(Interval::Day, 1_500)];
+        let (rate, (api, caller)) = (RateLimits::new(1_000), ids(1));
+        let passed = |ms| {
+            let passed = std::sync::atomic::AtomicU32::new(0);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        for _ in 0..1_000 {
+                            let passes = rate.charge(api, caller, &limits, at(ms)).retry_after.is_none();
+                            passed.fetch_add(passes.into(), std::sync::atomic::Ordering::Relaxed);
+                        }
+                    });
+                }
+            });
+            passed.into_inner()
+        };
+        assert_eq!([passed(0), passed(1_000), passed(2_000)], [1_000, 500, 0]);
+    }
+
+    #[test]
     fn a_look_says_what_a_call_would_hear_and_costs_nothing() {
         let limits = [limit(Interval::Minute, 2)];
         let (rate, (api, caller)) = (RateLimits::new(1_000), ids(1));

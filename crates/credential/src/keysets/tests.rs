@@ -185,6 +185,7 @@ fn every_attack_on_a_token_has_its_refusal() {
         ("no id", without("jti"), E::Malformed),
         ("no subject", without("sub"), E::Malformed),
         ("an end in words", with_payload(json!({ "exp": "tomorrow" })), E::Malformed),
+        ("an end as text", number("exp", "\"1800000900\""), E::Malformed),
         ("an end with a fraction", number("exp", "1800000900.5"), E::Malformed),
         ("an end as a power", number("exp", "1.8e9"), E::Malformed),
         ("an end beyond numbers", number("exp", "99999999999999999999999"), E::Malformed),

@@ -69,6 +69,85 @@ async fn pages_of_an_allowed_origin_may_read_answers_and_errors() {
 }
 
 #[tokio::test]
+async fn pages_learn_why_they_are_refused_and_read_what_is_exposed() {
+    let test = EnvironmentName::test();
+    let mut world = World::new();
+    let pipeline = |name: &str, cors: &str| {
+        format!(
+            "{{kind: Pipeline, name: {name}, project: store, steps: [{{json: {{ok: true}}}}], trigger: {{type: rest, \
+             externalApi: true, apiKey: true, cors: {{{cors}}}, maxRequestBytes: 10, \
+             rateLimit: {{limits: [{{interval: day, limit: 1}}]}}}}}}"
+        )
+    };
+    world.deploy(&pipeline("named", "allowOrigins: ['https://shop.example'], exposeHeaders: [ratelimit]"));
+    world.deploy(&pipeline("anybody", "allowOrigins: ['*']"));
+    let alice = world.consumer(&test, "alice", &["named", "anybody"]);
+    let (_, key) = world.key(&test, alice);
+    world.publish();
+    let origin = ("origin", "https://shop.example");
+    let always = "x-request-id, tollgate-error";
+    for (name, allowed, exposed) in [
+        ("named", "https://shop.example", "ratelimit, x-request-id, tollgate-error"),
+        ("anybody", "*", always),
+    ] {
+        for (headers, code) in [
+            (&[origin][..], "api-key-missing"),
+            (&[origin, ("apikey", "junk")], "api-key-invalid"),
+            (&[origin, ("content-length", "11")], "request-too-large"),
+            (&[origin, ("apikey", &key)], ""),
+            (&[origin, ("apikey", &key)], "rate-limited"),
+        ] {
+            let reply = world.call(&test, get(&format!("/pipeline/default/v1/{name}"), headers)).await;
+            assert_eq!(reply.code(), code, "{name}");
+            assert_eq!(reply.header("access-control-allow-origin"), allowed, "{name} {code}");
+            assert_eq!(reply.header("access-control-expose-headers"), exposed, "{name} {code}");
+            assert_eq!(reply.header("vary"), "origin", "{name} {code}");
+            assert!(!reply.headers.contains_key("access-control-allow-credentials"), "{name} {code}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn routes_at_the_root_answer_there_and_demand_the_same() {
+    let test = EnvironmentName::test();
+    let mut world = World::new();
+    world.deploy(
+        "{kind: Pipeline, name: rooted, project: store, steps: [{json: {id: '{{ message.queryAndPath.id }}', \
+         path: '{{ message.path }}'}}], trigger: {type: rest, methods: [GET], externalApi: true, apiKey: true, \
+         removePrefix: true, routes: ['/products/:id', {path: /products/:id/parts, methods: [POST]}], \
+         rateLimit: {limits: [{interval: day, limit: 10}]}}}",
+    );
+    let alice = world.consumer(&test, "alice", &["rooted"]);
+    let bob = world.consumer(&test, "bob", &[]);
+    let [alices, bobs] = [alice, bob].map(|consumer| world.key(&test, consumer).1);
+    world.publish();
+    let keyed = [("apikey", alices.as_str())];
+    let reply = world.call(&test, get("/products/7", &keyed)).await;
+    assert_eq!(reply.json(), json!({ "id": "7", "path": "/products/7" }));
+    assert_eq!(reply.header("ratelimit"), "\"day\";r=9;t=8640");
+    let parts = world.call(&test, request("POST", "/products/7/parts", &keyed, "")).await;
+    assert_eq!((parts.code(), parts.header("ratelimit")), ("", "\"day\";r=8;t=17280"));
+    // The path of the pipeline itself stays where it is.
+    let own = world.call(&test, get("/pipeline/default/v1/rooted", &keyed)).await;
+    assert_eq!(own.header("ratelimit"), "\"day\";r=7;t=25920");
+    for (method, path, headers, code) in [
+        ("GET", "/products/7", &[][..], "api-key-missing"),
+        ("GET", "/products/7", &[("apikey", bobs.as_str())], "consumer-not-allowed"),
+        ("POST", "/products/7", &keyed, "method-not-allowed"),
+        ("GET", "/products/7/parts", &keyed, "method-not-allowed"),
+        ("GET", "/products", &keyed, "route-not-found"),
+        ("GET", "/products/7/8", &keyed, "route-not-found"),
+        ("GET", "/rooted", &keyed, "route-not-found"),
+        ("GET", "/pipeline/default/v1/products/7", &keyed, "route-not-found"),
+        ("GET", "//products/7", &keyed, "request-malformed"),
+        ("GET", "/products/../products/7", &keyed, "request-malformed"),
+    ] {
+        let reply = world.call(&test, request(method, path, headers, "")).await;
+        assert_eq!(reply.code(), code, "{method} {path}");
+    }
+}
+
+#[tokio::test]
 async fn a_preflight_is_answered_where_cors_is_on_and_nowhere_else() {
     let (world, test) = (world(), EnvironmentName::test());
     let headers = [("origin", "https://shop.example"), ("access-control-request-method", "GET")];

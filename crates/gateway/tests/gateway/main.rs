@@ -3,6 +3,7 @@
 mod answers;
 mod api_keys;
 mod attacks;
+mod back_pressure;
 mod calls;
 mod client_address;
 mod compression;

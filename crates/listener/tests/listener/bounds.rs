@@ -1,14 +1,19 @@
 //! Bounds on size, number and patience.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::HeaderValue;
+use bytes::Bytes;
 use http::header::CONNECTION;
+use http::{HeaderValue, Response};
+use http_body_util::Full;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tollgate_listener::{Entrance, ListenerSettings};
 
-use crate::world::{HOUR, echo, exchange, ok, read_to, rest, start};
+use crate::world::{HOUR, SOON, echo, exchange, ok, read_to, rest, start};
 
 const CALL: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const LAST: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
@@ -88,4 +93,35 @@ async fn a_caller_who_sends_too_much_learns_why_it_is_refused() {
     // All of it can still be sent: the connection is not reset.
     stream.write_all(&[0; 500_000]).await.expect("taken");
     drop(rest(&mut stream).await);
+}
+
+/// A body that tells when nobody has it any more.
+struct Held(Vec<u8>, #[expect(dead_code, reason = "its end is what is told")] oneshot::Sender<()>);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_ends_the_connection() {
+    let settings = ListenerSettings {
+        write_timeout: Duration::from_millis(50),
+        header_timeout: HOUR,
+        ..ListenerSettings::default()
+    };
+    let (sender, gone) = oneshot::channel();
+    // More than all buffers on the way hold.
+    let body = Arc::new(Mutex::new(Some(Bytes::from_owner(Held(vec![0; 64 << 20], sender)))));
+    let server = start(Entrance::default(), settings, move |_, _| {
+        let body = body.lock().expect("no panic").take().expect("asked once");
+        async move { Response::new(Full::new(body)) }
+    })
+    .await;
+    let mut stream = TcpStream::connect(server.address).await.expect("listening");
+    stream.write_all(CALL.as_bytes()).await.expect("taken");
+    // The connection is open on this side all the time.
+    timeout(SOON, gone).await.expect("given up in time").expect_err("it is dropped");
+    drop(stream);
 }

@@ -5,13 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tollgate_listener::{Entrance, ListenerSettings};
 
-use crate::world::{HOUR, echo, exchange, ok, read_to, rest, start, start_on};
+use crate::world::{HOUR, SOON, echo, exchange, ok, read_to, rest, start, start_on};
 
 const CALL: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
@@ -72,6 +77,52 @@ async fn an_idle_connection_may_still_bring_a_call_and_learns_that_it_is_the_las
         assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
     }
     server.task.await.expect("ends");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_being_taken_is_taken_to_its_end() {
+    // More than all buffers on the way hold.
+    let body = Bytes::from(vec![b'x'; 32 << 20]);
+    let settings = ListenerSettings {
+        header_timeout: HOUR,
+        drain_grace: Duration::ZERO,
+        drain_timeout: HOUR,
+        ..ListenerSettings::default()
+    };
+    for http2 in [false, true] {
+        let answer = body.clone();
+        let entrance = Entrance { cleartext_http2: true, ..Entrance::default() };
+        let server = start(entrance, settings, move |_, _| {
+            let answer = answer.clone();
+            async move { Response::new(Full::new(answer)) }
+        })
+        .await;
+        let request = Request::get("http://gateway.example/").header("host", "gateway.example");
+        let request = request.body(Empty::<Bytes>::new()).expect("a request");
+        let io = TokioIo::new(TcpStream::connect(server.address).await.expect("listening"));
+        let answer = if http2 {
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.expect("HTTP/2");
+            tokio::spawn(connection);
+            sender.send_request(request).await
+        } else {
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("HTTP/1.1");
+            tokio::spawn(connection);
+            sender.send_request(request).await
+        };
+        let mut answer = answer.expect("answers").into_body();
+        let mut taken = answer.frame().await.expect("more").expect("good").into_data().expect("data").len();
+        server.stop.send(true).expect("serving");
+        while TcpStream::connect(server.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!server.task.is_finished());
+        while let Some(frame) = answer.frame().await {
+            taken += frame.expect("not cut off").data_ref().map_or(0, Bytes::len);
+        }
+        assert_eq!(taken, body.len(), "HTTP/2: {http2}");
+        timeout(SOON, server.task).await.expect("in time").expect("ends");
+    }
 }
 
 #[tokio::test]
