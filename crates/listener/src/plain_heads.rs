@@ -26,11 +26,10 @@ pub(crate) fn is_plain_head(bytes: &[u8]) -> bool {
 
 /// Tells whether a line may begin with `Content-Length` or `Transfer-Encoding`.
 fn may_have_length(line: &[u8]) -> bool {
-    match line {
-        [b'c' | b'C', _, _, _, _, _, _, b'-', b'l' | b'L', ..] => true,
-        [b't' | b'T', _, _, _, _, _, _, _, b'-', ..] => true,
-        _ => false,
-    }
+    matches!(
+        line,
+        [b'c' | b'C', _, _, _, _, _, _, b'-', b'l' | b'L', ..] | [b't' | b'T', _, _, _, _, _, _, _, b'-', ..]
+    )
 }
 
 #[cfg(test)]
